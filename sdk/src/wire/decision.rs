@@ -1,0 +1,75 @@
+//! `POST /v1/decisions`: what would be decided, without minting or consuming a proof.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::grant::Terms;
+use super::time::Duration;
+
+/// A question to policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRequest {
+    /// Role asked about.
+    pub role: String,
+    /// Purpose that would be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// Life that would be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// Ticket that would be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// Action asked about; `mint` when absent.
+    #[serde(default = "mint")]
+    pub action: String,
+}
+
+fn mint() -> String {
+    "mint".to_owned()
+}
+
+impl DecisionRequest {
+    /// Whether `role` could be minted for the caller.
+    #[must_use]
+    pub fn mint(role: impl Into<String>) -> Self {
+        Self { role: role.into(), purpose: None, ttl: None, ticket: None, action: mint() }
+    }
+}
+
+/// The answer of policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionAnswer {
+    /// Allow or deny.
+    pub outcome: Outcome,
+    /// Digest of the policy revision that decided.
+    pub policy_revision: String,
+    /// Ids of the policies that determined the outcome.
+    #[serde(default)]
+    pub determining_policies: Vec<String>,
+    /// The strictest of what those policies demand, by annotation name.
+    #[serde(default)]
+    pub obligations: BTreeMap<String, Value>,
+    /// The resulting terms, when allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+    /// Stable code of the refusal, when denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The refusal in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Allow or deny. There is no third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A permit held and no forbid did.
+    Allow,
+    /// Anything else.
+    Deny,
+}

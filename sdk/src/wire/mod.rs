@@ -1,0 +1,35 @@
+//! The types that Hallpass's HTTP interfaces carry, exactly as JSON spells them.
+//!
+//! Both sides use them, so every type serialises and deserialises. Requests ([`CreateGrant`], [`RenewRequest`],
+//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`GrantQuery`]) refuse fields that they do not know: a
+//! misspelt bound must never be ignored. Responses accept unknown fields, and unknown words in their closed sets become
+//! `Unknown`, so that an older client keeps working with a newer broker.
+
+mod audit;
+mod catalog;
+mod credential;
+mod decision;
+mod grant;
+mod identity;
+mod page;
+mod problem;
+mod request;
+mod secret;
+mod time;
+mod token;
+
+pub use audit::AuditEntry;
+pub use catalog::{Member, Owner, PurposeRule, Role, RoleState, TtlRule};
+pub use credential::Credential;
+pub use decision::{DecisionAnswer, DecisionRequest, Outcome};
+pub use grant::{
+    AccessRequest, AccessRequestResponse, Approval, CreateGrantResponse, DecisionSummary, Grant, GrantState,
+    Revocation, RevocationClass, Terms,
+};
+pub use identity::{Identity, ProofSummary, Provenance, WhoAmI};
+pub use page::{GrantQuery, Page};
+pub use problem::{PROBLEM_JSON, Problem};
+pub use request::{AbandonRequest, CreateGrant, EndsWhen, ExceptionRequest, RenewRequest, RevokeRequest};
+pub use secret::{Secret, SecretMap, expose, expose_optional};
+pub use time::{Duration, InvalidDuration, InvalidTimestamp, Timestamp};
+pub use token::{Introspection, TokenError, TokenResponse, grant_type, token_type};
