@@ -1,0 +1,242 @@
+//! From bytes that claim something to an identity that was verified.
+//!
+//! `Proof` (received) → [`VerifiedProof`] (an adapter checked the signature) → [`VerifiedIdentity`] (this module
+//! checked time, audience and age against the injected clock). Only this module makes the last.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Reason, Refusal};
+use crate::id::{GrantId, IssuerName};
+use crate::provenance::Provenance;
+use crate::secret::Secret;
+use crate::time::{Timestamp, Ttl};
+
+/// Evidence of identity as it was received: nothing about it is known to be true.
+#[derive(Debug)]
+pub struct Proof {
+    /// The token.
+    pub token: Secret,
+    /// What the caller says that it is (RFC 8693 §3).
+    pub token_type: TokenType,
+}
+
+/// What a caller says that a token is (RFC 8693 §3). It selects no verification path: the issuer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// `urn:ietf:params:oauth:token-type:jwt`.
+    Jwt,
+    /// `urn:ietf:params:oauth:token-type:id_token`.
+    IdToken,
+    /// `urn:ietf:params:oauth:token-type:access_token`.
+    AccessToken,
+    /// A bearer token in an `Authorization` header, whose type nobody says.
+    Bearer,
+}
+
+/// Attributes of an identity, as the issuer kind typed them.
+pub type Attributes = BTreeMap<String, AttributeValue>;
+
+/// One typed attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Long(i64),
+    /// Text.
+    Text(String),
+    /// Several texts.
+    List(Vec<String>),
+}
+
+/// What kind of caller an identity is, in policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// A CI job or a service.
+    #[default]
+    Workload,
+    /// A person who administers.
+    Operator,
+    /// An agent that acts for a person or a job.
+    Agent,
+}
+
+impl PrincipalKind {
+    /// The word used on the wire and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Operator => "operator",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// An issuer's settings that core enforces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptanceRules {
+    /// Audiences that mean this broker. A proof must name at least one of them.
+    pub audiences: Vec<String>,
+    /// Clock difference that is tolerated on `exp`, `nbf` and `iat`.
+    pub leeway: Ttl,
+    /// Longest time since `iat`, where the issuer's tokens must be fresh; then `iat` is required.
+    pub max_age: Option<Ttl>,
+    /// Longest time from `iat` to `exp` (from now, without `iat`): a token valid for years is not a proof of now.
+    pub max_lifetime: Ttl,
+    /// Whether each proof can mint once only; then `jti` is required.
+    pub single_use: bool,
+    /// Whether a credential must not outlive the proof it was minted for.
+    pub bounds_ttl: bool,
+}
+
+/// What an adapter verified cryptographically: the issuer said this. Whether it is still true is for
+/// [`VerifiedIdentity::accept`] to say.
+#[derive(Clone, Debug)]
+pub struct VerifiedProof {
+    /// Configured issuer that signed.
+    pub issuer: IssuerName,
+    /// The issuer's kind, such as `oidc`.
+    pub issuer_kind: &'static str,
+    /// What kind of caller the issuer's identities are.
+    pub principal: PrincipalKind,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`, always as a list.
+    pub audiences: Vec<String>,
+    /// `exp`, rounded down.
+    pub expires_at: Option<Timestamp>,
+    /// `nbf`, rounded up.
+    pub not_before: Option<Timestamp>,
+    /// `iat`, rounded down.
+    pub issued_at: Option<Timestamp>,
+    /// `jti`.
+    pub proof_id: Option<String>,
+    /// `kid` of the key that verified.
+    pub key_id: Option<String>,
+    /// Key that the holder must show possession of, as a digest; none for bearer proofs.
+    pub binding_key: Option<String>,
+    /// Typed attributes.
+    pub attributes: Attributes,
+    /// Change and run behind the proof.
+    pub provenance: Provenance,
+    /// The grant behind a proof that this broker minted itself.
+    pub grant: Option<GrantId>,
+    /// The issuer's settings.
+    pub rules: AcceptanceRules,
+}
+
+/// An identity whose proof verified and holds now.
+#[derive(Clone, Debug)]
+pub struct VerifiedIdentity {
+    proof: VerifiedProof,
+    expires_at: Timestamp,
+    source: Option<IpAddr>,
+}
+
+impl VerifiedIdentity {
+    /// Checks what an issuer said against the clock and against the issuer's settings: expiry, validity, age,
+    /// lifetime, audience (RFC 7519 §4.1, RFC 8725bis §3). Single use is consumed later, by the store, in the
+    /// transaction of the grant.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the proof that names the claim.
+    pub fn accept(proof: VerifiedProof, source: Option<IpAddr>, now: Timestamp) -> Result<Self, Refusal> {
+        let rules = &proof.rules;
+        if proof.subject.is_empty() {
+            return Err(missing("sub"));
+        }
+        let expires_at = proof.expires_at.ok_or_else(|| missing("exp"))?;
+        let starts_at = proof.issued_at.or(proof.not_before);
+        if starts_at.is_some_and(|start| expires_at < start) || proof.not_before.is_some_and(|nbf| expires_at < nbf) {
+            return Err(Refusal::proof(Reason::MalformedClaims, "`exp` lies before `iat` or `nbf`").about("exp"));
+        }
+        if rules.max_age.is_some() && proof.issued_at.is_none() {
+            return Err(missing("iat"));
+        }
+        if now >= expires_at.plus(rules.leeway) {
+            return Err(Refusal::proof(Reason::Expired, format!("the proof expired at {expires_at}")).about("exp"));
+        }
+        if let Some(at) = proof.not_before.filter(|nbf| *nbf > now.plus(rules.leeway)) {
+            return Err(Refusal::proof(Reason::NotYetValid, format!("the proof is not valid before {at}")).about("nbf"));
+        }
+        if let Some(at) = proof.issued_at.filter(|iat| *iat > now.plus(rules.leeway)) {
+            let detail = format!("the proof says it was issued at {at}, which is in the future");
+            return Err(Refusal::proof(Reason::NotYetValid, detail).about("iat"));
+        }
+        let lifetime_end = proof.issued_at.unwrap_or(now).plus(rules.max_lifetime);
+        if expires_at > lifetime_end {
+            let detail = format!("the proof is valid for longer than the {} allowed to its issuer", rules.max_lifetime);
+            return Err(Refusal::proof(Reason::LifetimeTooLong, detail).about("exp"));
+        }
+        if let (Some(max_age), Some(issued_at)) = (rules.max_age, proof.issued_at)
+            && now > issued_at.plus(max_age).plus(rules.leeway)
+        {
+            let detail = format!("the proof was issued at {issued_at}, more than {max_age} ago; ask for a fresh one");
+            return Err(Refusal::proof(Reason::TokenTooOld, detail).about("iat"));
+        }
+        if !proof.audiences.iter().any(|audience| rules.audiences.contains(audience)) {
+            let detail = format!("the proof is meant for {:?}, which is not this broker", proof.audiences);
+            return Err(Refusal::proof(Reason::WrongAudience, detail).about("aud"));
+        }
+        if rules.single_use && proof.proof_id.as_ref().is_none_or(String::is_empty) {
+            return Err(missing("jti"));
+        }
+        Ok(Self { proof, expires_at, source })
+    }
+
+    /// Configured issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &IssuerName {
+        &self.proof.issuer
+    }
+
+    /// Everything that the issuer said.
+    #[must_use]
+    pub fn proof(&self) -> &VerifiedProof {
+        &self.proof
+    }
+
+    /// Subject at the issuer.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.proof.subject
+    }
+
+    /// When the proof stops to be one, without leeway: leeway forgives clocks and must not lengthen a grant.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Until when a record of this proof's use must be kept to refuse a replay: past the last instant at which the
+    /// proof could be accepted, with an hour to spare for clocks and for operators who restore backups.
+    #[must_use]
+    pub fn replay_horizon(&self) -> Timestamp {
+        self.expires_at.plus(self.proof.rules.leeway).plus(REPLAY_RECORD_MARGIN)
+    }
+
+    /// Address that the request came from.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// Whether the proof names other audiences besides this broker: whoever else received it could have sent it.
+    #[must_use]
+    pub fn multi_audience(&self) -> bool {
+        self.proof.audiences.len() > 1
+    }
+}
+
+/// How long a replay record outlives the proof: shorter, and a clock that steps back would accept a proof twice.
+const REPLAY_RECORD_MARGIN: Ttl = Ttl::from_hours(1);
+
+fn missing(claim: &'static str) -> Refusal {
+    Refusal::proof(Reason::MissingClaim, format!("the proof has no `{claim}`")).about(claim)
+}

@@ -1,0 +1,28 @@
+//! The ports: what the domain needs of the world, as small traits. Adapters implement them.
+
+mod backend;
+mod policy;
+mod sealing;
+mod store;
+mod verifier;
+
+pub use backend::{
+    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+};
+pub use policy::{EvaluationError, PolicyEngine};
+pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
+pub use store::{
+    Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
+    OpenOutcome, Opening, Page, PageRequest, ProofUse, Reserved, RevisionRecord, Store, StoreError, StoredKey,
+};
+pub use verifier::IdentityVerifier;
+
+use std::sync::Arc;
+
+use crate::catalog::Revision;
+
+/// Gives the bundle revision in force. A request asks once and keeps what it got.
+pub trait Governance: Send + Sync + 'static {
+    /// The revision in force.
+    fn current(&self) -> Arc<Revision>;
+}

@@ -1,0 +1,449 @@
+//! The store: transitions, not create-read-update-delete.
+//!
+//! Writes are guarded by the version that was read and must touch exactly one row. A call that answers has made its
+//! change durable together with the audit entries that tell of it.
+
+use async_trait::async_trait;
+
+use crate::audit::{AuditEntry, RecordedEntry};
+use crate::credential::Handle;
+use crate::grant::{Grant, StateName};
+use crate::id::{BackendName, DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RevisionId, RoleName};
+use crate::policy::Decision;
+use crate::time::{Timestamp, Ttl};
+
+/// The durable record.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was written.
+    async fn open(&self, opening: Opening) -> Result<OpenOutcome, StoreError>;
+
+    /// Makes one change to a grant, guarded by the version that was read.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was written.
+    async fn apply(&self, change: Change) -> Result<Applied, StoreError>;
+
+    /// Appends audit entries that change nothing else, with the decision behind them.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was written.
+    async fn record(&self, entries: Vec<AuditEntry>, decision: Option<Decision>) -> Result<(), StoreError>;
+
+    /// Takes an exclusive, expiring hold on grants that are due at `now`, the longest due first, and gives them out.
+    /// Grants that end by themselves ([`Store::expire_due`]) are not among them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn reserve_due(
+        &self,
+        now: Timestamp,
+        hold: Ttl,
+        reservation: ReservationId,
+        limit: usize,
+    ) -> Result<Vec<Reserved>, StoreError>;
+
+    /// Gives up a hold before it expires. Only the holder's own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release(&self, reservation: ReservationId) -> Result<(), StoreError>;
+
+    /// Expires up to `limit` grants whose credentials ended by themselves (fenced and expiry-only, `expires_at` and the
+    /// skew passed), with one audit entry that lists them. Answers how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Removes up to `limit` replay and idempotency records that are past their horizon. Answers how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// One grant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn grant(&self, id: GrantId) -> Result<Option<Grant>, StoreError>;
+
+    /// The sealed handle of one grant, opened.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn handle(&self, id: GrantId) -> Result<Option<Handle>, StoreError>;
+
+    /// Grants that match, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::InvalidCursor`] for a cursor that this store did not give.
+    async fn grants(&self, filter: &GrantFilter, page: &PageRequest) -> Result<Page<Grant>, StoreError>;
+
+    /// Grants of a backend that are refused by verifiers and not yet over: the content of its revocation list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError>;
+
+    /// How long a workload has held a role without a pause.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError>;
+
+    /// A recorded decision.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn decision(&self, id: DecisionId) -> Result<Option<Decision>, StoreError>;
+
+    /// The newest recorded decisions.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError>;
+
+    /// Audit entries, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::InvalidCursor`] for a cursor that this store did not give.
+    async fn audit(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<RecordedEntry>, StoreError>;
+
+    /// A status-list index that no grant has yet. In memory; durable with the grant that uses it.
+    fn next_status_index(&self) -> u64;
+
+    /// The epoch: moved by everything that ends or forbids sets of grants. Read it before a decision, pass it with
+    /// [`Opening`] and [`Change`].
+    fn epoch(&self) -> u64;
+
+    /// Moves the epoch, with the audit entries of what moved it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError>;
+
+    /// Keeps a signing key, sealed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError>;
+
+    /// All signing keys.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
+
+    /// Records a bundle revision as the active one, and moves the epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError>;
+
+    /// The active bundle revision, if any was published.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError>;
+
+    /// Whether the store can write now; for readiness.
+    ///
+    /// # Errors
+    /// [`StoreError`] says what is unwell.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// What opening a grant writes.
+#[derive(Debug)]
+pub struct Opening {
+    /// The grant: pending, or already active where minting is local.
+    pub grant: Grant,
+    /// What it takes to undo its credential.
+    pub handle: Handle,
+    /// The decision that allowed it.
+    pub decision: Decision,
+    /// Entries that tell of it.
+    pub entries: Vec<AuditEntry>,
+    /// The proof that it consumes, where the issuer's proofs are for single use.
+    pub proof_use: Option<ProofUse>,
+    /// The caller's idempotency key.
+    pub idempotency: Option<IdempotencyClaim>,
+    /// The lineage as it was when the terms were computed.
+    pub lineage: LineageClaim,
+    /// The epoch at the time of the decision.
+    pub epoch: u64,
+    /// The broker's clock: checked against the persisted high-water mark.
+    pub now: Timestamp,
+}
+
+/// The use of a single-use proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProofUse {
+    /// Configured issuer.
+    pub issuer: IssuerName,
+    /// `jti`.
+    pub proof_id: String,
+    /// Until when the record must be kept.
+    pub keep_until: Timestamp,
+}
+
+/// A caller's idempotency key, in its scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyClaim {
+    /// SHA-256 over issuer, subject, proof id, binding key and the caller's key.
+    pub scope: [u8; 32],
+    /// SHA-256 of the request's content.
+    pub request_digest: [u8; 32],
+    /// Until when the record must be kept.
+    pub keep_until: Timestamp,
+}
+
+impl IdempotencyClaim {
+    /// How often one key may be repeated: enough for a flaky network, too few to mint in a loop.
+    pub const MAX_REPEATS: u32 = 3;
+}
+
+/// Who holds what, for lineages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LineageKey {
+    /// Configured issuer.
+    pub issuer: IssuerName,
+    /// Subject at that issuer.
+    pub subject: String,
+    /// Role.
+    pub role: RoleName,
+}
+
+/// A chain of re-exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Its id.
+    pub id: LineageId,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// Continues the lineage of `key`, or starts one with the id `fresh` when the last credential of it ended more than
+/// `pause` ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineageClaim {
+    /// Whose.
+    pub key: LineageKey,
+    /// Id of a new lineage, should one start.
+    pub fresh: LineageId,
+    /// Start of the lineage that the terms were computed with: `None` when nothing bounds it. If the store finds another
+    /// start, the opening is answered [`OpenOutcome::Moved`].
+    pub assumed_start: Option<Option<Timestamp>>,
+}
+
+impl LineageClaim {
+    /// How long nothing may have been held for a lineage to be over. Shorter, and a workload could hold access without
+    /// end by pausing for a moment.
+    pub const PAUSE: Ttl = Ttl::from_hours(1);
+}
+
+/// How an opening ended.
+#[derive(Debug)]
+pub enum OpenOutcome {
+    /// Written.
+    Opened(Box<Grant>),
+    /// The proof was used before.
+    Replayed,
+    /// The idempotency key came with another request before.
+    RequestMismatch,
+    /// The first request with this key is still pending.
+    StillPending,
+    /// The key has been repeated too often.
+    TooManyRepeats,
+    /// The epoch or the lineage moved since the decision: decide again.
+    Moved,
+}
+
+/// One change to one grant.
+#[derive(Debug)]
+pub struct Change {
+    /// The grant after the change; its version is one more than the version that was read.
+    pub grant: Grant,
+    /// A better handle, where activation brought one.
+    pub handle: Option<Handle>,
+    /// Entries that tell of it. May be empty for signs of life.
+    pub entries: Vec<AuditEntry>,
+    /// A decision behind it, where one was made.
+    pub decision: Option<Decision>,
+    /// The epoch at the time of that decision; `None` where nothing was decided.
+    pub epoch: Option<u64>,
+    /// Present to release the hold together with the change; the change is refused if the hold was lost.
+    pub reservation: Option<ReservationId>,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Written.
+    Done,
+    /// Somebody else changed the grant, or the hold was lost: read again.
+    Conflict,
+    /// The epoch moved since the decision: decide again.
+    Moved,
+}
+
+/// A due grant with the hold on it.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The grant.
+    pub grant: Grant,
+    /// Its handle, opened; an error here must not hide the other due grants.
+    pub handle: Result<Handle, StoreError>,
+    /// The hold.
+    pub reservation: ReservationId,
+    /// When the hold ends.
+    pub held_until: Timestamp,
+}
+
+/// A grant that verifiers refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fenced {
+    /// Its id.
+    pub id: GrantId,
+    /// Since when.
+    pub fenced_at: Timestamp,
+}
+
+/// Which grants. All given parts must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrantFilter {
+    /// In one of these states; any, when empty.
+    pub states: Vec<StateName>,
+    /// Of this owner.
+    pub owner: Option<String>,
+    /// Of this role.
+    pub role: Option<String>,
+    /// Proved by this issuer.
+    pub issuer: Option<String>,
+    /// Held by this subject.
+    pub subject: Option<String>,
+    /// From this repository, by name.
+    pub repository: Option<String>,
+    /// From this repository, by id.
+    pub repository_id: Option<String>,
+    /// From this commit.
+    pub commit: Option<String>,
+    /// From this run.
+    pub run: Option<String>,
+    /// Reaching this environment.
+    pub environment: Option<String>,
+    /// Of this backend.
+    pub backend: Option<String>,
+    /// Allowed by this policy.
+    pub policy: Option<String>,
+    /// With exactly this purpose.
+    pub purpose: Option<String>,
+    /// With this ticket.
+    pub ticket: Option<String>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+/// Which audit entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of this request.
+    pub request_id: Option<crate::id::RequestId>,
+    /// About this grant.
+    pub grant: Option<GrantId>,
+}
+
+/// Which page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Where the last page ended.
+    pub cursor: Option<String>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl PageRequest {
+    /// The largest page.
+    pub const MAX_LIMIT: usize = 500;
+}
+
+/// One page.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one starts, if there is one.
+    pub next: Option<String>,
+}
+
+/// A signing key at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its id.
+    pub id: KeyId,
+    /// What it signs: `token`, `ca`.
+    pub purpose: String,
+    /// JOSE name of its algorithm.
+    pub algorithm: String,
+    /// PKCS #8, sealed for `(signing_keys, id, private_key)`.
+    pub sealed_private_key: Vec<u8>,
+    /// Further public material, such as the CA certificate in PEM.
+    pub public: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops signing.
+    pub retires_at: Option<Timestamp>,
+}
+
+/// A bundle revision at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// Digest of the content.
+    pub id: RevisionId,
+    /// When it was published.
+    pub published_at: Timestamp,
+    /// Who published it.
+    pub author: Option<String>,
+    /// Revision before it.
+    pub parent: Option<RevisionId>,
+    /// Source commit, where known.
+    pub commit: Option<String>,
+}
+
+/// How the store fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot write or read now (full, read-only, locked, gone); trying again later can help.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    /// The broker's clock is behind the latest time that the store has seen.
+    #[error("the clock is {behind} behind the latest time in the store")]
+    ClockBehind {
+        /// By how much.
+        behind: Ttl,
+    },
+    /// A row that no version of this program writes.
+    #[error("inconsistent row in {table}.{column} ({row}): {problem}")]
+    Inconsistent {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: &'static str,
+        /// Primary key.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A sealed value does not open.
+    #[error(transparent)]
+    Sealed(#[from] super::SealError),
+    /// The cursor was not given by this store for this query.
+    #[error("the cursor is not one that this list gave")]
+    InvalidCursor,
+}

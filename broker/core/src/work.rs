@@ -1,0 +1,1 @@
+//! Worker ticks: reconcilers without input.

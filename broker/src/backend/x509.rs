@@ -1,0 +1,1 @@
+//! The `x509` backend.

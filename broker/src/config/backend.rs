@@ -1,0 +1,28 @@
+//! Backends: where credentials are minted.
+
+use hallpass_core::id::BackendName;
+use hallpass_core::port::SignatureAlgorithm;
+
+/// A configured backend, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name in roles.
+    pub name: BackendName,
+    /// Its kind with its settings.
+    pub kind: BackendKind,
+}
+
+/// The kinds of backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Access tokens signed by the broker (RFC 9068).
+    Jwt {
+        /// How they are signed, unless a role says otherwise.
+        algorithm: SignatureAlgorithm,
+    },
+    /// Certificates signed by the built-in authority.
+    X509 {
+        /// SPIFFE trust domain of the certificates' URI names.
+        trust_domain: String,
+    },
+}

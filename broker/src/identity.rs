@@ -1,0 +1,5 @@
+//! Verification of proofs, one kind of issuer a file.
+
+pub mod jose;
+pub mod jwks;
+pub mod oidc;

@@ -1,0 +1,1 @@
+//! Signing keys at rest and in use.

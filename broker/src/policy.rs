@@ -1,0 +1,3 @@
+//! Policy: Cedar.
+
+pub mod cedar;

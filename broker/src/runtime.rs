@@ -1,0 +1,1 @@
+//! Loops, signals and clocks: the only place that waits.
