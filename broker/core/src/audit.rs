@@ -195,7 +195,7 @@ impl AuditEntry {
     pub fn denied(time: Timestamp, actor: Actor, action: AuditAction, object: AuditObject, refusal: &Refusal) -> Self {
         let mut entry = Self::success(time, actor, action, object);
         entry.outcome = AuditOutcome::Denied;
-        entry.reason = Some(refusal.reason.as_str().to_owned());
+        entry.reason = Some(refusal.audit_reason.unwrap_or(refusal.reason).as_str().to_owned());
         entry = entry.with("step", refusal.step.as_str()).with("detail", &refusal.detail);
         if let Some(parameter) = &refusal.parameter {
             entry = entry.with("parameter", parameter);

@@ -202,13 +202,25 @@ pub struct Refusal {
     pub detail: String,
     /// The full reason, for the audit log only.
     pub internal: Option<String>,
+    /// The code for the audit log, where the caller must not learn which of two reasons it was.
+    pub audit_reason: Option<Reason>,
+    /// Whether the proof's signature had verified: such refusals are audited each, earlier ones within a budget.
+    pub signature_verified: bool,
 }
 
 impl Refusal {
     /// A refusal at `step` for `reason`.
     #[must_use]
     pub fn new(step: Step, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { step, reason, parameter: None, detail: detail.into(), internal: None }
+        Self {
+            step,
+            reason,
+            parameter: None,
+            detail: detail.into(),
+            internal: None,
+            audit_reason: None,
+            signature_verified: false,
+        }
     }
 
     /// A refusal of the proof.
@@ -234,6 +246,20 @@ impl Refusal {
     #[must_use]
     pub fn because(mut self, internal: impl Into<String>) -> Self {
         self.internal = Some(internal.into());
+        self
+    }
+
+    /// Says that the proof's signature had verified.
+    #[must_use]
+    pub fn after_signature(mut self) -> Self {
+        self.signature_verified = true;
+        self
+    }
+
+    /// Gives the audit log another code than the caller.
+    #[must_use]
+    pub fn recorded_as(mut self, reason: Reason) -> Self {
+        self.audit_reason = Some(reason);
         self
     }
 }

@@ -15,7 +15,7 @@ pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
     OpenOutcome, Opening, Page, PageRequest, ProofUse, Reserved, RevisionRecord, Store, StoreError, StoredKey,
 };
-pub use verifier::IdentityVerifier;
+pub use verifier::{IdentityVerifier, ProofReader};
 
 use std::sync::Arc;
 

@@ -178,6 +178,9 @@ pub struct Opening {
     pub epoch: u64,
     /// The broker's clock: checked against the persisted high-water mark.
     pub now: Timestamp,
+    /// Whether the backend's own records are the rule that verifiers consult, so that a superseded grant of this role is
+    /// fenced by the commit itself.
+    pub fenced_by_record: bool,
 }
 
 /// The use of a single-use proof.
@@ -276,6 +279,8 @@ pub struct Change {
     pub decision: Option<Decision>,
     /// The epoch at the time of that decision; `None` where nothing was decided.
     pub epoch: Option<u64>,
+    /// The single-use proof that renewing consumes.
+    pub proof_use: Option<ProofUse>,
     /// Present to release the hold together with the change; the change is refused if the hold was lost.
     pub reservation: Option<ReservationId>,
 }
@@ -289,6 +294,8 @@ pub enum Applied {
     Conflict,
     /// The epoch moved since the decision: decide again.
     Moved,
+    /// The proof was used before.
+    Replayed,
 }
 
 /// A due grant with the hold on it.
@@ -302,6 +309,22 @@ pub struct Reserved {
     pub reservation: ReservationId,
     /// When the hold ends.
     pub held_until: Timestamp,
+}
+
+impl Change {
+    /// A change that nothing was decided for: `grant` as it is after it, and the entry that tells of it.
+    #[must_use]
+    pub fn of(grant: Grant, entry: AuditEntry) -> Self {
+        Self {
+            grant,
+            handle: None,
+            entries: vec![entry],
+            decision: None,
+            epoch: None,
+            proof_use: None,
+            reservation: None,
+        }
+    }
 }
 
 /// A grant that verifiers refuse.

@@ -25,3 +25,12 @@ pub trait IdentityVerifier: Send + Sync {
     /// had verified.
     async fn verify(&self, proof: &Proof, now: Timestamp) -> Result<VerifiedProof, Refusal>;
 }
+
+/// Reads the one thing that must be known before verification: who claims to have signed.
+pub trait ProofReader: Send + Sync {
+    /// The *unverified* `iss` of a proof. It selects a configured issuer and nothing else.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the proof is not in a form that has one.
+    fn unverified_issuer(&self, proof: &Proof) -> Result<String, Refusal>;
+}
