@@ -12,3 +12,9 @@
 //! cloned, and reaches the wire only from a field that says so.
 
 pub mod wire;
+
+#[cfg(feature = "client")]
+pub mod client;
+
+#[cfg(feature = "client")]
+pub use client::Client;

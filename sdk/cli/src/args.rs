@@ -1,0 +1,258 @@
+//! What can be said on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hallpass_sdk::wire::{Duration, GrantState, Timestamp};
+
+use crate::exit;
+
+/// Short-lived credentials for those who prove who they are.
+#[derive(Debug, Parser)]
+#[command(name = "hallpass", version, after_help = exit::HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The broker, such as https://hallpass.example
+    #[arg(long, global = true, env = "HALLPASS_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Trust the certificates in this file (PEM) beside the public ones
+    #[arg(long, global = true, env = "HALLPASS_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Where the proof of identity comes from: env:NAME, file:PATH, github, gitlab, kubernetes or buildkite. Found by
+    /// itself when not said: HALLPASS_PROOF, HALLPASS_PROOF_FILE, then the platform that this runs on
+    #[arg(long, global = true, value_name = "SOURCE")]
+    pub(crate) proof: Option<String>,
+    /// Audience to ask a proof for; the broker's URL when not said
+    #[arg(long, global = true, env = "HALLPASS_AUDIENCE", value_name = "AUDIENCE")]
+    pub(crate) audience: Option<String>,
+    /// How to print
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// Allow plain http to another machine, where anyone on the way can take proofs and credentials
+    #[arg(long, global = true)]
+    pub(crate) dangerous_plain_http: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people, coloured on a terminal unless `NO_COLOR` is set
+    #[default]
+    Human,
+    /// For programs, as the broker's interface spells it
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Exchange a proof for a credential, and print it
+    #[command(after_help = crate::delivery::EXCHANGE_HELP)]
+    Exchange(Exchange),
+    /// Run a command with a credential that is taken back when the command ends
+    #[command(after_help = crate::delivery::EXEC_HELP)]
+    Exec(Exec),
+    /// Look at grants, renew or end them
+    Grants(Grants),
+    /// Show what the broker sees of the proof
+    Whoami,
+    /// Print a completion script
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a credential is wanted for.
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// Role, such as payments/prod/deploy
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: String,
+    /// Why, in words that its owner will understand later; may be left out where the role has a default
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) purpose: Option<String>,
+    /// How long, such as 15m; the role's default when not said
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) ttl: Option<Duration>,
+    /// Ticket or change reference
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<String>,
+    /// Narrow what the credential may do; may be repeated
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Vec<String>,
+    /// Certificate request (PEM) to have signed, so that the private key stays here; the broker makes a key when not
+    /// said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csr: Option<PathBuf>,
+    /// Put files here instead of into a temporary folder or on standard output. Nothing that exists is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exchange {
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Send SIGTERM to the command when the grant ends before it; else only a warning is printed
+    #[arg(long)]
+    pub(crate) kill_on_end: bool,
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Grants {
+    #[command(subcommand)]
+    pub(crate) action: GrantsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantsAction {
+    /// List grants, newest first
+    List(Box<Filter>),
+    /// Show everything that a grant can answer
+    Show {
+        /// Id of the grant
+        id: String,
+    },
+    /// Move the end of a grant, with a fresh proof
+    Renew {
+        /// Id of the grant
+        id: String,
+        /// How long from now; the role's default when not said
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<Duration>,
+    },
+    /// End a grant
+    Revoke {
+        /// Id of the grant
+        id: String,
+        /// Why, for the record
+        #[arg(long, value_name = "WORDS")]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// pending, active, revoking, revoked, expired, failed or abandoned
+    #[arg(long, value_parser = state)]
+    pub(crate) state: Option<GrantState>,
+    /// Team that answers for the role
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Role
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// Issuer of the proof
+    #[arg(long)]
+    pub(crate) issuer: Option<String>,
+    /// Subject of the proof
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Repository as owner/name
+    #[arg(long)]
+    pub(crate) repository: Option<String>,
+    /// Immutable id of the repository
+    #[arg(long)]
+    pub(crate) repository_id: Option<String>,
+    /// Commit
+    #[arg(long)]
+    pub(crate) commit: Option<String>,
+    /// Id of the run
+    #[arg(long)]
+    pub(crate) run: Option<String>,
+    /// Environment that the credential reaches
+    #[arg(long)]
+    pub(crate) environment: Option<String>,
+    /// Backend that mints
+    #[arg(long)]
+    pub(crate) backend: Option<String>,
+    /// Policy that determined the decision
+    #[arg(long)]
+    pub(crate) policy: Option<String>,
+    /// Words of the purpose
+    #[arg(long)]
+    pub(crate) purpose: Option<String>,
+    /// Ticket or change reference
+    #[arg(long)]
+    pub(crate) ticket: Option<String>,
+    /// Created at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Timestamp>,
+    /// Created before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Timestamp>,
+    /// Most grants to show
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(crate) limit: u32,
+    /// Go on from the cursor that the last page ended with
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+    /// Show all that match, page after page
+    #[arg(long, conflicts_with = "cursor")]
+    pub(crate) all: bool,
+}
+
+fn state(word: &str) -> Result<GrantState, String> {
+    let states = [
+        GrantState::Pending,
+        GrantState::Active,
+        GrantState::Revoking,
+        GrantState::Revoked,
+        GrantState::Expired,
+        GrantState::Failed,
+        GrantState::Abandoned,
+    ];
+    let known = || states.map(GrantState::as_str).join(", ");
+    states.into_iter().find(|state| state.as_str() == word).ok_or_else(|| format!("one of {}", known()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn exec_takes_the_command_after_two_dashes_as_it_is() {
+        let line = ["hallpass", "exec", "--role", "r", "--purpose", "p", "--", "sh", "-c", "exit 3", "--ttl"];
+        let Command::Exec(exec) = Arguments::try_parse_from(line).unwrap().command else { panic!("not exec") };
+        assert_eq!(exec.command, ["sh", "-c", "exit 3", "--ttl"]);
+        assert_eq!(exec.wanted.ttl, None);
+        assert!(Arguments::try_parse_from(["hallpass", "exec", "--role", "r", "--purpose", "p"]).is_err());
+    }
+
+    #[test]
+    fn a_wrong_word_is_a_usage_error() {
+        for wrong in [
+            &["grants", "list", "--state", "gone"][..],
+            &["exchange", "--role", "r", "--ttl", "soon"],
+            &["exchange"],
+            &["grants", "list", "--limit", "501"],
+            &["whoami", "--output", "xml"],
+        ] {
+            let error = Arguments::try_parse_from(std::iter::once(&"hallpass").chain(wrong)).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(u8::from(exit::Exit::Usage)), "{wrong:?}");
+        }
+    }
+}

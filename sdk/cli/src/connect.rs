@@ -1,0 +1,49 @@
+//! From the global options to a client.
+
+use anyhow::Context as _;
+use hallpass_sdk::Client;
+use hallpass_sdk::client::proof::{Surroundings, named};
+use hallpass_sdk::client::{ClientBuilder, Error};
+use hallpass_sdk::wire::CreateGrant;
+
+use crate::args::{Global, Wanted};
+use crate::exit::UsageError;
+
+/// A client for the broker that the options name.
+pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
+    let url = global.url.as_ref().filter(|url| !url.is_empty()).ok_or_else(|| {
+        UsageError("which broker? Name it with --url or HALLPASS_URL, such as https://hallpass.example".to_owned())
+    })?;
+    let mut builder: ClientBuilder = Client::builder(url);
+    if let Some(path) = &global.ca {
+        let pem = std::fs::read(path)
+            .map_err(|error| UsageError(format!("the CA file {} cannot be read: {error}", path.display())))?;
+        builder = builder.ca_pem(pem);
+    }
+    if let Some(audience) = &global.audience {
+        builder = builder.audience(audience);
+    }
+    if let Some(name) = &global.proof {
+        builder = builder.shared_proof(named(name, &Surroundings::of_this_process()).map_err(Error::Proof)?);
+    }
+    if global.dangerous_plain_http {
+        builder = builder.dangerous_plain_http();
+    }
+    Ok(builder.build()?)
+}
+
+/// The request for what is wanted.
+pub(crate) fn request(wanted: &Wanted) -> anyhow::Result<CreateGrant> {
+    let csr = wanted.csr.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| format!("the request {} cannot be read", path.display()))
+    });
+    Ok(CreateGrant {
+        role: wanted.role.clone(),
+        purpose: wanted.purpose.clone(),
+        ttl: wanted.ttl,
+        ticket: wanted.ticket.clone(),
+        scope: wanted.scope.clone(),
+        csr: csr.transpose()?,
+        ..CreateGrant::default()
+    })
+}

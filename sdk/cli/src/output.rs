@@ -1,0 +1,164 @@
+//! What is printed, and how: for people or for programs, coloured or not, and never with what could steer a terminal.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+
+use hallpass_sdk::client::Error;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::Format;
+use crate::exit;
+
+/// Where and how to print.
+pub(crate) struct Output {
+    format: Format,
+    colour: bool,
+}
+
+/// Colours by meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Waiting,
+    Bad,
+    Faint,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        // no-color.org: set and not empty, whatever the value.
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { format, colour: !set("NO_COLOR") && !dumb && std::io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes bytes to standard output. A reader that has seen enough is no failure.
+    pub(crate) fn write(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn text(&self, text: &str) -> anyhow::Result<()> {
+        self.write(text.as_bytes())
+    }
+
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(value)?;
+        text.push('\n');
+        self.text(&text)
+    }
+
+    /// Prints as the format says.
+    pub(crate) fn show<T: Serialize>(&self, value: &T, human: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        match self.format {
+            Format::Human => self.text(&human(value)),
+            Format::Json => self.json(value),
+        }
+    }
+
+    /// Tells people something beside the result.
+    pub(crate) fn note(&self, words: &str) {
+        if self.format == Format::Human {
+            self.say(&format!("hallpass: {}", printable(words)));
+        }
+    }
+
+    /// Tells of something that needs attention, in either format.
+    pub(crate) fn warn(&self, words: &str) {
+        match self.format {
+            Format::Human => self.say(&format!("hallpass: {}", printable(words))),
+            Format::Json => self.say(&json!({"warning": words}).to_string()),
+        }
+    }
+
+    /// Tells of a failure, on standard error.
+    pub(crate) fn complain(&self, error: &anyhow::Error) {
+        let sdk = error.downcast_ref::<Error>();
+        let mut words = String::new();
+        for (depth, cause) in error.chain().enumerate() {
+            let separator = if depth == 0 { "" } else { ": " };
+            let _ = write!(words, "{separator}{cause}");
+        }
+        match self.format {
+            Format::Human => {
+                self.say(&format!("hallpass: {}", printable(&words)));
+                if let Some(id) = sdk.and_then(Error::request_id) {
+                    self.say(&format!("hallpass: the broker's audit log has it under request {}", printable(id)));
+                }
+            }
+            Format::Json => {
+                let told = json!({"error": {
+                    "code": sdk.and_then(Error::code),
+                    "detail": words,
+                    "request_id": sdk.and_then(Error::request_id),
+                    "exit_status": u8::from(exit::code_of(error)),
+                }});
+                self.say(&told.to_string());
+            }
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // There is nowhere left to say that standard error cannot be written.
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Waiting => 33,
+            Tone::Bad => 31,
+            Tone::Faint => 2,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// Text that others wrote, without what could steer the terminal or hide: control and formatting characters.
+pub(crate) fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Labelled lines, aligned. Lines without a value are left out.
+pub(crate) fn fields(lines: &[(&str, Option<String>)]) -> String {
+    let width = lines.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:width$}  {value}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_steer_the_terminal() {
+        assert_eq!(printable("deploy\u{1b}[2J\r\n\u{202e}x"), "deploy\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}x");
+        assert_eq!(printable("grüße 4f2c"), "grüße 4f2c");
+    }
+
+    #[test]
+    fn fields_are_aligned_and_empty_ones_left_out() {
+        let lines = [("id", Some("1".to_owned())), ("longer", None), ("role", Some("r".to_owned()))];
+        assert_eq!(fields(&lines), "id    1\nrole  r\n");
+    }
+}

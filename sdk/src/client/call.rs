@@ -1,0 +1,161 @@
+//! One call: which proof it carries, whether it may be repeated, and what its answer is.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::Client;
+use super::error::{ConfigurationError, Error, TransportError};
+use super::proof::Proof;
+use super::retry::{Repeat, idempotency_key};
+use super::transport::Reply;
+use crate::wire::Secret;
+
+/// A call to the broker, before it is tried.
+pub(super) struct Call {
+    method: Method,
+    url: Url,
+    body: Body,
+    repeat: Repeat,
+    consumes_proof: bool,
+    proof_in_body: Option<&'static str>,
+}
+
+enum Body {
+    Empty,
+    Json(Vec<u8>),
+    Form(Vec<(&'static str, Secret)>),
+}
+
+impl Call {
+    pub(super) fn get(url: Url) -> Self {
+        Self::new(Method::GET, url, Body::Empty, Repeat::Safe)
+    }
+
+    pub(super) fn post(url: Url) -> Self {
+        Self::new(Method::POST, url, Body::Empty, Repeat::Safe)
+    }
+
+    fn new(method: Method, url: Url, body: Body, repeat: Repeat) -> Self {
+        Self { method, url, body, repeat, consumes_proof: false, proof_in_body: None }
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Result<Self, Error> {
+        self.body = Body::Json(serde_json::to_vec(body).map_err(|error| Error::Unexpected {
+            status: 0,
+            reason: format!("the request cannot be written as JSON: {error}"),
+            request_id: None,
+        })?);
+        Ok(self)
+    }
+
+    pub(super) fn form(mut self, fields: Vec<(&'static str, Secret)>) -> Self {
+        self.body = Body::Form(fields);
+        self
+    }
+
+    /// The proof goes into this form field, and not into `Authorization`.
+    pub(super) fn proof_as(mut self, field: &'static str) -> Self {
+        self.proof_in_body = Some(field);
+        self
+    }
+
+    /// The call may consume a single-use proof, and repeats under an idempotency key.
+    pub(super) fn mints(mut self) -> Self {
+        self.consumes_proof = true;
+        self.repeat = Repeat::Keyed;
+        self
+    }
+
+    /// The call may consume a single-use proof, and has no key to repeat it under.
+    pub(super) fn consumes(mut self) -> Self {
+        self.consumes_proof = true;
+        self.repeat = Repeat::Unsent;
+        self
+    }
+
+    /// The call is not sent again once anything of it was sent.
+    pub(super) fn once(mut self) -> Self {
+        self.repeat = Repeat::Unsent;
+        self
+    }
+}
+
+impl Client {
+    /// `/v1/grants/…` under the broker's URL, each segment escaped.
+    pub(super) fn url(&self, segments: &[&str]) -> Result<Url, Error> {
+        // A segment of dots would be taken away when the URL is normalised, and another resource addressed.
+        if let Some(segment) = segments.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            return Err(ConfigurationError::NotAName((*segment).to_owned()).into());
+        }
+        let mut url = self.inner.base.clone();
+        url.path_segments_mut().map_err(|()| ConfigurationError::NotAnOrigin)?.pop_if_empty().extend(segments);
+        Ok(url)
+    }
+
+    pub(super) async fn answer<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        self.reply(call).await?.into()
+    }
+
+    /// The answer to a call, whatever its status.
+    pub(super) async fn reply(&self, call: Call) -> Result<Reply, Error> {
+        let (held, transport) = (&self.inner.proof, &self.inner.transport);
+        if call.consumes_proof {
+            let proof = held.consume(transport).await?;
+            return self.try_with(&call, &proof).await;
+        }
+        let proof = held.present(transport).await?;
+        let reply = self.try_with(&call, &proof).await?;
+        if reply.status == 401 && held.discard(&proof).await {
+            let fresh = held.present(transport).await?;
+            return self.try_with(&call, &fresh).await;
+        }
+        Ok(reply)
+    }
+
+    /// Every try carries the same proof and the same key: the broker takes a single-use proof twice only then.
+    async fn try_with(&self, call: &Call, proof: &Arc<Proof>) -> Result<Reply, Error> {
+        let key = match call.repeat {
+            Repeat::Keyed => Some(idempotency_key().map_err(|_| Error::Unexpected {
+                status: 0,
+                reason: "the operating system gives no randomness for an idempotency key".to_owned(),
+                request_id: None,
+            })?),
+            Repeat::Safe | Repeat::Unsent => None,
+        };
+        let mut tried = 0_u32;
+        loop {
+            tried = tried.saturating_add(1);
+            let outcome: Result<Reply, TransportError> = self.try_once(call, proof, key.as_deref()).await;
+            match self.inner.retry.wait(tried, call.repeat, &outcome) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Ok(outcome?),
+            }
+        }
+    }
+
+    async fn try_once(&self, call: &Call, proof: &Proof, key: Option<&str>) -> Result<Reply, TransportError> {
+        let mut request = self.inner.transport.request(call.method.clone(), call.url.clone());
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        if call.proof_in_body.is_none() {
+            request = request.bearer_auth(proof.token().expose());
+        }
+        request = match &call.body {
+            Body::Empty => request,
+            Body::Json(json) => request.header("content-type", "application/json").body(json.clone()),
+            Body::Form(fields) => {
+                let mut pairs: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.expose())).collect();
+                if let Some(field) = call.proof_in_body {
+                    pairs.push((field, proof.token().expose()));
+                }
+                request.form(&pairs)
+            }
+        };
+        self.inner.transport.send(request).await
+    }
+}
