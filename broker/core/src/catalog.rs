@@ -61,6 +61,12 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The role of this name, as a caller wrote it.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Option<&Arc<Role>> {
+        RoleName::new(name).ok().and_then(|name| self.roles.get(&name))
+    }
+
     /// Class of the role's environment, where it has one.
     #[must_use]
     pub fn environment_class(&self, role: &Role) -> Option<EnvironmentClass> {

@@ -83,6 +83,14 @@ pub struct IssueOrder {
 #[derive(Debug, PartialEq)]
 pub struct Handle(pub SecretBytes);
 
+impl Handle {
+    /// A second copy, for where one goes to the store and one to the backend.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(SecretBytes::new(self.0.expose().to_vec()))
+    }
+}
+
 /// A freshly minted credential, on its way to the caller. It is returned once and never stored.
 #[derive(Debug)]
 pub struct IssuedCredential {

@@ -1,1 +1,112 @@
-//! Use-cases, one a file.
+//! Use-cases, one a file. Each takes the [`Ports`], who is calling and what is wanted, and answers or fails typed.
+
+pub mod abandon;
+pub mod authenticate;
+mod decide;
+pub mod heartbeat;
+pub mod inspect;
+pub mod open;
+mod refusals;
+pub mod renew;
+pub mod revoke;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::entropy::{Entropy, EntropyUnavailable, fresh_id};
+use crate::error::{Reason, ServiceError};
+use crate::port::{Governance, ProofReader, Sealer, Store, StoreError};
+use crate::time::{Clock, Timestamp, Ttl};
+
+pub use authenticate::Use;
+pub use refusals::RefusalBudget;
+
+/// Everything that the use-cases and the workers need of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The durable record.
+    pub store: Arc<dyn Store>,
+    /// The bundle revision in force.
+    pub governance: Arc<dyn Governance>,
+    /// Who claims to have signed a proof.
+    pub reader: Arc<dyn ProofReader>,
+    /// Keyed digests of credentials.
+    pub sealer: Arc<dyn Sealer>,
+    /// Refusals of unverified proofs that may still be written one by one.
+    pub refusals: Arc<RefusalBudget>,
+    /// Wakes the worker that ends grants.
+    pub nudge: Arc<Notify>,
+    /// Time limits.
+    pub limits: Limits,
+}
+
+/// Time limits around backend calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Hard limit of one backend call.
+    pub call_deadline: Ttl,
+    /// Clock difference allowed between us and a backend.
+    pub skew: Ttl,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2) }
+    }
+}
+
+impl Limits {
+    /// How long a grant may be pending. Longer than the hard limit of the call by more than the skew: a worker that
+    /// gives up on a pending grant must never overtake a call that is still running.
+    #[must_use]
+    pub fn pending_deadline(&self) -> Ttl {
+        self.call_deadline.plus(self.skew).plus(Ttl::from_secs(5))
+    }
+
+    /// After an unknown outcome, when undoing is believed: the first try may have run before the credential existed.
+    #[must_use]
+    pub fn settling(&self) -> Ttl {
+        self.pending_deadline().plus(self.call_deadline)
+    }
+}
+
+impl Ports {
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A new id.
+    ///
+    /// # Errors
+    /// [`EntropyUnavailable`].
+    pub fn fresh_id<I: From<uuid::Uuid>>(&self) -> Result<I, EntropyUnavailable> {
+        fresh_id(self.clock.as_ref(), self.entropy.as_ref())
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::InvalidCursor => Self::Refused(crate::error::Refusal::request(
+                Reason::MalformedRequest,
+                "cursor",
+                "`cursor` is not one that this list gave; start again without it",
+            )),
+            StoreError::ClockBehind { .. } => Self::unavailable(
+                Reason::ClockBehind,
+                "the broker's clock is behind; nothing is issued until it is right",
+            ),
+            error => {
+                tracing::error!(%error, "the store failed");
+                Self::unavailable(Reason::StoreUnavailable, "the broker's store does not answer; nothing was changed")
+            }
+        }
+    }
+}

@@ -1,1 +1,7 @@
-//! Worker ticks: reconcilers without input.
+//! Worker ticks: reconcilers without input, idempotent, run periodically *and* when nudged. First try, retry, restart
+//! and a second replica all take the same path, so that none of them is a special case that is wrong.
+//!
+//! There are no loops here: the runtime decides when to tick again.
+
+pub mod step;
+pub mod sweep;

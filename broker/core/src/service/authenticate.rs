@@ -1,0 +1,82 @@
+//! Who is calling: routes a proof to its configured issuer, has it verified, and checks that it holds now.
+
+use super::Ports;
+use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use crate::catalog::Revision;
+use crate::error::{Reason, Refusal, ServiceError};
+use crate::id::IssuerName;
+use crate::identity::{Proof, VerifiedIdentity};
+use crate::request::Origin;
+
+/// What a proof is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To have a credential minted. A token of the broker's own is no proof for that: re-exchanging it would launder
+    /// the identity behind it.
+    Mint,
+    /// To read, end or keep alive what is there, or to ask.
+    Manage,
+}
+
+/// Verifies `proof` and says who is calling. A refusal is audited here.
+///
+/// # Errors
+/// [`ServiceError::Refused`] at the proof step; [`ServiceError::Unavailable`] when keys or the store do not answer.
+pub async fn authenticate(
+    ports: &Ports,
+    revision: &Revision,
+    proof: &Proof,
+    purpose: Use,
+    origin: &Origin,
+) -> Result<VerifiedIdentity, ServiceError> {
+    match verify(ports, revision, proof, purpose, origin).await {
+        Ok(identity) => Ok(identity),
+        Err(ServiceError::Refused(refusal)) => {
+            record_refusal(ports, &refusal, origin).await?;
+            Err(match refusal.reason {
+                // No fault of the caller's: the same proof can be good again in a moment.
+                Reason::JwksUnavailable => ServiceError::unavailable(refusal.reason, refusal.detail),
+                _ => refusal.into(),
+            })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+async fn verify(
+    ports: &Ports,
+    revision: &Revision,
+    proof: &Proof,
+    purpose: Use,
+    origin: &Origin,
+) -> Result<VerifiedIdentity, ServiceError> {
+    let now = ports.now();
+    let unverified_issuer = ports.reader.unverified_issuer(proof)?;
+    let verifier = revision
+        .verifiers
+        .iter()
+        .filter(|verifier| purpose == Use::Manage || verifier.issuer().as_str() != IssuerName::RESERVED)
+        .find(|verifier| verifier.accepts(&unverified_issuer))
+        .ok_or_else(|| Refusal::proof(Reason::UnknownIssuer, "no configured issuer signs as the proof's `iss`"))?;
+    let verified = verifier.verify(proof, now).await?;
+    let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
+    if let Some(id) = identity.proof().grant {
+        let alive = ports.store.grant(id).await?.is_some_and(|grant| grant.is_live(now));
+        if !alive {
+            let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
+            return Err(refusal.after_signature().into());
+        }
+    }
+    Ok(identity)
+}
+
+async fn record_refusal(ports: &Ports, refusal: &Refusal, origin: &Origin) -> Result<(), ServiceError> {
+    let now = ports.now();
+    if !refusal.signature_verified && !ports.refusals.take(origin.source, refusal.reason, now) {
+        return Ok(());
+    }
+    let actor = Actor::Unverified { source: origin.source.map(|address| address.to_string()) };
+    let entry = AuditEntry::denied(now, actor, AuditAction::ProofVerify, AuditObject::Broker, refusal)
+        .in_request(origin.request_id);
+    Ok(ports.store.record(vec![entry], None).await?)
+}

@@ -1,0 +1,225 @@
+//! What every use-case asks of the policy, and how a refusing decision is told and recorded.
+
+use super::Ports;
+use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use crate::catalog::Revision;
+use crate::error::{Reason, Refusal, ServiceError, Step};
+use crate::grant::{Grant, GrantRecord};
+use crate::id::RoleName;
+use crate::identity::VerifiedIdentity;
+use crate::policy::{
+    Action, Decision, Permit, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, principal_of,
+};
+use crate::port::CredentialBackend;
+use crate::request::Origin;
+use crate::role::Role;
+
+/// The wording of "unknown" and of "not yours": they must not be told apart.
+pub(super) const ROLE_NOT_AVAILABLE: &str = "the role does not exist, or policy does not allow it to this identity";
+
+/// A query by `identity`.
+pub(super) async fn query_of(
+    ports: &Ports,
+    revision: &Revision,
+    identity: &VerifiedIdentity,
+    action: Action,
+    resource: Resource,
+) -> Result<PolicyQuery, ServiceError> {
+    let groups = revision.catalog.owners_of(identity.issuer(), identity.subject()).cloned().collect();
+    let via_role = via_role(ports, identity).await?;
+    let principal = principal_of(identity, groups, via_role);
+    let binding = if identity.proof().binding_key.is_some() { "bound" } else { "bearer" };
+    let context = QueryContext {
+        time: ports.now(),
+        purpose: None,
+        ticket: None,
+        task: None,
+        ttl: None,
+        scope: Vec::new(),
+        provenance: identity.proof().provenance.clone(),
+        source_ip: identity.source(),
+        binding: binding.to_owned(),
+        exception: None,
+        approvals: Vec::new(),
+        holder: false,
+        owner_member: false,
+    };
+    Ok(with_owner_membership(PolicyQuery { principal, action, resource, context }))
+}
+
+/// Role of the grant whose credential is the proof, where it is one of ours.
+async fn via_role(ports: &Ports, identity: &VerifiedIdentity) -> Result<Option<RoleName>, ServiceError> {
+    match identity.proof().grant {
+        None => Ok(None),
+        Some(id) => Ok(ports.store.grant(id).await?.map(|grant| grant.record.role)),
+    }
+}
+
+/// A query by the holder of `record`, on its own grant: for callers who show the credential itself.
+pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &GrantRecord, action: Action) -> PolicyQuery {
+    let holder = &record.holder;
+    let groups = revision.catalog.owners_of(&holder.issuer, &holder.subject).cloned().collect();
+    let principal = Principal {
+        kind: holder.principal,
+        issuer: holder.issuer.clone(),
+        issuer_kind: holder.issuer_kind.clone(),
+        subject: holder.subject.clone(),
+        groups,
+        attributes: holder.attributes.clone(),
+        multi_audience: false,
+        via_role: None,
+    };
+    let context = QueryContext {
+        time: ports.now(),
+        purpose: None,
+        ticket: None,
+        task: None,
+        ttl: None,
+        scope: Vec::new(),
+        provenance: record.provenance.clone(),
+        source_ip: None,
+        binding: if holder.binding_key.is_some() { "bound" } else { "bearer" }.to_owned(),
+        exception: None,
+        approvals: Vec::new(),
+        holder: true,
+        owner_member: false,
+    };
+    with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(revision, record), context })
+}
+
+fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
+    let owner = match &query.resource {
+        Resource::Role(facts) | Resource::Grant { role: facts, .. } => Some(&facts.owner),
+        Resource::Owner { name } => Some(name),
+        Resource::AuditLog | Resource::Broker => None,
+    };
+    query.context.owner_member = owner.is_some_and(|owner| query.principal.groups.contains(owner));
+    query
+}
+
+/// What policy may know of a role.
+pub(super) fn role_facts(revision: &Revision, role: &Role, backend: &dyn CredentialBackend) -> RoleFacts {
+    RoleFacts {
+        name: role.name.clone(),
+        owner: role.owner.clone(),
+        backend_kind: backend.kind().to_owned(),
+        environment: role.environment.clone(),
+        environment_class: revision.catalog.environment_class(role).map(|class| class.as_str().to_owned()),
+        class: backend.class(role),
+        max_ttl: role.ttl.max,
+        stage: role.stage.clone(),
+        tier: role.tier.clone(),
+        target: role.target.clone(),
+    }
+}
+
+/// A grant as a resource: its role as it was when it was opened.
+pub(super) fn grant_resource(revision: &Revision, record: &GrantRecord) -> Resource {
+    let environment = record.environment.as_ref().and_then(|name| revision.catalog.environments.get(name));
+    let role = revision.catalog.roles.get(&record.role);
+    Resource::Grant {
+        id: record.id,
+        role: RoleFacts {
+            name: record.role.clone(),
+            owner: record.owner.name.clone(),
+            backend_kind: record.backend_kind.clone(),
+            environment: record.environment.clone(),
+            environment_class: environment.map(|environment| environment.class.as_str().to_owned()),
+            class: record.class(),
+            max_ttl: record.terms.max_expires_at.since(record.created_at),
+            stage: role.and_then(|role| role.stage.clone()),
+            tier: role.and_then(|role| role.tier.clone()),
+            target: record.target.clone(),
+        },
+    }
+}
+
+/// Asks the policy. An allowing decision yields its permit; a refusing one, or one that cannot be made, is recorded with
+/// its reason and told as `refusal`.
+pub(super) async fn permit(
+    ports: &Ports,
+    revision: &Revision,
+    query: PolicyQuery,
+    trail: Trail<'_>,
+    refusal: Refusal,
+) -> Result<Permit, ServiceError> {
+    let decision = match Decision::make(revision.policy.as_ref(), query, ports.fresh_id()?, ports.now()) {
+        Ok(decision) => decision,
+        Err(error) => {
+            let refusal = Refusal { internal: error.internal, ..refusal }.recorded_as(Reason::PolicyError);
+            trail.refuse(ports, &refusal, None).await?;
+            return Err(refusal.into());
+        }
+    };
+    match decision.into_permit() {
+        Ok(permit) => Ok(permit),
+        Err(decision) => {
+            let refusal = refusal.recorded_as(Reason::PolicyDenied);
+            trail.refuse(ports, &refusal, Some(*decision)).await?;
+            Err(refusal.into())
+        }
+    }
+}
+
+/// Who did what to what, for the entries of one request.
+#[derive(Clone)]
+pub(super) struct Trail<'a> {
+    pub actor: Actor,
+    pub action: AuditAction,
+    pub object: AuditObject,
+    pub origin: &'a Origin,
+}
+
+impl Trail<'_> {
+    /// Records a refusal, with the decision behind it.
+    pub(super) async fn refuse(
+        &self,
+        ports: &Ports,
+        refusal: &Refusal,
+        decision: Option<Decision>,
+    ) -> Result<(), ServiceError> {
+        let mut entry = AuditEntry::denied(ports.now(), self.actor.clone(), self.action, self.object.clone(), refusal)
+            .in_request(self.origin.request_id);
+        if let Some(decision) = &decision {
+            entry = entry.by_decision(decision.id);
+        }
+        Ok(ports.store.record(vec![entry], decision).await?)
+    }
+
+    /// An entry about something that was done.
+    pub(super) fn success(&self, ports: &Ports) -> AuditEntry {
+        AuditEntry::success(ports.now(), self.actor.clone(), self.action, self.object.clone())
+            .in_request(self.origin.request_id)
+    }
+}
+
+/// The grant `id`, if `identity` may do `action` with it. What may not even be read is not found.
+pub(super) async fn permitted_grant(
+    ports: &Ports,
+    revision: &Revision,
+    identity: &VerifiedIdentity,
+    id: crate::id::GrantId,
+    action: Action,
+    trail: Trail<'_>,
+) -> Result<(Grant, Permit), ServiceError> {
+    let grant = ports.store.grant(id).await?.ok_or(ServiceError::NotFound)?;
+    let resource = grant_resource(revision, &grant.record);
+    let mut query = query_of(ports, revision, identity, action, resource).await?;
+    query.context.holder = grant.record.is_held_by(identity);
+    let may_read = may(revision, &PolicyQuery { action: Action::Read, ..query.clone() });
+    let refusal = Refusal::new(
+        Step::Policy,
+        Reason::PolicyDenied,
+        format!("policy does not let you {} this grant", action.as_str()),
+    );
+    match permit(ports, revision, query, trail, refusal).await {
+        Ok(permit) => Ok((grant, permit)),
+        Err(ServiceError::Refused(_)) if !may_read => Err(ServiceError::NotFound),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the policy allows `query`; a policy that errors allows nothing. For filtering what may be seen.
+pub(super) fn may(revision: &Revision, query: &PolicyQuery) -> bool {
+    revision.policy.decide(query).is_ok_and(|verdict| verdict.outcome == crate::policy::Outcome::Allow)
+}

@@ -1,0 +1,213 @@
+//! Reading: grants, roles, owners, the audit log, oneself, and what would be decided.
+
+use std::sync::Arc;
+
+use super::decide::{Trail, grant_resource, may, permit, permitted_grant, query_of, role_facts};
+use super::{Ports, Use, authenticate};
+use crate::audit::{Actor, AuditAction, AuditObject, RecordedEntry};
+use crate::catalog::Revision;
+use crate::error::{Reason, Refusal, ServiceError, Step};
+use crate::grant::Grant;
+use crate::id::{GrantId, OwnerName};
+use crate::identity::{Proof, VerifiedIdentity};
+use crate::owner::Owner;
+use crate::policy::{Action, Decision, PolicyQuery, Resource};
+use crate::port::{AuditFilter, GrantFilter, Page, PageRequest};
+use crate::request::Origin;
+use crate::role::Role;
+use crate::time::Ttl;
+
+/// Somebody who proved who it is, with the revision that the rest of its request is decided by.
+#[derive(Debug)]
+pub struct Caller {
+    revision: Arc<Revision>,
+    identity: VerifiedIdentity,
+}
+
+/// Says who is calling, for everything here.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn caller(ports: &Ports, proof: &Proof, origin: &Origin) -> Result<Caller, ServiceError> {
+    let revision = ports.governance.current();
+    let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
+    Ok(Caller { revision, identity })
+}
+
+impl Caller {
+    /// What the broker sees of the caller's proof.
+    #[must_use]
+    pub fn identity(&self) -> &VerifiedIdentity {
+        &self.identity
+    }
+
+    /// Owners that the caller is a member of.
+    pub fn groups(&self) -> impl Iterator<Item = &OwnerName> {
+        self.revision.catalog.owners_of(self.identity.issuer(), self.identity.subject())
+    }
+
+    /// One grant, if the caller may read it. Its answer comes from its own record: editing role, owner or policy later
+    /// does not change it.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotFound`] also for what the caller may not see.
+    pub async fn grant(&self, ports: &Ports, id: GrantId, origin: &Origin) -> Result<Grant, ServiceError> {
+        let trail = self.trail(AuditObject::Grant { id }, origin);
+        let found = permitted_grant(ports, &self.revision, &self.identity, id, Action::Read, trail).await;
+        found.map(|(grant, _permit)| grant)
+    }
+
+    /// Grants that match and that the caller may read.
+    ///
+    /// A page can hold fewer than were asked for, and still have a next one: what may not be read is left out.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn grants(
+        &self,
+        ports: &Ports,
+        filter: &GrantFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Grant>, ServiceError> {
+        let mut found = ports.store.grants(filter, page).await?;
+        let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
+        found.items.retain(|grant| {
+            query.resource = grant_resource(&self.revision, &grant.record);
+            query.context.holder = grant.record.is_held_by(&self.identity);
+            query.context.owner_member = query.principal.groups.contains(&grant.record.owner.name);
+            may(&self.revision, &query)
+        });
+        Ok(found)
+    }
+
+    /// Whether the caller may learn that the grant of a token is alive (RFC 7662), and the grant if it is.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; a grant that is over, unknown or not the caller's to ask about is `None`, indistinguishably.
+    pub async fn introspect(&self, ports: &Ports, id: GrantId) -> Result<Option<Grant>, ServiceError> {
+        let Some(grant) = ports.store.grant(id).await?.filter(|grant| grant.is_live(ports.now())) else {
+            return Ok(None);
+        };
+        let resource = grant_resource(&self.revision, &grant.record);
+        let mut query = self.query(ports, Action::Introspect, resource).await?;
+        query.context.holder = grant.record.is_held_by(&self.identity);
+        Ok(may(&self.revision, &query).then_some(grant))
+    }
+
+    /// Roles that the caller may read.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn roles(&self, ports: &Ports) -> Result<Vec<Arc<Role>>, ServiceError> {
+        let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
+        let mut seen = Vec::new();
+        for role in self.revision.catalog.roles.values() {
+            let Some(backend) = self.revision.backends.get(&role.backend) else { continue };
+            query.resource = Resource::Role(role_facts(&self.revision, role, backend.as_ref()));
+            query.context.owner_member = query.principal.groups.contains(&role.owner);
+            if may(&self.revision, &query) {
+                seen.push(Arc::clone(role));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// One role that the caller may read.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotFound`] also for what the caller may not see.
+    pub async fn role(&self, ports: &Ports, name: &str) -> Result<Arc<Role>, ServiceError> {
+        let seen = self.roles(ports).await?;
+        seen.into_iter().find(|role| role.name.as_str() == name).ok_or(ServiceError::NotFound)
+    }
+
+    /// Owners that the caller may read.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn owners(&self, ports: &Ports) -> Result<Vec<Arc<Owner>>, ServiceError> {
+        let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
+        let mut seen = Vec::new();
+        for owner in self.revision.catalog.owners.values() {
+            query.resource = Resource::Owner { name: owner.name.clone() };
+            query.context.owner_member = query.principal.groups.contains(&owner.name);
+            if may(&self.revision, &query) {
+                seen.push(Arc::clone(owner));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// One owner that the caller may read.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotFound`] also for what the caller may not see.
+    pub async fn owner(&self, ports: &Ports, name: &str) -> Result<Arc<Owner>, ServiceError> {
+        let seen = self.owners(ports).await?;
+        seen.into_iter().find(|owner| owner.name.as_str() == name).ok_or(ServiceError::NotFound)
+    }
+
+    /// The audit log, if the caller may read it.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn audit(
+        &self,
+        ports: &Ports,
+        filter: &AuditFilter,
+        page: &PageRequest,
+        origin: &Origin,
+    ) -> Result<Page<RecordedEntry>, ServiceError> {
+        let query = self.query(ports, Action::Read, Resource::AuditLog).await?;
+        let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let you read the audit log");
+        permit(ports, &self.revision, query, self.trail(AuditObject::Broker, origin), refusal).await?;
+        Ok(ports.store.audit(filter, page).await?)
+    }
+
+    /// What would be decided if the caller asked for `role`, without minting, consuming or recording a decision.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; a role that is unknown is answered as one that policy denies.
+    pub async fn preview(&self, ports: &Ports, wanted: &Preview) -> Result<Option<Decision>, ServiceError> {
+        let Some(role) = self.revision.catalog.role(&wanted.role) else {
+            return Ok(None);
+        };
+        let Some(backend) = self.revision.backends.get(&role.backend) else { return Ok(None) };
+        let resource = Resource::Role(role_facts(&self.revision, role, backend.as_ref()));
+        let mut query = self.query(ports, wanted.action, resource).await?;
+        query.context.purpose = wanted.purpose.clone().or_else(|| role.purpose.default.clone());
+        query.context.ticket.clone_from(&wanted.ticket);
+        query.context.ttl = Some(wanted.ttl.unwrap_or(role.ttl.default));
+        let decision = Decision::make(self.revision.policy.as_ref(), query, ports.fresh_id()?, ports.now())?;
+        Ok(Some(decision))
+    }
+
+    /// The revision that answers this caller.
+    #[must_use]
+    pub fn revision(&self) -> &Revision {
+        &self.revision
+    }
+
+    async fn query(&self, ports: &Ports, action: Action, resource: Resource) -> Result<PolicyQuery, ServiceError> {
+        query_of(ports, &self.revision, &self.identity, action, resource).await
+    }
+
+    fn trail<'a>(&self, object: AuditObject, origin: &'a Origin) -> Trail<'a> {
+        Trail { actor: Actor::from(&self.identity), action: AuditAction::Read, object, origin }
+    }
+}
+
+/// What a caller wants to know the decision for.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// Role.
+    pub role: String,
+    /// Action; minting, mostly.
+    pub action: Action,
+    /// Purpose that would be given.
+    pub purpose: Option<String>,
+    /// TTL that would be asked for.
+    pub ttl: Option<Ttl>,
+    /// Ticket that would be given.
+    pub ticket: Option<String>,
+}

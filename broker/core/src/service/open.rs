@@ -1,0 +1,619 @@
+//! Opening a grant: proof → decision → durable record → credential.
+
+use std::sync::Arc;
+
+use ring::digest::{Context, SHA256};
+
+use super::decide::{ROLE_NOT_AVAILABLE, Trail, may, permit, query_of, role_facts};
+use super::{Ports, Use, authenticate};
+use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use crate::catalog::Revision;
+use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential};
+use crate::error::{Reason, Refusal, ServiceError, Step};
+use crate::grant::{Cause, DecisionSummary, Ending, Grant, GrantRecord, GrantState, Holder};
+use crate::identity::{Proof, VerifiedIdentity};
+use crate::owner::{Owner, OwnerSnapshot};
+use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
+use crate::port::{
+    Applied, Change, CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome,
+    Opening, ProofUse,
+};
+use crate::request::{GrantRequest, Idempotency, Origin, Purpose};
+use crate::role::{Role, RoleState};
+use crate::time::{Timestamp, Ttl};
+
+/// A grant that was opened, with the credential that leaves once.
+#[derive(Debug)]
+pub struct Opened {
+    /// The grant, active.
+    pub grant: Grant,
+    /// The credential.
+    pub credential: IssuedCredential,
+}
+
+/// How often a decision is made again because the world moved meanwhile. More would mean that revocations arrive faster
+/// than a decision takes; then refusing is right.
+const MAX_DECISIONS: usize = 4;
+
+/// The longest time without a sign of life that a caller may ask for.
+const MAX_HEARTBEAT: Ttl = Ttl::from_hours(1);
+/// The shortest: below, a slow network would end grants.
+const MIN_HEARTBEAT: Ttl = Ttl::from_secs(5);
+
+/// Verifies, decides, records, mints.
+///
+/// A remote backend is called only after the intent is durable; a local one mints before the one commit that records
+/// both. Either way no credential is returned before its grant is durably active (promise 1).
+///
+/// # Errors
+/// [`ServiceError`]; a refusal leaves no grant and consumes nothing.
+pub async fn open(
+    ports: &Ports,
+    proof: &Proof,
+    request: &GrantRequest,
+    origin: &Origin,
+) -> Result<Opened, ServiceError> {
+    for _ in 0..MAX_DECISIONS {
+        let revision = ports.governance.current();
+        // Read before anything is decided: what moves it later is noticed in the transaction that opens the grant.
+        let epoch = ports.store.epoch();
+        let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
+        let attempt = Attempt { ports, revision: &revision, identity: &identity, request, origin, epoch };
+        if let Some(opened) = attempt.run().await? {
+            return Ok(opened);
+        }
+    }
+    Err(ServiceError::unavailable(Reason::StateConflict, "policy or revocations are changing too fast to decide"))
+}
+
+/// One decision and what follows from it.
+struct Attempt<'a> {
+    ports: &'a Ports,
+    revision: &'a Revision,
+    identity: &'a VerifiedIdentity,
+    request: &'a GrantRequest,
+    origin: &'a Origin,
+    epoch: u64,
+}
+
+/// What was found for a request, before it is decided.
+struct Subject<'a> {
+    role: &'a Arc<Role>,
+    owner: &'a Owner,
+    backend: &'a Arc<dyn CredentialBackend>,
+}
+
+impl Attempt<'_> {
+    /// `None` when the world moved and it must be decided again.
+    async fn run(&self) -> Result<Option<Opened>, ServiceError> {
+        let subject = match self.subject() {
+            Ok(subject) => subject,
+            Err(refusal) => return Err(self.refuse(refusal).await?),
+        };
+        let permit = self.permit(&subject).await?;
+        let lineage = match subject.role.max_continuous {
+            Some(_) => self.ports.store.lineage(&self.lineage_key(subject.role), self.ports.now()).await?,
+            None => None,
+        };
+        let (purpose, terms) = match self.terms(&subject, &permit, lineage) {
+            Ok(agreed) => agreed,
+            Err(refusal) => return Err(self.refuse(refusal).await?),
+        };
+        let planned = self.plan(&subject, permit, purpose, terms, lineage)?;
+        match subject.backend.effect() {
+            Effect::Local => self.open_local(&subject, planned).await,
+            Effect::Remote => self.open_remote(&subject, planned).await,
+        }
+    }
+
+    /// The role that was asked for, with who answers for it and who mints it.
+    fn subject(&self) -> Result<Subject<'_>, Refusal> {
+        let unknown = || Refusal::new(Step::Role, Reason::RoleNotAvailable, ROLE_NOT_AVAILABLE).about("role");
+        let catalog = &self.revision.catalog;
+        let role = catalog.role(&self.request.role).ok_or_else(|| unknown().because("no such role"))?;
+        if role.state != RoleState::Active {
+            return Err(unknown().because(format!("the role is {}", role.state.as_str())));
+        }
+        let owner = catalog.owners.get(&role.owner).filter(|owner| owner.resolves()).ok_or_else(|| {
+            unknown().recorded_as(Reason::OwnerUnresolved).because(format!("owner {} does not resolve", role.owner))
+        })?;
+        let backend = self.revision.backends.get(&role.backend).ok_or_else(|| unknown().because("no such backend"))?;
+        Ok(Subject { role, owner, backend })
+    }
+
+    async fn permit(&self, subject: &Subject<'_>) -> Result<Permit, ServiceError> {
+        let facts = role_facts(self.revision, subject.role, subject.backend.as_ref());
+        let resource = Resource::Role(facts);
+        let mut query = query_of(self.ports, self.revision, self.identity, Action::Mint, resource).await?;
+        query.context.purpose = self.request.purpose.clone().or_else(|| subject.role.purpose.default.clone());
+        query.context.ticket.clone_from(&self.request.ticket);
+        query.context.task.clone_from(&self.request.task);
+        query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));
+        query.context.scope.clone_from(&self.request.scope);
+        let refusal = Refusal::new(Step::Policy, Reason::RoleNotAvailable, ROLE_NOT_AVAILABLE).about("role");
+        permit(self.ports, self.revision, query, self.trail(), refusal).await
+    }
+
+    fn terms(
+        &self,
+        subject: &Subject<'_>,
+        permit: &Permit,
+        lineage: Option<Lineage>,
+    ) -> Result<(Purpose, Terms), Refusal> {
+        let purpose = Purpose::resolve(self.request.purpose.as_deref(), subject.role)?;
+        let (role, backend, now) = (subject.role.as_ref(), subject.backend.as_ref(), self.ports.now());
+        let class = backend.class(role);
+        if let Some(floor) = role.revocation_floor.filter(|floor| class < *floor) {
+            let detail =
+                format!("the role asks for revocation {} and its backend gives {}", floor.as_str(), class.as_str());
+            return Err(Refusal::new(Step::Terms, Reason::RevocationFloor, detail));
+        }
+        if self.request.single_token && !backend.yields_single_token() {
+            let detail = "this role's credential is not one token; ask for it at /v1/grants";
+            return Err(Refusal::new(Step::Role, Reason::RoleNotAvailable, detail).about("role"));
+        }
+        let heartbeat = self.request.heartbeat;
+        if heartbeat.is_some_and(|every| !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&every)) {
+            let detail = format!("`ends_when.heartbeat` lies between {MIN_HEARTBEAT} and {MAX_HEARTBEAT}");
+            return Err(Refusal::request(Reason::MalformedRequest, "ends_when.heartbeat", detail));
+        }
+        let environment = role.environment.as_ref().and_then(|name| self.revision.catalog.environments.get(name));
+        let started_at = lineage.map_or(now, |lineage| lineage.started_at);
+        let terms = Terms::compute(&TermsInput {
+            now,
+            class,
+            requested: self.request.ttl,
+            role_default: role.ttl.default,
+            role_max: role.ttl.max,
+            policy_max: permit.decision().verdict.obligations.max_ttl,
+            proof_ends_at: self.identity.proof().rules.bounds_ttl.then(|| self.identity.expires_at()),
+            approval_ends_at: None,
+            exception_ends_at: None,
+            continuous_ends_at: role.max_continuous.map(|longest| started_at.plus(longest)),
+            environment_ends_at: environment.and_then(|environment| environment.ends_at),
+            parent_ends_at: None,
+            backend_max: backend.max_life(role),
+            backend_min: backend.min_life(role),
+            call_deadline: self.ports.limits.call_deadline,
+            skew: self.ports.limits.skew,
+        })?;
+        let (scope, parameters) = (self.request.scope.clone(), role.parameters.clone());
+        Ok((purpose, Terms { scope, heartbeat, parameters, ..terms }))
+    }
+
+    /// The pending grant, with the order that would mint its credential.
+    fn plan(
+        &self,
+        subject: &Subject<'_>,
+        permit: Permit,
+        purpose: Purpose,
+        terms: Terms,
+        lineage: Option<Lineage>,
+    ) -> Result<Planned, ServiceError> {
+        let (role, proof, now) = (subject.role, self.identity.proof(), permit.decision().decided_at);
+        let owner = OwnerSnapshot::from(subject.owner);
+        let status_index = self.ports.store.next_status_index();
+        let order = IssueOrder {
+            grant: self.ports.fresh_id()?,
+            role: Arc::clone(role),
+            owner: owner.clone(),
+            issuer: proof.issuer.as_str().to_owned(),
+            subject: proof.subject.clone(),
+            attributes: proof.attributes.clone(),
+            provenance: proof.provenance.clone(),
+            purpose: purpose.as_str().to_owned(),
+            scope: terms.scope.clone(),
+            csr: self.request.csr.clone(),
+            status_index,
+            issued_at: now,
+            expires_at: terms.expires_at,
+        };
+        let grant = Grant {
+            end_at: terms.end_at,
+            expires_at: terms.expires_at,
+            state: GrantState::Pending { deadline: now.plus(self.ports.limits.pending_deadline()) },
+            fingerprint: None,
+            last_seen_at: terms.heartbeat.map(|_| now),
+            version: 0,
+            record: GrantRecord {
+                id: order.grant,
+                role: role.name.clone(),
+                role_digest: role.digest.clone(),
+                backend: role.backend.clone(),
+                backend_kind: subject.backend.kind().to_owned(),
+                target: role.target.clone(),
+                environment: role.environment.clone(),
+                owner,
+                purpose: purpose.into_string(),
+                ticket: self.request.ticket.clone(),
+                task: self.request.task.clone(),
+                holder: self.holder(),
+                provenance: proof.provenance.clone(),
+                decision: DecisionSummary::from(permit.decision()),
+                terms,
+                created_at: now,
+                status_index,
+                lineage: None,
+                replaces: self.request.replaces,
+                parent: None,
+            },
+        };
+        let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
+        Ok(Planned { order, grant, permit, assumed_start })
+    }
+
+    /// Mints here, then records intent and activation in one commit.
+    async fn open_local(&self, subject: &Subject<'_>, planned: Planned) -> Result<Option<Opened>, ServiceError> {
+        let (handle, issued) = match self.mint_local(subject, &planned.order).await {
+            Ok(minted) => minted,
+            Err(error) => return Err(self.refuse_issue(&subject.role.backend, error).await?),
+        };
+        let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
+        let Planned { order, grant, permit, assumed_start } = planned;
+        let grant = grant
+            .activate(order.issued_at, issued.expires_at, Some(fingerprint))
+            .map_err(|error| ServiceError::unavailable(Reason::StateConflict, error.to_string()))?;
+        fail::fail_point!("open::before-commit");
+        let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
+        let opened = self.commit(subject, grant, handle, permit, assumed_start, entries).await?;
+        fail::fail_point!("open::after-commit");
+        Ok(opened.map(|grant| Opened { grant, credential: issued }))
+    }
+
+    async fn mint_local(
+        &self,
+        subject: &Subject<'_>,
+        order: &IssueOrder,
+    ) -> Result<(Handle, IssuedCredential), IssueError> {
+        let planned = subject.backend.plan(order)?;
+        let mut issued = subject.backend.issue(order, &planned).await?;
+        Ok((issued.handle.take().unwrap_or(planned), issued))
+    }
+
+    /// Records the intent, then calls the backend, then records what came of it.
+    async fn open_remote(&self, subject: &Subject<'_>, planned: Planned) -> Result<Option<Opened>, ServiceError> {
+        let backend_name = &subject.role.backend;
+        let handle = match subject.backend.plan(&planned.order) {
+            Ok(handle) => handle,
+            Err(error) => return Err(self.refuse_issue(backend_name, error).await?),
+        };
+        let Planned { order, grant, permit, assumed_start } = planned;
+        let entries = vec![self.entry(&grant, AuditAction::GrantOpen)];
+        let query = permit.decision().query.clone();
+        let call_handle = handle.duplicate();
+        fail::fail_point!("open::before-intent");
+        let Some(grant) = self.commit(subject, grant, handle, permit, assumed_start, entries).await? else {
+            return Ok(None);
+        };
+        fail::fail_point!("open::after-intent");
+        let outcome = self.call(subject.backend.as_ref(), &order, &call_handle).await;
+        fail::fail_point!("open::after-call");
+        match outcome {
+            Ok(issued) => self.activate_remote(subject, grant, issued, call_handle, query).await.map(Some),
+            Err(error) => Err(self.abort_remote(backend_name, grant, error).await?),
+        }
+    }
+
+    /// The call, within its hard limit, and not at all when the deadline is near.
+    async fn call(
+        &self,
+        backend: &dyn CredentialBackend,
+        order: &IssueOrder,
+        handle: &Handle,
+    ) -> Result<IssuedCredential, IssueError> {
+        let limits = &self.ports.limits;
+        if self.ports.now() > order.issued_at.plus(limits.skew.plus(Ttl::from_secs(5))) {
+            return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
+        }
+        match tokio::time::timeout(limits.call_deadline.as_duration(), backend.issue(order, handle)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() }),
+        }
+    }
+
+    async fn activate_remote(
+        &self,
+        subject: &Subject<'_>,
+        grant: Grant,
+        mut issued: IssuedCredential,
+        planned: Handle,
+        query: PolicyQuery,
+    ) -> Result<Opened, ServiceError> {
+        let (id, now) = (grant.record.id, self.ports.now());
+        let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
+        let better = issued.handle.take();
+        let undo = better.as_ref().unwrap_or(&planned).duplicate();
+        if let Ok(grant) = grant.activate(now, issued.expires_at, Some(fingerprint))
+            && self.record_activation(&grant, better, query).await?
+        {
+            return Ok(Opened { grant, credential: issued });
+        }
+        drop(issued);
+        self.drop_late_answer(subject.backend.as_ref(), id, &undo).await?;
+        let detail = "the grant ended while its credential was being made; the credential is being undone";
+        Err(ServiceError::Conflict { reason: Reason::StateConflict, detail: detail.to_owned(), retry_after: None })
+    }
+
+    /// Makes the activation durable. `false` when the grant ended, or is no longer allowed, while the backend worked.
+    async fn record_activation(
+        &self,
+        grant: &Grant,
+        handle: Option<Handle>,
+        query: PolicyQuery,
+    ) -> Result<bool, ServiceError> {
+        let mut epoch = self.epoch;
+        for _ in 0..MAX_DECISIONS {
+            let mut change = Change::of(grant.clone(), self.entry(grant, AuditAction::GrantActivate));
+            change.handle = handle.as_ref().map(Handle::duplicate);
+            change.epoch = Some(epoch);
+            match self.ports.store.apply(change).await {
+                Ok(Applied::Done) => return Ok(true),
+                Ok(Applied::Conflict | Applied::Replayed) => return Ok(false),
+                Ok(Applied::Moved) => {
+                    epoch = self.ports.store.epoch();
+                    let revision = self.ports.governance.current();
+                    let role_stands =
+                        revision.catalog.roles.get(&grant.record.role).is_some_and(|role| {
+                            role.state == RoleState::Active && role.digest == grant.record.role_digest
+                        });
+                    if !role_stands || !may(&revision, &query) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => {
+                    self.ports.nudge.notify_one();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// A credential whose grant is over is undone at once, and again by the worker: the worker may have undone it before
+    /// it existed.
+    async fn drop_late_answer(
+        &self,
+        backend: &dyn CredentialBackend,
+        id: crate::id::GrantId,
+        handle: &Handle,
+    ) -> Result<(), ServiceError> {
+        let deadline = self.ports.limits.call_deadline.as_duration();
+        if !matches!(tokio::time::timeout(deadline, backend.revoke(handle)).await, Ok(Ok(_))) {
+            tracing::error!(grant = %id, "a late credential could not be undone at once");
+        }
+        if let Some(grant) = self.ports.store.grant(id).await?
+            && let Ok(ending) = grant.begin_ending(Ending::by_broker(Cause::OUTCOME_UNKNOWN, self.ports.now()), false)
+        {
+            let entry = self.entry(&ending, AuditAction::GrantRevoke).for_reason(Cause::OUTCOME_UNKNOWN.as_str());
+            self.ports.store.apply(Change::of(ending, entry)).await?;
+        }
+        self.ports.nudge.notify_one();
+        Ok(())
+    }
+
+    /// Nothing was made, or it is not known: record which, and have it undone.
+    async fn abort_remote(
+        &self,
+        backend: &crate::id::BackendName,
+        grant: Grant,
+        error: IssueError,
+    ) -> Result<ServiceError, ServiceError> {
+        let now = self.ports.now();
+        let (failure, internal, cause) = issue_failure(backend, error);
+        let ending = Ending::by_broker(cause.clone(), now);
+        let (action, ended) = if cause == Cause::BACKEND_REFUSED {
+            (AuditAction::GrantFail, grant.fail(ending))
+        } else {
+            (AuditAction::GrantRevoke, grant.begin_ending(ending, false))
+        };
+        if let Ok(ended) = ended {
+            let entry = self.entry(&ended, action).failed().for_reason(cause.as_str()).with("internal", &internal);
+            // A conflict means that the worker was faster; it does the same.
+            self.ports.store.apply(Change::of(ended, entry)).await?;
+        }
+        self.ports.nudge.notify_one();
+        Ok(failure)
+    }
+
+    async fn commit(
+        &self,
+        subject: &Subject<'_>,
+        grant: Grant,
+        handle: Handle,
+        permit: Permit,
+        assumed_start: Option<Option<Timestamp>>,
+        entries: Vec<AuditEntry>,
+    ) -> Result<Option<Grant>, ServiceError> {
+        let proof_use = proof_use_of(self.identity);
+        let now = grant.record.created_at;
+        let opening = Opening {
+            handle,
+            decision: permit.spend(),
+            entries,
+            proof_use,
+            idempotency: self.request.idempotency.as_ref().map(|key| self.idempotency_claim(key, now)),
+            lineage: LineageClaim { key: self.lineage_key(subject.role), fresh: self.ports.fresh_id()?, assumed_start },
+            epoch: self.epoch,
+            now,
+            fenced_by_record: subject.backend.effect() == Effect::Local,
+            grant,
+        };
+        let refusal = match self.ports.store.open(opening).await? {
+            OpenOutcome::Opened(grant) => return Ok(Some(*grant)),
+            OpenOutcome::Moved => return Ok(None),
+            OpenOutcome::Replayed => replayed(),
+            OpenOutcome::RequestMismatch => Refusal::request(
+                Reason::IdempotencyConflict,
+                "Idempotency-Key",
+                "this `Idempotency-Key` came with another request before; use a new one",
+            ),
+            OpenOutcome::StillPending => {
+                return Err(ServiceError::Conflict {
+                    reason: Reason::IdempotencyPending,
+                    detail: "the first request with this `Idempotency-Key` is still running".to_owned(),
+                    retry_after: Some(Ttl::from_secs(1)),
+                });
+            }
+            OpenOutcome::TooManyRepeats => {
+                return Err(ServiceError::Conflict {
+                    reason: Reason::IdempotencyExhausted,
+                    detail: format!(
+                        "this `Idempotency-Key` has been repeated {} times; use a fresh proof and a new key",
+                        IdempotencyClaim::MAX_REPEATS
+                    ),
+                    retry_after: None,
+                });
+            }
+        };
+        Err(self.refuse(refusal).await?)
+    }
+
+    /// The scope of an idempotency key: nobody else's, and no other proof's, can meet it.
+    fn idempotency_claim(&self, key: &Idempotency, now: Timestamp) -> IdempotencyClaim {
+        let proof = self.identity.proof();
+        let mut context = Context::new(&SHA256);
+        let parts: [&str; 5] = [
+            proof.issuer.as_str(),
+            &proof.subject,
+            proof.proof_id.as_deref().unwrap_or_default(),
+            proof.binding_key.as_deref().unwrap_or_default(),
+            &key.key,
+        ];
+        for part in parts {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut scope = [0_u8; 32];
+        scope.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        let keep_until = self.identity.replay_horizon().max(now.plus(Ttl::from_hours(24)));
+        IdempotencyClaim { scope, request_digest: key.request_digest, keep_until }
+    }
+
+    fn lineage_key(&self, role: &Role) -> LineageKey {
+        let proof = self.identity.proof();
+        LineageKey { issuer: proof.issuer.clone(), subject: proof.subject.clone(), role: role.name.clone() }
+    }
+
+    fn holder(&self) -> Holder {
+        let proof = self.identity.proof();
+        Holder {
+            principal: proof.principal,
+            issuer: proof.issuer.clone(),
+            issuer_kind: proof.issuer_kind.to_owned(),
+            subject: proof.subject.clone(),
+            attributes: proof.attributes.clone(),
+            proof_id: proof.proof_id.clone(),
+            proof_key_id: proof.key_id.clone(),
+            binding_key: proof.binding_key.clone(),
+            source: self.identity.source(),
+        }
+    }
+
+    fn trail(&self) -> Trail<'_> {
+        Trail {
+            actor: Actor::from(self.identity),
+            action: AuditAction::GrantOpen,
+            object: AuditObject::Role { name: self.request.role.chars().take(200).collect() },
+            origin: self.origin,
+        }
+    }
+
+    fn entry(&self, grant: &Grant, action: AuditAction) -> AuditEntry {
+        let record = &grant.record;
+        let entry = AuditEntry::success(
+            self.ports.now(),
+            Actor::from(self.identity),
+            action,
+            AuditObject::Grant { id: record.id },
+        )
+        .in_request(self.origin.request_id)
+        .by_decision(record.decision.id);
+        if action != AuditAction::GrantOpen {
+            return entry;
+        }
+        let entry = entry
+            .with("role", record.role.as_str())
+            .with("owner", record.owner.name.as_str())
+            .with("purpose", &record.purpose)
+            .with("expires_at", &grant.expires_at.to_rfc3339());
+        if self.identity.multi_audience() { entry.with("multi_audience", "true") } else { entry }
+    }
+
+    /// Records a refusal and hands it back as the error to answer.
+    async fn refuse(&self, refusal: Refusal) -> Result<ServiceError, ServiceError> {
+        self.trail().refuse(self.ports, &refusal, None).await?;
+        Ok(refusal.into())
+    }
+
+    /// Records that minting failed with nothing left behind.
+    async fn refuse_issue(
+        &self,
+        backend: &crate::id::BackendName,
+        error: IssueError,
+    ) -> Result<ServiceError, ServiceError> {
+        if let IssueError::Refused { detail, parameter: Some(parameter) } = error {
+            let reason = if parameter == "csr" { Reason::BadCsr } else { Reason::BackendRefused };
+            return self.refuse(Refusal::new(Step::Backend, reason, detail).about(parameter)).await;
+        }
+        let (failure, internal, cause) = issue_failure(backend, error);
+        let refusal = Refusal::new(Step::Backend, failure.reason(), failure.to_string()).because(internal);
+        tracing::warn!(%backend, cause = cause.as_str(), "minting failed");
+        self.trail().refuse(self.ports, &refusal, None).await?;
+        Ok(failure)
+    }
+}
+
+/// A pending grant with the order that would mint its credential.
+struct Planned {
+    order: IssueOrder,
+    grant: Grant,
+    permit: Permit,
+    assumed_start: Option<Option<Timestamp>>,
+}
+
+impl From<&crate::policy::Decision> for DecisionSummary {
+    fn from(decision: &crate::policy::Decision) -> Self {
+        Self {
+            id: decision.id,
+            revision: decision.revision.clone(),
+            determining: decision.verdict.determining.clone(),
+            obligations: decision.verdict.obligations.clone(),
+        }
+    }
+}
+
+/// The use of the proof, where the issuer's proofs are for single use.
+pub(super) fn proof_use_of(identity: &VerifiedIdentity) -> Option<ProofUse> {
+    let proof = identity.proof();
+    let proof_id = proof.proof_id.clone().filter(|_| proof.rules.single_use)?;
+    Some(ProofUse { issuer: proof.issuer.clone(), proof_id, keep_until: identity.replay_horizon() })
+}
+
+/// The refusal of a proof that was used before.
+pub(super) fn replayed() -> Refusal {
+    Refusal::proof(Reason::Replayed, "this proof was used before; ask your issuer for a fresh one")
+        .about("jti")
+        .after_signature()
+}
+
+/// What a failure at the backend is to the caller, to the audit log and to the grant.
+fn issue_failure(backend: &crate::id::BackendName, error: IssueError) -> (ServiceError, String, Cause) {
+    match error {
+        IssueError::Refused { detail, .. } => {
+            let failure = ServiceError::Backend {
+                reason: Reason::BackendRefused,
+                detail: format!("backend {backend} refused: {detail}"),
+            };
+            (failure, detail, Cause::BACKEND_REFUSED)
+        }
+        IssueError::Unavailable { internal } => {
+            let detail = format!("backend {backend} does not answer");
+            let failure = ServiceError::unavailable(Reason::BackendUnavailable, detail);
+            (failure, internal, Cause::BACKEND_UNAVAILABLE)
+        }
+        IssueError::OutcomeUnknown { internal } => {
+            let detail = format!("backend {backend} gave no answer in time; what it may have made is being undone");
+            (ServiceError::unavailable(Reason::BackendOutcomeUnknown, detail), internal, Cause::OUTCOME_UNKNOWN)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Ending a grant before its time.
+
+use super::decide::{Trail, permit, permitted_grant, query_of_holder};
+use super::{Ports, Use, authenticate};
+use crate::audit::{Actor, AuditAction, AuditObject};
+use crate::credential::Effect;
+use crate::error::{Reason, Refusal, ServiceError, Step};
+use crate::grant::{Cause, Ending, Grant, StateName};
+use crate::id::GrantId;
+use crate::identity::Proof;
+use crate::policy::Action;
+use crate::port::{Applied, Change};
+use crate::request::Origin;
+
+/// Longest reason in characters.
+pub const MAX_REASON_CHARS: usize = 400;
+
+/// Ends the grant `id` for whoever policy lets do so. Idempotent: a grant that is ending or over is answered as it is.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn revoke(
+    ports: &Ports,
+    proof: &Proof,
+    id: GrantId,
+    reason: Option<String>,
+    origin: &Origin,
+) -> Result<Grant, ServiceError> {
+    let reason = checked_reason(reason)?;
+    let revision = ports.governance.current();
+    let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
+    let trail = trail(Actor::from(&identity), id, origin);
+    let (grant, _permit) = permitted_grant(ports, &revision, &identity, id, Action::Revoke, trail.clone()).await?;
+    let actor = format!("{}:{}", identity.issuer(), identity.subject());
+    end(ports, grant, actor, reason, trail).await
+}
+
+/// Ends the grant of a token that was shown to the broker (RFC 7009): who has it may end it, if the holder may.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn revoke_by_credential(ports: &Ports, id: GrantId, origin: &Origin) -> Result<Option<Grant>, ServiceError> {
+    let revision = ports.governance.current();
+    let Some(grant) = ports.store.grant(id).await? else { return Ok(None) };
+    let holder = &grant.record.holder;
+    let actor = Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() };
+    let name = format!("{}:{}", holder.issuer, holder.subject);
+    let query = query_of_holder(ports, &revision, &grant.record, Action::Revoke);
+    let trail = trail(actor, id, origin);
+    let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let the holder revoke this grant");
+    permit(ports, &revision, query, trail.clone(), refusal).await?;
+    let reason = Some("the credential itself was presented for revocation".to_owned());
+    end(ports, grant, name, reason, trail).await.map(Some)
+}
+
+async fn end(
+    ports: &Ports,
+    mut grant: Grant,
+    actor: String,
+    reason: Option<String>,
+    trail: Trail<'_>,
+) -> Result<Grant, ServiceError> {
+    let id = grant.record.id;
+    loop {
+        if !matches!(grant.state_name(), StateName::Pending | StateName::Active) {
+            return Ok(grant);
+        }
+        let ending =
+            Ending { cause: Cause::REVOKED, actor: Some(actor.clone()), reason: reason.clone(), at: ports.now() };
+        let fenced = is_fenced_by_record(ports, &grant);
+        let ended = grant.begin_ending(ending, fenced).map_err(|error| ServiceError::Conflict {
+            reason: Reason::StateConflict,
+            detail: error.to_string(),
+            retry_after: None,
+        })?;
+        let mut entry = trail.success(ports).for_reason(Cause::REVOKED.as_str());
+        if let Some(reason) = &reason {
+            entry = entry.with("reason", reason);
+        }
+        fail::fail_point!("revoke::before-commit");
+        let applied = ports.store.apply(Change::of(ended.clone(), entry)).await?;
+        fail::fail_point!("revoke::after-commit");
+        ports.nudge.notify_one();
+        if applied == Applied::Done {
+            return Ok(ended);
+        }
+        // Somebody else changed it: look again. Each round means that another change was made, so this ends.
+        grant = ports.store.grant(id).await?.ok_or(ServiceError::NotFound)?;
+    }
+}
+
+/// Whether the broker's own records are the rule that verifiers of this credential consult.
+pub(crate) fn is_fenced_by_record(ports: &Ports, grant: &Grant) -> bool {
+    let revision = ports.governance.current();
+    grant.record.class() == crate::credential::RevocationClass::Fenced
+        && revision.backends.get(&grant.record.backend).is_some_and(|backend| backend.effect() == Effect::Local)
+}
+
+fn trail(actor: Actor, id: GrantId, origin: &Origin) -> Trail<'_> {
+    Trail { actor, action: AuditAction::GrantRevoke, object: AuditObject::Grant { id }, origin }
+}
+
+/// A reason that is short and on one line.
+pub(super) fn checked_reason(reason: Option<String>) -> Result<Option<String>, Refusal> {
+    match reason {
+        Some(text) if text.chars().count() > MAX_REASON_CHARS || text.chars().any(char::is_control) => {
+            let detail = format!("`reason` is one line of at most {MAX_REASON_CHARS} characters");
+            Err(Refusal::request(Reason::MalformedRequest, "reason", detail))
+        }
+        other => Ok(other.filter(|text| !text.trim().is_empty())),
+    }
+}

@@ -1,0 +1,40 @@
+//! What ends by itself, and what need not be kept any longer.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::port::StoreError;
+use crate::service::Ports;
+use crate::time::{ClockWatch, Ttl};
+
+/// How many rows one tick touches at most: a tick must not keep requests waiting.
+pub const BATCH: usize = 500;
+
+/// What a tick did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Grants that expired.
+    pub expired: usize,
+    /// Replay and idempotency records that were removed.
+    pub purged: usize,
+    /// Set while a forward step of the wall clock is unconfirmed: then nothing was swept.
+    pub clock_stepped_by: Option<Ttl>,
+}
+
+/// Expires, purges and sums up held-back refusals, up to [`BATCH`] rows of each.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Swept, StoreError> {
+    let now = ports.now();
+    if let Some(summary) = ports.refusals.summary(now) {
+        ports.store.record(vec![summary], None).await?;
+    }
+    let stepped = watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
+    if stepped.is_some() {
+        return Ok(Swept { clock_stepped_by: stepped, ..Swept::default() });
+    }
+    let expired = ports.store.expire_due(now, BATCH).await?;
+    let purged = ports.store.purge(now, BATCH).await?;
+    Ok(Swept { expired, purged, clock_stepped_by: None })
+}
