@@ -1,1 +1,7 @@
 //! Loops, signals and clocks: the only place that waits.
+
+pub mod clock;
+pub mod driver;
+pub mod lifecycle;
+pub mod listener;
+pub mod telemetry;

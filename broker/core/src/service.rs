@@ -6,6 +6,7 @@ mod decide;
 pub mod heartbeat;
 pub mod inspect;
 pub mod open;
+pub mod operator;
 mod refusals;
 pub mod renew;
 pub mod revoke;

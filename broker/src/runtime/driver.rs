@@ -1,0 +1,81 @@
+//! Drives the worker ticks: periodically, when nudged, and again at once while there is more to do.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hallpass_core::service::Ports;
+use hallpass_core::time::ClockWatch;
+use hallpass_core::work::{step, sweep};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+/// How long a worker waits for a nudge before it looks by itself: the longest that a due grant waits for its step.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The background workers.
+#[derive(Debug)]
+pub struct Driver {
+    clock_watch: Arc<Mutex<ClockWatch>>,
+}
+
+impl Driver {
+    /// Starts the workers; they stop when `stopping` turns true, after the tick they are in.
+    #[must_use]
+    pub fn start(ports: &Ports, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
+        let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
+        tasks.spawn(steps(ports.clone(), stopping.clone()));
+        tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        Self { clock_watch }
+    }
+
+    /// An operator confirms that the wall clock is right after a forward step.
+    pub fn confirm_clock(&self, ports: &Ports) {
+        self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner).confirm(ports.clock.as_ref());
+    }
+}
+
+async fn steps(ports: Ports, mut stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let more = match step::tick(&ports).await {
+            Ok(ticked) => {
+                metrics::counter!("hallpass_worker_steps_total").increment(u64::try_from(ticked.stepped).unwrap_or(0));
+                ticked.taken >= step::BATCH
+            }
+            Err(error) => {
+                tracing::error!(%error, "due grants could not be read; they stay due");
+                false
+            }
+        };
+        if !more {
+            tokio::select! {
+                () = ports.nudge.notified() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+}
+
+async fn sweeps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let more = match sweep::tick(&ports, &clock_watch).await {
+            Ok(swept) => {
+                metrics::counter!("hallpass_grants_expired_total").increment(u64::try_from(swept.expired).unwrap_or(0));
+                if let Some(by) = swept.clock_stepped_by {
+                    tracing::error!(%by, "the wall clock stepped forward; expiry and purging pause until SIGHUP confirms it");
+                }
+                swept.expired >= sweep::BATCH || swept.purged >= sweep::BATCH
+            }
+            Err(error) => {
+                tracing::error!(%error, "sweeping failed; it is tried again");
+                false
+            }
+        };
+        if !more {
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+}
