@@ -109,6 +109,9 @@ pub(crate) struct Exec {
     /// Send SIGTERM to the command when the grant ends before it; else only a warning is printed
     #[arg(long)]
     pub(crate) kill_on_end: bool,
+    /// The broker ends the grant when it hears nothing for this long; a heartbeat is sent three times as often
+    #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = heartbeat)]
+    pub(crate) heartbeat: Duration,
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -206,6 +209,11 @@ pub(crate) struct Filter {
     /// Show all that match, page after page
     #[arg(long, conflicts_with = "cursor")]
     pub(crate) all: bool,
+}
+
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    let deadline: Duration = text.parse().map_err(|error: hallpass_sdk::wire::InvalidDuration| error.to_string())?;
+    if deadline.as_secs() < 3 { Err("no less than 3s".to_owned()) } else { Ok(deadline) }
 }
 
 fn state(word: &str) -> Result<GrantState, String> {

@@ -22,11 +22,20 @@ pub struct Heartbeat {
     pub deadline: wire::Duration,
 }
 
+impl Heartbeat {
+    /// Three heartbeats within `deadline`, but never more than ten a second.
+    #[must_use]
+    pub fn within(deadline: wire::Duration) -> Self {
+        let every = (Duration::from(deadline) / 3).max(Duration::from_millis(100));
+        Self { every, deadline }
+    }
+}
+
 impl Default for Heartbeat {
     /// Every 15 s, with a deadline of 45 s: with the broker's own time to notice, a dead holder's grant ends within a
     /// minute.
     fn default() -> Self {
-        Self { every: Duration::from_secs(15), deadline: wire::Duration::from_secs(45) }
+        Self::within(wire::Duration::from_secs(45))
     }
 }
 
@@ -66,7 +75,9 @@ impl Client {
         request.ends_when = Some(ends_when);
         let opened = self.create_grant(&request).await?;
         let (tell, health) = watch::channel(LeaseHealth::Live);
-        let beating = tokio::spawn(beat(self.clone(), opened.grant.id.clone(), heartbeat.every, tell));
+        // A ticker of no length at all would panic.
+        let every = heartbeat.every.max(Duration::from_millis(1));
+        let beating = tokio::spawn(beat(self.clone(), opened.grant.id.clone(), every, tell));
         Ok(Lease { client: self.clone(), grant: opened.grant, credential: opened.credential, health, beating })
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn run(global: &Global, exec: Exec, output: &Output) -> anyhow:
     let client = connect::client(global)?;
     let mut request = connect::request(&exec.wanted)?;
     request.ttl = life::within_proof(&client, &request, output).await?;
-    let lease = match open(&client, request, &mut signals).await? {
+    let lease = match open(&client, request, Heartbeat::within(exec.heartbeat), &mut signals).await? {
         Opened::Lease(lease) => lease,
         Opened::Interrupted(signal) => return Ok(signal.exit_status().into()),
     };
@@ -55,8 +55,13 @@ enum Opened {
 
 /// Opens the lease, unless a signal comes first. The answer may be on its way then: it is awaited a little, so that a
 /// grant that was opened is ended at once and not only when its heartbeat is missed.
-async fn open(client: &Client, request: CreateGrant, signals: &mut Signals) -> anyhow::Result<Opened> {
-    let mut opening = pin!(client.open_lease(request, Heartbeat::default()));
+async fn open(
+    client: &Client,
+    request: CreateGrant,
+    heartbeat: Heartbeat,
+    signals: &mut Signals,
+) -> anyhow::Result<Opened> {
+    let mut opening = pin!(client.open_lease(request, heartbeat));
     let signal = tokio::select! {
         lease = &mut opening => return Ok(Opened::Lease(Box::new(lease?))),
         signal = signals.next() => signal,
