@@ -1,4 +1,11 @@
 //! The wire types speak exactly the JSON of the contract.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it did not expect has failed"
+)]
 
 use hallpass_sdk::wire::{
     AbandonRequest, AuditEntry, CreateGrant, CreateGrantResponse, Credential, DecisionAnswer, DecisionRequest,

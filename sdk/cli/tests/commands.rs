@@ -1,4 +1,11 @@
 //! The binary as its users run it, against a server that answers as told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it did not expect has failed"
+)]
 
 #[path = "../../tests/stub/mod.rs"]
 mod stub;
