@@ -1,8 +1,10 @@
 //! From the global options to a client.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use hallpass_sdk::Client;
-use hallpass_sdk::client::proof::{Surroundings, named};
+use hallpass_sdk::client::proof::{ProofError, ProofSource, Surroundings, named};
 use hallpass_sdk::client::{ClientBuilder, Error};
 use hallpass_sdk::wire::CreateGrant;
 
@@ -24,12 +26,19 @@ pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
         builder = builder.audience(audience);
     }
     if let Some(name) = &global.proof {
-        builder = builder.shared_proof(named(name, &Surroundings::of_this_process()).map_err(Error::Proof)?);
+        builder = builder.shared_proof(source(name)?);
     }
     if global.dangerous_plain_http {
         builder = builder.dangerous_plain_http();
     }
     Ok(builder.build()?)
+}
+
+fn source(name: &str) -> anyhow::Result<Arc<dyn ProofSource>> {
+    named(name, &Surroundings::of_this_process()).map_err(|error| match error {
+        ProofError::UnknownSource(_) => UsageError(format!("--proof: {error}")).into(),
+        missing => Error::Proof(missing).into(),
+    })
 }
 
 /// The request for what is wanted.

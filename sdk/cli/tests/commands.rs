@@ -196,6 +196,12 @@ fn the_exit_status_says_what_kind_of_failure_it_was() {
     assert_eq!(status(&bare(&["whoami"]).output().unwrap()), 2, "no broker is named");
     assert_eq!(status(&bare(&["whoami", "--url", "http://hallpass.example"]).output().unwrap()), 2, "plain http");
     assert_eq!(status(&bare(&["whoami", "--url", "http://127.0.0.1:9"]).output().unwrap()), 3, "no proof");
+    assert_eq!(
+        status(&bare(&["whoami", "--url", "http://127.0.0.1:9", "--proof", "x"]).output().unwrap()),
+        2,
+        "no source"
+    );
+    assert_eq!(status(&bare(&["whoami", "--url", "http://127.0.0.1:9", "--proof", "env:X"]).output().unwrap()), 3);
     let closed = bare(&["whoami", "--url", "http://127.0.0.1:9"]).env("HALLPASS_PROOF", "t").output().unwrap();
     assert_eq!(status(&closed), 5, "nobody listens");
     assert_eq!(status(&bare(&["exec", "--", "true"]).output().unwrap()), 2, "no role");
