@@ -1,0 +1,311 @@
+//! The broker as a process: the real binary, on a throwaway folder and free loopback ports.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::config::{self, Setup};
+use crate::{Answer, Exchange, Store, eventually};
+
+/// How long a start, a stop or a restart may take, on a machine that builds at the same time.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A broker that runs, or ran. The process ends and the folder goes when this is dropped.
+#[derive(Debug)]
+pub struct Broker {
+    folder: TempDir,
+    file: PathBuf,
+    listen: SocketAddr,
+    operations: SocketAddr,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+    client: reqwest::Client,
+}
+
+impl Broker {
+    /// Starts a broker and awaits that it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready; the message has what it said.
+    pub async fn start(setup: &Setup) -> Self {
+        Self::start_with(setup, &[]).await
+    }
+
+    /// The same with variables in its environment, such as `FAILPOINTS`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with(setup: &Setup, environment: &[(&str, &str)]) -> Self {
+        let mut broker = Self::prepare(setup, environment);
+        broker.restart().await;
+        broker
+    }
+
+    /// Writes server file and bundle, and starts nothing.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    #[must_use]
+    pub fn prepare(setup: &Setup, environment: &[(&str, &str)]) -> Self {
+        let folder = TempDir::with_prefix("hallpass-").expect("a temporary folder");
+        let (listen, operations) = free_addresses();
+        let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { folder, file, listen, operations, environment, process: None, client: client() }
+    }
+
+    /// Starts it, again, on the same folder and ports, and awaits that it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn restart(&mut self) {
+        self.spawn();
+        let ready = format!("http://{}/readyz", self.operations);
+        let client = self.client.clone();
+        let process = &mut self.process;
+        let outcome = eventually("the broker is ready", DEADLINE, || {
+            let ended = process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            let asked = client.get(&ready).send();
+            async move {
+                match (ended, asked.await) {
+                    (Some(status), _) => Some(Err(status)),
+                    (None, Ok(answer)) if answer.status().is_success() => Some(Ok(())),
+                    (None, _) => None,
+                }
+            }
+        });
+        if let Err(status) = outcome.await {
+            panic!("the broker ended with {status}:\n{}", self.output());
+        }
+    }
+
+    /// Starts it and awaits that it ends by itself, as it does on a configuration that it refuses.
+    ///
+    /// # Panics
+    /// When it goes on running.
+    pub async fn end_by_itself(&mut self) -> ExitStatus {
+        self.spawn();
+        self.ended().await
+    }
+
+    /// Kills it: nothing is flushed, nobody is told.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub async fn kill9(&mut self) {
+        self.process.as_mut().expect("a running broker").kill().expect("our own process can be killed");
+        self.ended().await;
+    }
+
+    /// Asks it to stop (`SIGTERM`) and awaits that it has.
+    ///
+    /// # Panics
+    /// When it goes on running.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended().await
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let process = self.process.as_ref().expect("a running broker");
+        let id = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("our own process can be signalled");
+    }
+
+    /// Whether the process that was started still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+    }
+
+    /// Runs another command of the same binary on the same folder, such as `check` or `audit verify`.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> std::process::Output {
+        let mut command = quiet_command(&program("hallpass-broker"));
+        command.args(arguments).arg("--config").arg(&self.file).output().expect("the broker's binary starts")
+    }
+
+    /// Exchanges a proof at `/oauth2/token`.
+    ///
+    /// # Panics
+    /// When the broker gives no answer at all.
+    pub async fn exchange(&self, exchange: &Exchange) -> Answer {
+        let mut request = self.client.post(self.at("/oauth2/token")).form(&exchange.parameters);
+        for (name, value) in &exchange.headers {
+            request = request.header(name, value);
+        }
+        Answer::read(request.send().await.expect("an answer")).await
+    }
+
+    /// Sends a request with `Authorization: Bearer <proof>`.
+    ///
+    /// # Panics
+    /// When the broker gives no answer at all.
+    pub async fn call(&self, method: &str, path: &str, proof: Option<&str>, body: Option<&Value>) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.client.request(method, self.at(path));
+        if let Some(proof) = proof {
+            request = request.bearer_auth(proof);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        Answer::read(request.send().await.expect("an answer")).await
+    }
+
+    /// Sends a body as it is, without or with its type.
+    ///
+    /// # Panics
+    /// When the broker gives no answer at all.
+    pub async fn post_raw(
+        &self,
+        path: &str,
+        proof: Option<&str>,
+        content_type: Option<&str>,
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let mut request = self.client.post(self.at(path)).body(body.into());
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        if let Some(proof) = proof {
+            request = request.bearer_auth(proof);
+        }
+        Answer::read(request.send().await.expect("an answer")).await
+    }
+
+    /// Its `public_url`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
+    /// A URL on its public listener.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listen)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// A client that follows no redirect and no proxy.
+    #[must_use]
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its database, read beside it.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::open(&config::database(self.folder.path()))
+    }
+
+    /// Everything that it wrote to standard output and standard error, over all its starts.
+    #[must_use]
+    pub fn output(&self) -> String {
+        let bytes = fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("broker.log")
+    }
+
+    fn spawn(&mut self) {
+        assert!(!self.is_running(), "the broker runs already");
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
+        let mut command = quiet_command(&program("hallpass-broker"));
+        command.arg("serve").arg("--config").arg(&self.file);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        self.process = Some(command.spawn().expect("the broker's binary starts"));
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let process = self.process.as_mut().expect("a broker that was started");
+        eventually("the broker ends", DEADLINE, || {
+            let status = process.try_wait().expect("our own process can be awaited");
+            async move { status }
+        })
+        .await
+    }
+}
+
+impl Drop for Broker {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the broker said")]
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            let output = self.output();
+            let lines: Vec<_> = output.lines().collect();
+            eprintln!("the broker said, at last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// A binary of the workspace, beside the test that runs.
+///
+/// # Panics
+/// When it has not been built.
+#[must_use]
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the running test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie two levels below the target folder");
+    let program = folder.join(name);
+    assert!(
+        program.exists(),
+        "{name} is not built: run tests/run, or cargo build --workspace --all-targets --features hallpass-broker/failpoints"
+    );
+    program
+}
+
+/// A command whose environment has nothing that would change what is tested.
+fn quiet_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().to_ascii_uppercase();
+        if text.ends_with("_PROXY") || text.starts_with("HALLPASS") || text == "RUST_LOG" || text == "FAILPOINTS" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Two addresses that were free a moment ago. They stay the broker's over restarts, so the system cannot choose them then.
+fn free_addresses() -> (SocketAddr, SocketAddr) {
+    let listener = || TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let (first, second) = (listener(), listener());
+    (first.local_addr().expect("an address"), second.local_addr().expect("an address"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests' own client; it is bounded here")]
+fn client() -> reqwest::Client {
+    // Another test of the same process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(Duration::from_secs(30)).build().expect("a client")
+}

@@ -1,0 +1,238 @@
+//! What a broker under test is configured with: the server file and the bundle.
+//!
+//! Everything here is in the format of the configuration contract, and in this file alone, so that a change of the
+//! format is a change of this file.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::Issuer;
+use crate::key::random_bytes;
+
+/// The audience by which proofs name the broker.
+pub const AUDIENCE: &str = "https://broker.test";
+/// A role whose credential is a JWT, open to every workload of the trusted issuers.
+pub const ROLE: &str = "app/deploy";
+/// A role whose credential is a certificate, open to the same.
+pub const CERTIFICATE_ROLE: &str = "app/tls";
+/// A role for one repository's main branch alone, told by the claims that a code host signs.
+pub const RELEASE_ROLE: &str = "app/release";
+/// A role that no policy permits.
+pub const CLOSED_ROLE: &str = "app/closed";
+/// A role whose owner is no longer active.
+pub const ORPHANED_ROLE: &str = "app/orphaned";
+/// A role that one policy permits, while another of its policies cannot be evaluated.
+pub const ERRING_ROLE: &str = "app/erring";
+/// The subject that the bundle knows as a member of the owning team: it may end and read every grant.
+pub const OPERATOR: &str = "operator:alice";
+/// The longest life of a credential of [`ROLE`].
+pub const MAX_TTL_SECONDS: u64 = 900;
+/// The clock difference tolerated on proofs.
+pub const LEEWAY_SECONDS: i64 = 60;
+
+/// Server file and bundle, before they are written.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// `[[issuer]]` entries.
+    pub issuers: Vec<Value>,
+    /// Role files by role name.
+    pub roles: Vec<(String, Value)>,
+    /// Cedar files by name.
+    pub policies: Vec<(String, String)>,
+    /// Sections of the server file, laid over the standard ones.
+    pub server: Value,
+    /// Mode of the key file.
+    pub key_file_mode: u32,
+}
+
+/// An `[[issuer]]` entry of kind `oidc` that trusts `issuer` under `name`.
+#[must_use]
+pub fn trust(name: &str, issuer: &Issuer, algorithms: &[&str]) -> Value {
+    json!({
+        "name": name,
+        "kind": "oidc",
+        "url": issuer.url(),
+        "audiences": [AUDIENCE],
+        "algorithms": algorithms,
+        "single_use": true,
+        "leeway": format!("{LEEWAY_SECONDS}s"),
+        "max_age": "1h",
+        "max_lifetime": "24h",
+    })
+}
+
+impl Setup {
+    /// The standard house: the named issuers trusted for ES256, RS256 and EdDSA, and the roles of this module.
+    #[must_use]
+    pub fn trusting(issuers: &[(&str, &Issuer)]) -> Self {
+        Self::with_issuers(
+            issuers.iter().map(|(name, issuer)| trust(name, issuer, &["ES256", "RS256", "EdDSA"])).collect(),
+        )
+    }
+
+    /// The same with these `[[issuer]]` entries.
+    #[must_use]
+    pub fn with_issuers(issuers: Vec<Value>) -> Self {
+        let role = |backend: &str, owner: &str, parameters: Value| {
+            let mut role = json!({
+                "owner": owner,
+                "description": "Reaches what the tests reach.",
+                "backend": backend,
+                "ttl": {"default": "10m", "max": format!("{MAX_TTL_SECONDS}s")},
+                "purpose": {"required": true},
+            });
+            role[backend] = parameters;
+            role
+        };
+        let jwt = || json!({"audience": "https://service.test"});
+        Self {
+            issuers,
+            roles: vec![
+                (ROLE.to_owned(), role("jwt", "platform", jwt())),
+                (RELEASE_ROLE.to_owned(), role("jwt", "platform", jwt())),
+                (CLOSED_ROLE.to_owned(), role("jwt", "platform", jwt())),
+                (ERRING_ROLE.to_owned(), role("jwt", "platform", jwt())),
+                (ORPHANED_ROLE.to_owned(), role("jwt", "departed", jwt())),
+                (CERTIFICATE_ROLE.to_owned(), role("x509", "platform", json!({"dns_names": ["app.test"]}))),
+            ],
+            policies: vec![("standard.cedar".to_owned(), POLICIES.to_owned())],
+            server: json!({}),
+            key_file_mode: 0o600,
+        }
+    }
+
+    /// Lays sections over the server file: `{"limits": {…}}`.
+    #[must_use]
+    pub fn server(mut self, sections: Value) -> Self {
+        merge(&mut self.server, sections);
+        self
+    }
+
+    /// Adds a Cedar file.
+    #[must_use]
+    pub fn policy(mut self, name: &str, text: &str) -> Self {
+        self.policies.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Changes the entry of every issuer.
+    #[must_use]
+    pub fn each_issuer(mut self, change: impl Fn(&mut Value)) -> Self {
+        self.issuers.iter_mut().for_each(change);
+        self
+    }
+
+    /// Writes everything into `folder` and gives the server file's path.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn write(&self, folder: &Path, listen: SocketAddr, operations: SocketAddr) -> io::Result<PathBuf> {
+        let bundle = folder.join("bundle");
+        fs::create_dir_all(bundle.join("policies"))?;
+        let mut server = json!({
+            "server": {
+                "listen": listen.to_string(),
+                "ops_listen": operations.to_string(),
+                "public_url": format!("http://{listen}"),
+            },
+            "store": {"path": database(folder)},
+            "keys": {"kek_file": folder.join("kek")},
+            "bundle": {"source": "files", "path": bundle},
+            "audit": {"unverified_refusals_per_minute": 100_000},
+        });
+        merge(&mut server, self.server.clone());
+        let key_file = folder.join("kek");
+        if !key_file.exists() {
+            let mut key =
+                fs::OpenOptions::new().create_new(true).write(true).mode(self.key_file_mode).open(key_file)?;
+            key.write_all(STANDARD.encode(random_bytes::<32>()).as_bytes())?;
+        }
+
+        write_toml(&bundle.join("issuers.toml"), &json!({"issuer": self.issuers}))?;
+        write_toml(
+            &bundle.join("backends.toml"),
+            &json!({"backend": [{"name": "jwt", "kind": "jwt"}, {"name": "x509", "kind": "x509"}]}),
+        )?;
+        write_toml(&bundle.join("owners.toml"), &json!({"owner": self.owners()}))?;
+        for (name, role) in &self.roles {
+            let file = bundle.join("roles").join(format!("{name}.toml"));
+            fs::create_dir_all(file.parent().unwrap_or(&bundle))?;
+            write_toml(&file, role)?;
+        }
+        for (name, text) in &self.policies {
+            fs::write(bundle.join("policies").join(name), text)?;
+        }
+        let file = folder.join("hallpass.toml");
+        write_toml(&file, &server)?;
+        Ok(file)
+    }
+
+    fn owners(&self) -> Value {
+        let issuer = self.issuers.first().map_or(Value::Null, |issuer| issuer["name"].clone());
+        let owner = |name: &str, active: bool| {
+            json!({
+                "name": name,
+                "contacts": ["mailto:platform@example.test"],
+                "members": [{"issuer": issuer, "subject": OPERATOR}],
+                "active": active,
+            })
+        };
+        json!([owner("platform", true), owner("departed", false)])
+    }
+}
+
+/// Where the store keeps its database.
+#[must_use]
+pub fn database(folder: &Path) -> PathBuf {
+    folder.join("hallpass.db")
+}
+
+fn write_toml(file: &Path, content: &Value) -> io::Result<()> {
+    fs::write(file, toml::to_string(content).map_err(io::Error::other)?)
+}
+
+/// Lays `over` upon `value`, object by object.
+fn merge(value: &mut Value, over: Value) {
+    match (value, over) {
+        (Value::Object(value), Value::Object(over)) => {
+            for (name, over) in over {
+                merge(value.entry(name).or_insert_with(|| Value::Object(Map::new())), over);
+            }
+        }
+        (value, over) => *value = over,
+    }
+}
+
+const POLICIES: &str = r#"
+@id("workloads-mint")
+permit (principal is Workload, action == Action::"mint", resource)
+when { resource in [Role::"app/deploy", Role::"app/tls", Role::"app/orphaned", Role::"app/erring"] };
+
+@id("holders-keep-and-end-their-own")
+permit (principal is Workload, action in [Action::"read", Action::"renew", Action::"revoke"], resource is Grant)
+when { resource.holder == principal };
+
+@id("release-from-main-only")
+permit (principal is Workload, action == Action::"mint", resource == Role::"app/release")
+when {
+    principal.hasTag("repository_id") && principal.getTag("repository_id") == "222" &&
+    principal.hasTag("repository_owner_id") && principal.getTag("repository_owner_id") == "111" &&
+    principal.hasTag("event_name") && principal.getTag("event_name") == "push" &&
+    principal.hasTag("ref") && principal.getTag("ref") == "refs/heads/main" &&
+    principal.hasTag("runner_environment") && principal.getTag("runner_environment") == "github-hosted"
+};
+
+@id("a-forbid-that-errs")
+forbid (principal, action == Action::"mint", resource == Role::"app/erring")
+when { context.ttl + 9223372036854775807 < 0 };
+
+@id("team-reads-and-ends")
+permit (principal in Group::"platform", action in [Action::"read", Action::"revoke"], resource);
+"#;
