@@ -13,6 +13,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// What is sent, for a client of the test's own.
+    #[must_use]
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.parameters
+    }
+
     /// An exchange of this proof for a credential of [`ROLE`].
     #[must_use]
     pub fn of(proof: &str) -> Self {

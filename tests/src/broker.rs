@@ -185,6 +185,15 @@ impl Broker {
         Answer::read(request.send().await.expect("an answer")).await
     }
 
+    /// Asks the operations listener.
+    ///
+    /// # Panics
+    /// When it gives no answer at all.
+    pub async fn operations(&self, path: &str) -> Answer {
+        let asked = self.client.get(format!("http://{}{path}", self.operations)).send();
+        Answer::read(asked.await.expect("an answer")).await
+    }
+
     /// Its `public_url`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -303,7 +312,7 @@ fn free_addresses() -> (SocketAddr, SocketAddr) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own client; it is bounded here")]
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // Another test of the same process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());

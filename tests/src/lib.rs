@@ -4,6 +4,14 @@
 //! whose answers a test can bend; a [`Store`] reads the database beside the broker, for the truth that no answer tells.
 //! Nothing here waits by sleeping: [`eventually`] awaits a condition until a deadline.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test says that something is wrong"
+)]
+
 mod answer;
 mod broker;
 pub mod component;
@@ -13,6 +21,7 @@ mod issuer;
 mod journal;
 mod key;
 mod store;
+pub mod third_party;
 mod wait;
 
 pub use answer::{Answer, Exchange};

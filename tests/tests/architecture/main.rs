@@ -3,6 +3,14 @@
 //! Every rule is a function from text to [`Breach`]es, so that it is shown to fail on a small sample besides being held
 //! against the sources. A breach names file and line, and says what to do instead.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test says that something is wrong"
+)]
+
 mod packages;
 mod rules;
 mod source;

@@ -1,0 +1,147 @@
+//! Every forged proof of the catalogue at `POST /oauth2/token`: refused as catalogued, and written down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use hallpass_core::error::Reason;
+use hallpass_tests::config::{Setup, trust};
+use hallpass_tests::forge::{self, Forge, Forged};
+use hallpass_tests::{Answer, Broker, Exchange, Issuer, Store};
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    id: String,
+    expect: Expectation,
+    recipe: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Expectation {
+    decision: String,
+    http: Option<u16>,
+    error: Option<String>,
+    reason: Option<String>,
+}
+
+fn cases() -> Vec<Case> {
+    let text = fs::read_to_string(forge::catalogue()).expect("the catalogue is there");
+    serde_json::from_str(&text).expect("the catalogue is valid")
+}
+
+/// The algorithms that each issuer of the forge is trusted for.
+fn algorithms(issuer: &str) -> &'static [&'static str] {
+    match issuer {
+        "rs-only" => &["RS256"],
+        "eddsa" => &["EdDSA"],
+        _ => &["ES256", "RS256"],
+    }
+}
+
+#[tokio::test]
+async fn every_forged_proof_is_treated_as_catalogued() {
+    let Some(forge) = Forge::new() else { return };
+    let mut issuers = BTreeMap::new();
+    for (name, keys) in forge.key_sets() {
+        issuers.insert(name, Issuer::publishing(keys).await);
+    }
+    let trusted = issuers.iter().map(|(name, issuer)| trust(name, issuer, algorithms(name))).collect();
+    let mut broker = Broker::start(&Setup::with_issuers(trusted)).await;
+    let tokens = forge.tokens(&issuers);
+
+    let mut deviations = Vec::new();
+    for case in cases().iter().filter(|case| case.recipe.is_some()) {
+        let forged = &tokens[&case.id];
+        if let Err(deviation) = run(&broker, case, forged).await {
+            deviations.push(format!("{}: {deviation}", case.id));
+        }
+        if !broker.is_running() {
+            deviations.push(format!("{}: the broker ended", case.id));
+            broker.restart().await;
+        }
+    }
+    assert!(deviations.is_empty(), "{} cases deviate:\n  {}", deviations.len(), deviations.join("\n  "));
+}
+
+async fn run(broker: &Broker, case: &Case, forged: &Forged) -> Result<(), String> {
+    let control = broker.exchange(&Exchange::of(&forged.control).role(&forged.role)).await;
+    if control.status != 200 {
+        return Err(format!("void: the good token of {} was refused: {}", forged.issuer, control.text));
+    }
+    let store = broker.store();
+    let before = store.grant_count();
+    let answer = broker.exchange(&Exchange::of(&forged.token).role(&forged.role)).await;
+    let opened = store.grant_count() - before;
+
+    let expect = &case.expect;
+    match expect.decision.as_str() {
+        "accept" => accepted(&answer, opened),
+        "reject" | "deny" => refused(&answer, opened, &store, expect),
+        // Either is right, as long as it is one of the two in full.
+        _ if answer.status == 200 => accepted(&answer, opened),
+        _ => refused(
+            &answer,
+            opened,
+            &store,
+            &Expectation { error: None, reason: None, http: None, decision: String::new() },
+        ),
+    }
+}
+
+fn accepted(answer: &Answer, opened: usize) -> Result<(), String> {
+    if answer.status != 200 {
+        return Err(format!("should be accepted: {} {}", answer.status, answer.text));
+    }
+    if opened != 1 { Err(format!("{opened} grants were opened")) } else { Ok(()) }
+}
+
+fn refused(answer: &Answer, opened: usize, store: &Store, expect: &Expectation) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    if answer.status == 200 {
+        return Err("was accepted".to_owned());
+    }
+    if let Some(status) = expect.http.filter(|status| *status != answer.status) {
+        wrong.push(format!("status {} in place of {status}", answer.status));
+    }
+    if let Some(error) = expect.error.as_deref().filter(|error| *error != answer.error()) {
+        wrong.push(format!("error {:?} in place of {error:?}", answer.error()));
+    }
+    let entries = store.audit_of(answer.request_id());
+    let reasons = store.reasons_of(answer.request_id());
+    if entries.len() != 1 {
+        wrong.push(format!("{} audit entries: {reasons:?}", entries.len()));
+    } else if let Some(reason) = expect.reason.as_deref().filter(|reason| *reason != reasons[0]) {
+        wrong.push(format!("reason {:?} in place of {reason:?}", reasons[0]));
+    }
+    if opened != 0 {
+        wrong.push(format!("{opened} grants were opened"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{} ({})", wrong.join(", "), answer.text)) }
+}
+
+#[test]
+fn every_case_is_run_by_its_recipe_or_by_a_test_that_names_it() {
+    let mut named = BTreeSet::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/black_box");
+    for entry in fs::read_dir(folder).expect("the suite is there") {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("sources are UTF-8");
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("// CASE "));
+        named.extend(lines.flat_map(|line| line.split([' ', ',']).map(str::to_owned).collect::<Vec<_>>()));
+    }
+    let run = |case: &Case| case.recipe.is_some() || named.contains(&case.id);
+    let forgotten: Vec<_> = cases().into_iter().filter(|case| !run(case)).map(|case| case.id).collect();
+    assert_eq!(forgotten, Vec::<String>::new());
+}
+
+#[test]
+fn every_expected_reason_is_one_that_the_broker_can_give() {
+    let known: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let unknown: BTreeSet<_> = cases()
+        .into_iter()
+        .filter_map(|case| case.expect.reason)
+        .filter(|reason| !known.contains(reason.as_str()))
+        .collect();
+    assert_eq!(unknown, BTreeSet::new());
+}
