@@ -68,6 +68,12 @@ pub fn trust(name: &str, issuer: &Issuer, algorithms: &[&str]) -> Value {
     })
 }
 
+/// Has an issuer's keys fetched again this often.
+pub fn fetch_keys_every(issuer: &mut Value, seconds: u32) {
+    let every = format!("{seconds}s");
+    issuer["jwks"] = json!({"max_age": every, "min_interval": every});
+}
+
 impl Setup {
     /// The standard house: the named issuers trusted for ES256, RS256 and EdDSA, and the roles of this module.
     #[must_use]
@@ -212,26 +218,30 @@ fn merge(value: &mut Value, over: Value) {
 
 const POLICIES: &str = r#"
 @id("workloads-mint")
-permit (principal is Workload, action == Action::"mint", resource)
+permit (principal is Workload, action == Action::"mint", resource is Role)
 when { resource in [Role::"app/deploy", Role::"app/tls", Role::"app/orphaned", Role::"app/erring"] };
 
 @id("holders-keep-and-end-their-own")
-permit (principal is Workload, action in [Action::"read", Action::"renew", Action::"revoke"], resource is Grant)
-when { resource.holder == principal };
+permit (
+  principal is Workload,
+  action in [Action::"read", Action::"renew", Action::"revoke", Action::"introspect"],
+  resource is Grant
+)
+when { context.holder };
 
 @id("release-from-main-only")
 permit (principal is Workload, action == Action::"mint", resource == Role::"app/release")
 when {
-    principal.hasTag("repository_id") && principal.getTag("repository_id") == "222" &&
-    principal.hasTag("repository_owner_id") && principal.getTag("repository_owner_id") == "111" &&
-    principal.hasTag("event_name") && principal.getTag("event_name") == "push" &&
-    principal.hasTag("ref") && principal.getTag("ref") == "refs/heads/main" &&
-    principal.hasTag("runner_environment") && principal.getTag("runner_environment") == "github-hosted"
+  principal.hasTag("repository_id") && principal.getTag("repository_id") == "222" &&
+  principal.hasTag("repository_owner_id") && principal.getTag("repository_owner_id") == "111" &&
+  principal.hasTag("event_name") && principal.getTag("event_name") == "push" &&
+  principal.hasTag("ref") && principal.getTag("ref") == "refs/heads/main" &&
+  principal.hasTag("runner_environment") && principal.getTag("runner_environment") == "github-hosted"
 };
 
 @id("a-forbid-that-errs")
 forbid (principal, action == Action::"mint", resource == Role::"app/erring")
-when { context.ttl + 9223372036854775807 < 0 };
+when { context has ttl && context.ttl + 9223372036854775807 < 0 };
 
 @id("team-reads-and-ends")
 permit (principal in Group::"platform", action in [Action::"read", Action::"revoke"], resource);

@@ -29,7 +29,7 @@ pub use broker::Broker;
 pub use issuer::{Behaviour, Document, Issuer, Request};
 pub use journal::Journal;
 pub use key::SigningKey;
-pub use store::{Row, Store};
+pub use store::{Row, Store, id};
 pub use wait::eventually;
 
 /// Whether the stated sizes are asked for (`tests/run --full`) instead of those for every day.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ToSql};
 use serde_json::Value;
 
 /// One row, by column. Blobs are hexadecimal text.
@@ -47,14 +47,14 @@ impl Store {
     /// When there is no such grant.
     #[must_use]
     pub fn state(&self, grant: &str) -> String {
-        let rows = self.rows("SELECT state FROM grants WHERE id = ?1", &[grant]);
+        let rows = self.rows("SELECT state FROM grants WHERE id = ?1", &[&id(grant)]);
         rows.first().and_then(|row| row["state"].as_str()).expect("the grant is there").to_owned()
     }
 
     /// The audit entries of one request, oldest first.
     #[must_use]
     pub fn audit_of(&self, request: &str) -> Vec<Row> {
-        self.rows("SELECT * FROM audit_entries WHERE request_id = ?1 ORDER BY sequence", &[request])
+        self.rows("SELECT * FROM audit_entries WHERE request_id = ?1 ORDER BY sequence", &[&id(request)])
     }
 
     /// The reason codes in the audit entries of one request.
@@ -69,14 +69,24 @@ impl Store {
     /// # Panics
     /// When the query is not valid for the database.
     #[must_use]
-    pub fn rows(&self, query: &str, parameters: &[&str]) -> Vec<Row> {
+    pub fn rows(&self, query: &str, parameters: &[&dyn ToSql]) -> Vec<Row> {
         let mut statement = self.0.prepare(query).unwrap_or_else(|error| panic!("{query}: {error}"));
         let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-        let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+        let rows = statement.query_map(parameters, |row| {
             names.iter().enumerate().map(|(at, name)| Ok((name.clone(), value(row.get_ref(at)?)))).collect()
         });
         rows.and_then(Iterator::collect).unwrap_or_else(|error| panic!("{query}: {error}"))
     }
+}
+
+/// An id as the store keeps it: the sixteen bytes of a UUID.
+///
+/// # Panics
+/// When it is not a UUID.
+#[must_use]
+pub fn id(text: &str) -> Vec<u8> {
+    let id = uuid::Uuid::parse_str(text).unwrap_or_else(|_| panic!("not an id: {text:?}"));
+    id.into_bytes().to_vec()
 }
 
 fn value(value: ValueRef<'_>) -> Value {

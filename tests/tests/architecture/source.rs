@@ -153,7 +153,8 @@ fn without_test_items(code: &str) -> String {
     out
 }
 
-fn end_of_item(item: &str) -> usize {
+/// Where the item or block at the start of `item` ends: behind its closing brace, or its semicolon.
+pub(crate) fn end_of_item(item: &str) -> usize {
     let mut depth = 0usize;
     for (at, c) in item.char_indices() {
         match c {

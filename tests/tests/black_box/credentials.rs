@@ -193,7 +193,7 @@ async fn ending_a_grant_many_times_ends_it_once() {
     for answer in [&first, &second, &third] {
         assert!(matches!(answer.status, 200 | 202), "{} {}", answer.status, answer.text);
     }
-    let entries = house.broker.store().rows("SELECT * FROM audit_entries WHERE action = ?1", &["grant.revoke"]);
+    let entries = house.broker.store().rows("SELECT * FROM audit_entries WHERE action = ?1", &[&"grant.revoke"]);
     assert_eq!(entries.len(), 1, "{entries:#?}");
 }
 

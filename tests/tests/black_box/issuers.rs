@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hallpass_tests::config::{AUDIENCE, Setup, trust};
+use hallpass_tests::config::{AUDIENCE, Setup, fetch_keys_every, trust};
 use hallpass_tests::{Behaviour, Broker, Document, Exchange, Issuer, SigningKey, eventually, size};
 use serde_json::json;
 
@@ -12,10 +12,12 @@ use crate::{House, WORKLOAD};
 #[tokio::test]
 async fn keys_are_not_fetched_from_a_host_that_discovery_names_but_nobody_configured() {
     let elsewhere = Issuer::start(&[]).await;
-    let house = House::open().await;
-    let mut discovery = house.issuer.discovery();
-    discovery["jwks_uri"] = json!(format!("{}/jwks", elsewhere.url()));
-    house.issuer.publish(Document::Discovery, discovery);
+    let house = House::open_after(|issuer, _| {
+        let mut discovery = issuer.discovery();
+        discovery["jwks_uri"] = json!(format!("{}/jwks", elsewhere.url()));
+        issuer.publish(Document::Discovery, discovery);
+    })
+    .await;
     let answer = house.exchange(&house.proof()).await;
     house.assert_refused_for(&answer, 503, "temporarily_unavailable", "jwks_unavailable", 0);
     assert_eq!(elsewhere.requests().len(), 0);
@@ -33,9 +35,9 @@ async fn an_issuer_that_nobody_configured_is_never_asked() {
 
 #[tokio::test]
 async fn a_redirect_of_the_key_set_is_not_followed() {
-    let house = House::open().await;
-    let elsewhere = Issuer::start(&[&house.key]).await;
-    house.issuer.behave(Document::Keys, Behaviour::Redirect(format!("{}/jwks", elsewhere.url())));
+    let elsewhere = Issuer::start(&[]).await;
+    let redirect = Behaviour::Redirect(format!("{}/jwks", elsewhere.url()));
+    let house = House::open_after(|issuer, _| issuer.behave(Document::Keys, redirect)).await;
     let answer = house.exchange(&house.proof()).await;
     house.assert_refused_for(&answer, 503, "temporarily_unavailable", "jwks_unavailable", 0);
     assert_eq!(elsewhere.requests().len(), 0);
@@ -74,7 +76,7 @@ async fn a_key_added_by_rotation_is_accepted_without_a_restart() {
 // CASE NET-009
 #[tokio::test]
 async fn a_key_that_is_no_longer_published_stops_verifying() {
-    let house = House::open_with(|setup| setup.each_issuer(|issuer| issuer["jwks_max_age"] = json!("1s"))).await;
+    let house = House::open_with(|setup| setup.each_issuer(|issuer| fetch_keys_every(issuer, 1))).await;
     house.credential().await;
     house.issuer.rotate(&[&SigningKey::es256("key-2")]);
     let answer = eventually("the removed key is refused", Duration::from_secs(30), async || {
@@ -90,7 +92,7 @@ async fn a_key_that_is_no_longer_published_stops_verifying() {
 #[tokio::test]
 async fn an_issuer_cannot_keep_its_keys_in_use_for_a_year_nor_have_them_fetched_every_time() {
     for value in ["max-age=31536000", "max-age=0", "max-age=-1", "max-age=99999999999999999999"] {
-        let house = House::open_with(|setup| setup.each_issuer(|issuer| issuer["jwks_max_age"] = json!("1s"))).await;
+        let house = House::open_with(|setup| setup.each_issuer(|issuer| fetch_keys_every(issuer, 1))).await;
         house.issuer.cache_control(value);
         house.credential().await;
         let fetched = house.issuer.key_requests();
@@ -109,8 +111,7 @@ async fn an_issuer_cannot_keep_its_keys_in_use_for_a_year_nor_have_them_fetched_
 // CASE NET-014
 #[tokio::test]
 async fn not_modified_without_anything_fetched_before_is_no_key_set() {
-    let house = House::open().await;
-    house.issuer.behave(Document::Keys, Behaviour::NotModified);
+    let house = House::open_after(|issuer, _| issuer.behave(Document::Keys, Behaviour::NotModified)).await;
     let answer = house.exchange(&house.proof()).await;
     house.assert_refused_for(&answer, 503, "temporarily_unavailable", "jwks_unavailable", 0);
 }
@@ -143,26 +144,29 @@ async fn plain_http_to_an_issuer_off_this_machine_is_refused_when_the_bundle_is_
 // CASE NET-017
 #[tokio::test]
 async fn a_discovery_document_that_lies_or_bursts_gives_no_keys() {
-    let house = House::open().await;
-    let url = house.issuer.url().to_owned();
-    let jwks = format!("{url}/jwks");
-    let deep =
-        format!("{{\"issuer\":\"{url}\",\"jwks_uri\":\"{jwks}\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    for behaviour in [
-        Behaviour::Huge(5_000_000),
-        Behaviour::Body(deep),
-        Behaviour::Body(format!(
-            "{{\"issuer\":\"https://evil.example\",\"issuer\":\"{url}\",\"jwks_uri\":\"{jwks}\"}}"
-        )),
-        Behaviour::Body(format!(
-            "{{\"issuer\":\"{url}\",\"jwks_uri\":\"https://evil.example/\",\"jwks_uri\":\"{jwks}\"}}"
-        )),
-        Behaviour::Body(format!("{{\"issuer\":\"https://evil.example\",\"jwks_uri\":\"{jwks}\"}}")),
-    ] {
-        house.issuer.behave(Document::Discovery, behaviour.clone());
+    let lies: [fn(&str) -> Behaviour; 5] = [
+        |_| Behaviour::Huge(5_000_000),
+        |url| {
+            let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+            Behaviour::Body(format!("{{\"issuer\":\"{url}\",\"jwks_uri\":\"{url}/jwks\",\"x\":{open}{close}}}"))
+        },
+        |url| {
+            Behaviour::Body(format!(
+                "{{\"issuer\":\"https://evil.example\",\"issuer\":\"{url}\",\"jwks_uri\":\"{url}/jwks\"}}"
+            ))
+        },
+        |url| {
+            Behaviour::Body(format!(
+                "{{\"issuer\":\"{url}\",\"jwks_uri\":\"https://evil.example/\",\"jwks_uri\":\"{url}/jwks\"}}"
+            ))
+        },
+        |url| Behaviour::Body(format!("{{\"issuer\":\"https://evil.example\",\"jwks_uri\":\"{url}/jwks\"}}")),
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let house = House::open_after(|issuer, _| issuer.behave(Document::Discovery, lie(issuer.url()))).await;
         let answer = house.exchange(&house.proof()).await;
-        assert_eq!(answer.status, 503, "{behaviour:?}: {}", answer.text);
-        assert_eq!(house.issuer.key_requests(), 0, "{behaviour:?}");
+        assert_eq!(answer.status, 503, "lie {number}: {}", answer.text);
+        assert_eq!(house.issuer.key_requests(), 0, "lie {number}");
     }
 }
 

@@ -40,9 +40,16 @@ impl House {
     }
 
     async fn open_with(change: impl FnOnce(Setup) -> Setup) -> Self {
-        let key = SigningKey::es256("key-1");
-        let issuer = Issuer::start(&[&key]).await;
+        let (issuer, key) = issuer_with_key().await;
         let broker = Broker::start(&change(Setup::trusting(&[("ci", &issuer)]))).await;
+        Self { issuer, key, broker }
+    }
+
+    /// The broker starts after this has changed how the issuer behaves, so that it never saw it behave well.
+    async fn open_after(change: impl FnOnce(&Issuer, &SigningKey)) -> Self {
+        let (issuer, key) = issuer_with_key().await;
+        change(&issuer, &key);
+        let broker = Broker::start(&Setup::trusting(&[("ci", &issuer)])).await;
         Self { issuer, key, broker }
     }
 
@@ -79,4 +86,9 @@ impl House {
         assert_eq!(store.reasons_of(answer.request_id()), [reason], "{}", answer.text);
         assert_eq!(store.grant_count(), grants, "a refused request left a grant");
     }
+}
+
+async fn issuer_with_key() -> (Issuer, SigningKey) {
+    let key = SigningKey::es256("key-1");
+    (Issuer::start(&[&key]).await, key)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use hallpass_tests::config::{ROLE, Setup};
-use hallpass_tests::{Broker, Exchange, Issuer, SigningKey, config};
+use hallpass_tests::{Broker, Exchange, Issuer, SigningKey, config, id};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -77,7 +77,8 @@ async fn every_rewriting_of_the_audit_log_is_found() {
 
     let original = fs::read(&database).expect("a database");
     for (attack, statement) in [
-        ("edit", "UPDATE audit_entries SET request_id = 'x' WHERE sequence = 2"),
+        ("edit", "UPDATE audit_entries SET entry = CAST(entry || ' ' AS BLOB) WHERE sequence = 2"),
+        ("edit beside the entry", "UPDATE audit_entries SET outcome = 'failure' WHERE sequence = 2"),
         ("deletion", "DELETE FROM audit_entries WHERE sequence = 2"),
         (
             "reordering",
@@ -102,7 +103,7 @@ async fn a_sealed_value_moved_to_another_row_does_not_open() {
     let connection = Connection::open(config::database(house.broker.folder())).expect("a database");
     let moved = connection.execute(
         "UPDATE grants SET handle = (SELECT handle FROM grants WHERE id = ?1) WHERE id = ?2",
-        [first.grant_id(), second.grant_id()],
+        [id(first.grant_id()), id(second.grant_id())],
     );
     assert_eq!(moved.expect("an update"), 1);
     drop(connection);
