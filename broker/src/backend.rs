@@ -1,4 +1,5 @@
 //! Credential backends: one file or folder a kind.
 
 pub mod jwt;
+mod parameters;
 pub mod x509;

@@ -1,1 +1,194 @@
-//! The `jwt` backend.
+//! The `jwt` backend: access tokens signed by the broker itself (RFC 9068).
+//!
+//! Minting is a signature and leaves nothing behind, so there is no call to undo: a token is *fenced* by the broker's
+//! record of its grant, which introspection (RFC 7662) and the status list answer from. A role fixes the audience and
+//! bounds the scope; who the token speaks of comes from the verified identity and from nowhere else.
+
+mod claims;
+mod parameters;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallpass_core::credential::{
+    CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass,
+};
+use hallpass_core::id::BackendName;
+use hallpass_core::port::{
+    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError,
+    SignatureAlgorithm, Signer, Undone,
+};
+use hallpass_core::role::Role;
+use hallpass_core::secret::{Secret, SecretBytes};
+use hallpass_core::time::{Timestamp, Ttl};
+use zeroize::Zeroizing;
+
+use self::claims::Claims;
+use self::parameters::Parameters;
+
+/// A JWT counts whole seconds: less cannot be expressed.
+const MIN_LIFE: Ttl = Ttl::from_secs(1);
+
+/// A retired signing key stays published for this long; a longer-lived token would stop to verify before it expires.
+const MAX_LIFE: Ttl = Ttl::from_hours(24);
+
+/// Mints access tokens.
+pub struct JwtBackend {
+    name: BackendName,
+    public_url: String,
+    algorithm: SignatureAlgorithm,
+    reserved_audiences: Vec<String>,
+    keys: Vec<TokenKey>,
+}
+
+/// A signer with the header of its tokens, encoded once.
+struct TokenKey {
+    signer: Arc<dyn Signer>,
+    header: String,
+}
+
+impl JwtBackend {
+    /// A backend that signs with `algorithm` unless a role says otherwise, by one of `signers`.
+    ///
+    /// Tokens carry `public_url` as their issuer. Roles may not use it as an audience, nor any of
+    /// `reserved_audiences` (those of other backends, which trust this broker), unless they say that they mean it.
+    #[must_use]
+    pub fn new(
+        name: BackendName,
+        algorithm: SignatureAlgorithm,
+        public_url: &str,
+        reserved_audiences: Vec<String>,
+        signers: Vec<Arc<dyn Signer>>,
+    ) -> Self {
+        let keys = signers.into_iter().map(|signer| TokenKey { header: header(&*signer), signer }).collect();
+        Self { name, public_url: public_url.to_owned(), algorithm, reserved_audiences, keys }
+    }
+
+    fn key(&self, algorithm: SignatureAlgorithm) -> Option<&TokenKey> {
+        self.keys.iter().find(|key| key.signer.algorithm() == algorithm)
+    }
+
+    fn parameters<'a>(&self, role: &'a Role) -> Result<Parameters<'a>, IssueError> {
+        // Checked when the bundle was loaded: only a role that never was in a bundle can fail here.
+        Parameters::read(role).map_err(|error| IssueError::Unavailable {
+            internal: format!("role {} has parameters that backend {} does not take: {error}", role.name, self.name),
+        })
+    }
+}
+
+#[async_trait]
+impl CredentialBackend for JwtBackend {
+    fn kind(&self) -> &'static str {
+        "jwt"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Local
+    }
+
+    fn class(&self, _role: &Role) -> RevocationClass {
+        RevocationClass::Fenced
+    }
+
+    fn min_life(&self, _role: &Role) -> Ttl {
+        MIN_LIFE
+    }
+
+    fn max_life(&self, _role: &Role) -> Option<Ttl> {
+        Some(MAX_LIFE)
+    }
+
+    fn yields_single_token(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
+        let parameters = Parameters::read(role)?;
+        let reserved = std::iter::once(&self.public_url).chain(&self.reserved_audiences);
+        parameters.check_audience(reserved.map(String::as_str))
+    }
+
+    fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
+        self.parameters(&order.role)?.grant_scope(&order.scope)?;
+        if order.csr.is_some() {
+            return Err(IssueError::Refused {
+                detail: "a token is no certificate: this role takes no `csr`".to_owned(),
+                parameter: Some("csr"),
+            });
+        }
+        let handle = format!(r#"{{"kind":"jwt","jti":"{}"}}"#, order.grant);
+        Ok(Handle(SecretBytes::new(handle.into_bytes())))
+    }
+
+    async fn issue(&self, order: &IssueOrder, _handle: &Handle) -> Result<IssuedCredential, IssueError> {
+        let parameters = self.parameters(&order.role)?;
+        // Rounded down: the token must not work after the order's end, not even for the rest of a second.
+        let expires_at = order.expires_at.floor_to_second();
+        if expires_at <= order.issued_at {
+            return Err(IssueError::Refused {
+                detail: "less than a second of life is left, and a token counts whole seconds".to_owned(),
+                parameter: None,
+            });
+        }
+        let key = self.key(parameters.algorithm.unwrap_or(self.algorithm)).ok_or_else(|| IssueError::Unavailable {
+            internal: format!("backend {} has no signing key for role {}", self.name, order.role.name),
+        })?;
+        let claims = Claims::new(order, &parameters, &self.public_url, expires_at)?;
+        let token = sign(key, &claims).ok_or_else(|| IssueError::Unavailable {
+            internal: format!("key {} of backend {} could not sign", key.signer.key_id(), self.name),
+        })?;
+        Ok(IssuedCredential { material: CredentialMaterial::Jwt { token }, expires_at, handle: None })
+    }
+
+    async fn extend(&self, _handle: &Handle, _until: Timestamp) -> Result<Timestamp, ExtendError> {
+        Err(ExtendError::Unsupported)
+    }
+
+    async fn revoke(&self, _handle: &Handle) -> Result<Undone, RevokeError> {
+        // The record that asks for this is the fence: introspection and the status list answer from it.
+        Ok(Undone::Fenced)
+    }
+
+    async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
+        Ok(Vec::new())
+    }
+
+    fn inventory_scope(&self) -> InventoryScope {
+        // Tokens exist with their holders only; the broker's own record is all there is to list.
+        InventoryScope::None
+    }
+}
+
+impl std::fmt::Debug for JwtBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JwtBackend").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The header of `signer`'s tokens (RFC 9068 §2.1), encoded. A thumbprint and an algorithm's name need no escaping.
+fn header(signer: &dyn Signer) -> String {
+    let (alg, kid) = (signer.algorithm().as_str(), signer.key_id());
+    URL_SAFE_NO_PAD.encode(format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{kid}"}}"#))
+}
+
+/// Compact serialisation (RFC 7515 §7.1), put together by hand: one buffer of the right size, so that no partial copy
+/// of the token is left in memory.
+fn sign(key: &TokenKey, claims: &Claims<'_>) -> Option<Secret> {
+    const SIGNATURE_LEN: usize = 64;
+    let claims = Zeroizing::new(serde_json::to_vec(claims).ok()?);
+    let encoded_len = |bytes: usize| bytes.div_ceil(3) * 4;
+    let mut token =
+        String::with_capacity(key.header.len() + encoded_len(claims.len()) + encoded_len(SIGNATURE_LEN) + 2);
+    token.push_str(&key.header);
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(&*claims, &mut token);
+    let signature = key.signer.sign(token.as_bytes()).ok()?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Some(Secret::new(token))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Backends: where credentials are minted.
 
+use std::path::PathBuf;
+
 use hallpass_core::id::BackendName;
 use hallpass_core::port::SignatureAlgorithm;
 
@@ -24,5 +26,8 @@ pub enum BackendKind {
     X509 {
         /// SPIFFE trust domain of the certificates' URI names.
         trust_domain: String,
+        /// Where the authority is an intermediate of somebody's own root: a PEM file with its certificate first, then
+        /// every further one up to and including the root. Without it the authority is its own root.
+        ca_certificate_file: Option<PathBuf>,
     },
 }
