@@ -8,9 +8,22 @@
     reason = "test code: a broken expectation must stop the test"
 )]
 
+mod backend;
 mod clock;
 mod entropy;
+mod faulting_store;
+mod governance;
+mod policy;
 pub mod sample;
+mod verifier;
+pub mod verifier_suite;
+mod world;
 
+pub use backend::{Call, Credential, Fault, FaultingBackend, Nature};
 pub use clock::MockClock;
 pub use entropy::SeededEntropy;
+pub use faulting_store::{FaultingStore, StoreFault, Write};
+pub use governance::FixedGovernance;
+pub use policy::{Ruling, ScriptedPolicy};
+pub use verifier::{FixedReader, FixedVerifier, received};
+pub use world::World;

@@ -1,22 +1,34 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::entropy::{Entropy, EntropyUnavailable};
 
 /// Bytes that look random and repeat with the seed (xorshift64*). Never outside tests.
 #[derive(Debug)]
-pub struct SeededEntropy(Mutex<u64>);
+pub struct SeededEntropy {
+    state: Mutex<u64>,
+    fails: AtomicBool,
+}
 
 impl SeededEntropy {
     /// Starts from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
+        Self { state: Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), fails: AtomicBool::new(false) }
+    }
+
+    /// Fails from now on, or no longer.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
     }
 }
 
 impl Entropy for SeededEntropy {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyUnavailable> {
-        let mut state = self.0.lock().unwrap();
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(EntropyUnavailable);
+        }
+        let mut state = self.state.lock().unwrap();
         for byte in bytes {
             *state ^= *state >> 12;
             *state ^= *state << 25;

@@ -1,0 +1,413 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::MockClock;
+use crate::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
+use crate::id::GrantId;
+use crate::port::{
+    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+};
+use crate::role::Role;
+use crate::secret::{Secret, SecretBytes};
+use crate::time::{Clock, Timestamp, Ttl};
+
+/// A backend that fails as it is told to, and keeps a journal of what really exists there: the ground truth that the
+/// broker's own records are held against.
+#[derive(Debug)]
+pub struct FaultingBackend {
+    clock: Arc<MockClock>,
+    nature: Mutex<Nature>,
+    faults: Mutex<Faults>,
+    journal: Mutex<Vec<Credential>>,
+    held: Semaphore,
+}
+
+/// What kind of backend it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Nature {
+    /// How its credentials can be stopped.
+    pub class: RevocationClass,
+    /// Whether minting leaves something behind.
+    pub effect: Effect,
+    /// The shortest life it can give.
+    pub min_life: Ttl,
+    /// The longest life it can give.
+    pub max_life: Option<Ttl>,
+    /// Whether it can extend a credential.
+    pub extends: bool,
+    /// Whether only its answer says how to undo a credential: the planned handle finds nothing.
+    pub answers_handle: bool,
+}
+
+impl Nature {
+    /// A remote backend that kills at once, extends, and has no least life to speak of.
+    #[must_use]
+    pub fn hard() -> Self {
+        Self {
+            class: RevocationClass::Hard,
+            effect: Effect::Remote,
+            min_life: Ttl::from_secs(1),
+            max_life: None,
+            extends: true,
+            answers_handle: false,
+        }
+    }
+
+    /// A remote backend whose verifiers consult a rule.
+    #[must_use]
+    pub fn fenced() -> Self {
+        Self { class: RevocationClass::Fenced, extends: false, ..Self::hard() }
+    }
+
+    /// A remote backend whose credentials nothing ends but time.
+    #[must_use]
+    pub fn expiry_only() -> Self {
+        Self { class: RevocationClass::ExpiryOnly, extends: false, ..Self::hard() }
+    }
+
+    /// A backend that mints by a signature.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { effect: Effect::Local, ..Self::fenced() }
+    }
+}
+
+/// A call to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// `plan`.
+    Plan,
+    /// `issue`.
+    Issue,
+    /// `extend`.
+    Extend,
+    /// `revoke`.
+    Revoke,
+}
+
+/// How one call goes wrong. Nothing said: it goes well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Refused before any effect.
+    Refused,
+    /// Not reached.
+    Unavailable,
+    /// Done, and the answer is lost.
+    AnswerLost,
+    /// Not done, and the answer is lost.
+    RequestLost,
+    /// Done after this long by the mock clock, and answered.
+    Slow(Ttl),
+    /// Never answered: the caller's deadline must end it. This long passes by the mock clock until then; what was asked
+    /// for happens after `done_after`, whether or not somebody still waits.
+    Silent {
+        /// Time that passes until the caller gives up.
+        waits: Ttl,
+        /// When the effect happens, if it does.
+        done_after: Option<Ttl>,
+    },
+    /// Done and answered when the test says so: see [`FaultingBackend::release`].
+    Held,
+    /// Answered with a life that is longer than was asked for by this much.
+    Overlong(Ttl),
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    next: HashMap<Call, VecDeque<Option<Fault>>>,
+    always: HashMap<Call, Fault>,
+    calls: HashMap<Call, usize>,
+}
+
+/// One credential as it is at the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Grant that it was made for.
+    pub grant: GrantId,
+    /// The secret, to compare with what a caller got and to search for where it must not be.
+    pub secret: String,
+    /// What undoes it.
+    pub undo: String,
+    /// When it begins to work.
+    pub created_at: Timestamp,
+    /// When the backend ends it by itself.
+    pub expires_at: Timestamp,
+    /// When it was killed.
+    pub ended_at: Option<Timestamp>,
+    /// Since when verifiers refuse it.
+    pub fenced_at: Option<Timestamp>,
+}
+
+impl Credential {
+    /// Whether it works at `now`.
+    #[must_use]
+    pub fn works_at(&self, now: Timestamp) -> bool {
+        let over = |at: Option<Timestamp>| at.is_some_and(|at| now >= at);
+        self.exists_at(now) && now < self.expires_at && !over(self.ended_at) && !over(self.fenced_at)
+    }
+
+    fn exists_at(&self, now: Timestamp) -> bool {
+        now >= self.created_at
+    }
+}
+
+impl FaultingBackend {
+    /// A backend of this nature.
+    #[must_use]
+    pub fn new(clock: Arc<MockClock>, nature: Nature) -> Self {
+        Self {
+            clock,
+            nature: Mutex::new(nature),
+            faults: Mutex::default(),
+            journal: Mutex::default(),
+            held: Semaphore::new(0),
+        }
+    }
+
+    /// Its nature.
+    #[must_use]
+    pub fn nature(&self) -> Nature {
+        *lock(&self.nature)
+    }
+
+    /// The next calls go like this; `None` goes well.
+    pub fn next(&self, call: Call, outcomes: impl IntoIterator<Item = Option<Fault>>) {
+        lock(&self.faults).next.entry(call).or_default().extend(outcomes);
+    }
+
+    /// Every call for which nothing else was said goes like this, until told otherwise.
+    pub fn always(&self, call: Call, outcome: Option<Fault>) {
+        let mut faults = lock(&self.faults);
+        match outcome {
+            Some(fault) => faults.always.insert(call, fault),
+            None => faults.always.remove(&call),
+        };
+    }
+
+    /// How often it was called.
+    #[must_use]
+    pub fn calls(&self, call: Call) -> usize {
+        lock(&self.faults).calls.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Lets one held call go on.
+    pub fn release(&self) {
+        self.held.add_permits(1);
+    }
+
+    /// Everything that was ever made.
+    #[must_use]
+    pub fn journal(&self) -> Vec<Credential> {
+        lock(&self.journal).clone()
+    }
+
+    /// What works now.
+    #[must_use]
+    pub fn working(&self) -> Vec<Credential> {
+        let now = self.clock.now();
+        self.journal().into_iter().filter(|credential| credential.works_at(now)).collect()
+    }
+
+    fn fault(&self, call: Call) -> Option<Fault> {
+        let mut faults = lock(&self.faults);
+        *faults.calls.entry(call).or_default() += 1;
+        match faults.next.get_mut(&call).and_then(VecDeque::pop_front) {
+            Some(outcome) => outcome,
+            None => faults.always.get(&call).copied(),
+        }
+    }
+
+    /// Waits as the fault says. Answers when the effect happens, if it does.
+    async fn arrives(&self, fault: Option<Fault>) -> Option<Timestamp> {
+        match fault {
+            Some(Fault::Refused | Fault::Unavailable | Fault::RequestLost) => None,
+            Some(Fault::Slow(ttl)) => {
+                self.clock.advance(ttl);
+                Some(self.clock.now())
+            }
+            Some(Fault::Silent { waits, done_after }) => {
+                let at = done_after.map(|after| self.clock.now().plus(after));
+                self.clock.advance(waits);
+                at
+            }
+            Some(Fault::Held) => {
+                self.held.acquire().await.unwrap().forget();
+                Some(self.clock.now())
+            }
+            None | Some(Fault::AnswerLost | Fault::Overlong(_)) => Some(self.clock.now()),
+        }
+    }
+
+    fn mint(&self, order: &IssueOrder, at: Timestamp, too_long_by: Ttl) -> Result<Credential, IssueError> {
+        let nature = self.nature();
+        let left = order.expires_at.since(at);
+        if nature.class != RevocationClass::Hard && left < nature.min_life {
+            return Err(IssueError::Refused { detail: "too little time is left".to_owned(), parameter: None });
+        }
+        let mut journal = lock(&self.journal);
+        let undo = if nature.answers_handle { format!("answered:{}", order.grant) } else { planned(order.grant) };
+        let credential = Credential {
+            grant: order.grant,
+            secret: format!("credential-{}-{}", journal.len(), order.grant),
+            undo,
+            created_at: at,
+            expires_at: at.plus(left.max(nature.min_life)).plus(too_long_by),
+            ended_at: None,
+            fenced_at: None,
+        };
+        journal.push(credential.clone());
+        Ok(credential)
+    }
+
+    /// Undoes what exists at `at`. What is made later is not found.
+    fn undo(&self, handle: &str, at: Timestamp) -> Undone {
+        let class = self.nature().class;
+        for credential in lock(&self.journal).iter_mut().filter(|one| one.undo == handle && one.exists_at(at)) {
+            let end = match class {
+                RevocationClass::Hard => &mut credential.ended_at,
+                RevocationClass::Fenced => &mut credential.fenced_at,
+                RevocationClass::ExpiryOnly => continue,
+            };
+            *end = Some(end.map_or(at, |before| before.min(at)));
+        }
+        match class {
+            RevocationClass::Hard => Undone::Gone,
+            RevocationClass::Fenced => Undone::Fenced,
+            RevocationClass::ExpiryOnly => Undone::OnlyTime,
+        }
+    }
+
+    fn prolong(&self, handle: &str, at: Timestamp, until: Timestamp) -> Result<Timestamp, ExtendError> {
+        let mut journal = lock(&self.journal);
+        let found = journal.iter_mut().find(|one| one.undo == handle && one.works_at(at));
+        let credential = found.ok_or_else(|| ExtendError::Refused("no such credential".to_owned()))?;
+        credential.expires_at = credential.expires_at.max(until);
+        Ok(credential.expires_at)
+    }
+}
+
+fn planned(grant: GrantId) -> String {
+    format!("undo:{grant}")
+}
+
+fn handle_text(handle: &Handle) -> String {
+    String::from_utf8_lossy(handle.0.expose()).into_owned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl CredentialBackend for FaultingBackend {
+    fn kind(&self) -> &'static str {
+        "faulting"
+    }
+
+    fn effect(&self) -> Effect {
+        self.nature().effect
+    }
+
+    fn class(&self, _role: &Role) -> RevocationClass {
+        self.nature().class
+    }
+
+    fn min_life(&self, _role: &Role) -> Ttl {
+        self.nature().min_life
+    }
+
+    fn max_life(&self, _role: &Role) -> Option<Ttl> {
+        self.nature().max_life
+    }
+
+    fn yields_single_token(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, _role: &Role) -> Result<(), InvalidParameters> {
+        Ok(())
+    }
+
+    fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
+        match self.fault(Call::Plan) {
+            Some(Fault::Refused) => Err(IssueError::Refused { detail: "not like this".to_owned(), parameter: None }),
+            Some(_) => Err(IssueError::Unavailable { internal: "no plan can be made".to_owned() }),
+            None => Ok(Handle(SecretBytes::new(planned(order.grant).into_bytes()))),
+        }
+    }
+
+    async fn issue(&self, order: &IssueOrder, _handle: &Handle) -> Result<IssuedCredential, IssueError> {
+        let fault = self.fault(Call::Issue);
+        let arrives = self.arrives(fault).await;
+        let too_long_by = if let Some(Fault::Overlong(ttl)) = fault { ttl } else { Ttl::ZERO };
+        let made = arrives.map(|at| self.mint(order, at, too_long_by)).transpose()?;
+        match (fault, made) {
+            (Some(Fault::Refused), _) => {
+                Err(IssueError::Refused { detail: "the backend says no".to_owned(), parameter: None })
+            }
+            (Some(Fault::Unavailable), _) => Err(IssueError::Unavailable { internal: "not reached".to_owned() }),
+            (Some(Fault::Silent { .. }), _) => std::future::pending().await,
+            (Some(Fault::AnswerLost | Fault::RequestLost), _) | (_, None) => {
+                Err(IssueError::OutcomeUnknown { internal: "the connection broke".to_owned() })
+            }
+            (_, Some(made)) => Ok(IssuedCredential {
+                handle: self.nature().answers_handle.then(|| Handle(SecretBytes::new(made.undo.clone().into_bytes()))),
+                expires_at: made.expires_at,
+                material: CredentialMaterial::Database {
+                    username: order.subject.clone(),
+                    password: Secret::new(made.secret),
+                    host: "db.test".to_owned(),
+                    port: 5432,
+                    database: "app".to_owned(),
+                },
+            }),
+        }
+    }
+
+    async fn extend(&self, handle: &Handle, until: Timestamp) -> Result<Timestamp, ExtendError> {
+        let fault = self.fault(Call::Extend);
+        if !self.nature().extends {
+            return Err(ExtendError::Unsupported);
+        }
+        let until = if let Some(Fault::Overlong(ttl)) = fault { until.plus(ttl) } else { until };
+        let arrives = self.arrives(fault).await;
+        let extended = arrives.map(|at| self.prolong(&handle_text(handle), at, until)).transpose()?;
+        match (fault, extended) {
+            (Some(Fault::Refused), _) => Err(ExtendError::Refused("the backend says no".to_owned())),
+            (Some(Fault::Silent { .. }), _) => std::future::pending().await,
+            (Some(Fault::AnswerLost), _) | (_, None) => {
+                Err(ExtendError::Unavailable("the connection broke".to_owned()))
+            }
+            (_, Some(until)) => Ok(until),
+        }
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Undone, RevokeError> {
+        let fault = self.fault(Call::Revoke);
+        let arrives = self.arrives(fault).await;
+        let undone = arrives.map(|at| self.undo(&handle_text(handle), at));
+        match (fault, undone) {
+            (Some(Fault::Silent { .. }), _) => std::future::pending().await,
+            (Some(Fault::AnswerLost), _) | (_, None) => {
+                Err(RevokeError { internal: "the connection broke".to_owned() })
+            }
+            (_, Some(undone)) => Ok(undone),
+        }
+    }
+
+    async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
+        let item = |credential: Credential| InventoryItem {
+            grant: Some(credential.grant),
+            handle: Handle(SecretBytes::new(credential.undo.clone().into_bytes())),
+            name: credential.undo,
+        };
+        Ok(self.working().into_iter().map(item).collect())
+    }
+
+    fn inventory_scope(&self) -> InventoryScope {
+        InventoryScope::Full
+    }
+}

@@ -1,0 +1,211 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::audit::{AuditEntry, RecordedEntry};
+use crate::credential::Handle;
+use crate::grant::Grant;
+use crate::id::{BackendName, DecisionId, GrantId, ReservationId};
+use crate::policy::Decision;
+use crate::port::{
+    Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
+    Reserved, RevisionRecord, Store, StoreError, StoredKey,
+};
+use crate::time::{Timestamp, Ttl};
+
+/// A store in front of another that fails as it is told to.
+pub struct FaultingStore {
+    inner: Arc<dyn Store>,
+    faults: Mutex<HashMap<Write, (usize, StoreFault)>>,
+    epoch_ahead: AtomicU64,
+}
+
+/// A call that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// `open`.
+    Open,
+    /// `apply`.
+    Apply,
+    /// `record`.
+    Record,
+    /// `reserve_due`.
+    Reserve,
+    /// `expire_due`.
+    Expire,
+}
+
+/// How a write fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Nothing is written.
+    Lost,
+    /// It is written, and the answer is lost.
+    AnswerLost,
+}
+
+impl FaultingStore {
+    /// Wraps `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, faults: Mutex::default(), epoch_ahead: AtomicU64::new(0) }
+    }
+
+    /// Fails the write `write` after `passing` more of them have passed.
+    pub fn fail(&self, write: Write, passing: usize, fault: StoreFault) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(write, (passing, fault));
+    }
+
+    /// Fails nothing any longer.
+    pub fn heal(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The epoch moves, without waiting for it: for when the world moves at the worst moment.
+    pub fn move_epoch_now(&self) {
+        self.epoch_ahead.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn fault(&self, write: Write) -> Option<StoreFault> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let (passing, fault) = faults.get_mut(&write)?;
+        if *passing > 0 {
+            *passing -= 1;
+            return None;
+        }
+        let fault = *fault;
+        faults.remove(&write);
+        Some(fault)
+    }
+
+    fn ahead(&self) -> u64 {
+        self.epoch_ahead.load(Ordering::SeqCst)
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable("the test says so".to_owned())
+}
+
+/// Does `$call` as the fault says.
+macro_rules! faulting {
+    ($self:ident, $write:expr, $call:expr) => {
+        match $self.fault($write) {
+            Some(StoreFault::Lost) => Err(lost()),
+            Some(StoreFault::AnswerLost) => $call.await.and(Err(lost())),
+            None => $call.await,
+        }
+    };
+}
+
+#[async_trait]
+impl Store for FaultingStore {
+    async fn open(&self, mut opening: Opening) -> Result<OpenOutcome, StoreError> {
+        if opening.epoch < self.epoch() {
+            return Ok(OpenOutcome::Moved);
+        }
+        opening.epoch = opening.epoch.saturating_sub(self.ahead());
+        faulting!(self, Write::Open, self.inner.open(opening))
+    }
+
+    async fn apply(&self, mut change: Change) -> Result<Applied, StoreError> {
+        if change.epoch.is_some_and(|epoch| epoch < self.epoch()) {
+            return Ok(Applied::Moved);
+        }
+        change.epoch = change.epoch.map(|epoch| epoch.saturating_sub(self.ahead()));
+        faulting!(self, Write::Apply, self.inner.apply(change))
+    }
+
+    async fn record(&self, entries: Vec<AuditEntry>, decision: Option<Decision>) -> Result<(), StoreError> {
+        faulting!(self, Write::Record, self.inner.record(entries, decision))
+    }
+
+    async fn reserve_due(
+        &self,
+        now: Timestamp,
+        hold: Ttl,
+        reservation: ReservationId,
+        limit: usize,
+    ) -> Result<Vec<Reserved>, StoreError> {
+        faulting!(self, Write::Reserve, self.inner.reserve_due(now, hold, reservation, limit))
+    }
+
+    async fn release(&self, reservation: ReservationId) -> Result<(), StoreError> {
+        self.inner.release(reservation).await
+    }
+
+    async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        faulting!(self, Write::Expire, self.inner.expire_due(now, limit))
+    }
+
+    async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge(now, limit).await
+    }
+
+    async fn grant(&self, id: GrantId) -> Result<Option<Grant>, StoreError> {
+        self.inner.grant(id).await
+    }
+
+    async fn handle(&self, id: GrantId) -> Result<Option<Handle>, StoreError> {
+        self.inner.handle(id).await
+    }
+
+    async fn grants(&self, filter: &GrantFilter, page: &PageRequest) -> Result<Page<Grant>, StoreError> {
+        self.inner.grants(filter, page).await
+    }
+
+    async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
+        self.inner.fenced(backend, now).await
+    }
+
+    async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError> {
+        self.inner.lineage(key, now).await
+    }
+
+    async fn decision(&self, id: DecisionId) -> Result<Option<Decision>, StoreError> {
+        self.inner.decision(id).await
+    }
+
+    async fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError> {
+        self.inner.decisions(limit).await
+    }
+
+    async fn audit(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<RecordedEntry>, StoreError> {
+        self.inner.audit(filter, page).await
+    }
+
+    fn next_status_index(&self) -> u64 {
+        self.inner.next_status_index()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch().saturating_add(self.ahead())
+    }
+
+    async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError> {
+        let moved = self.inner.move_epoch(entries).await?;
+        Ok(moved.saturating_add(self.ahead()))
+    }
+
+    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
+        self.inner.put_key(key, entry).await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.inner.keys().await
+    }
+
+    async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError> {
+        self.inner.publish_revision(revision, entry).await
+    }
+
+    async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
+        self.inner.active_revision().await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+}
