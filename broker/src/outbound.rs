@@ -1,1 +1,277 @@
-//! Bounded outbound HTTP: every call has a deadline and a size cap, and follows no redirect.
+//! The bounded HTTP client for documents that others publish.
+//!
+//! The invariant: no answer, slow, huge, elsewhere or none at all, costs more than the caller said it may. A call has one
+//! deadline from connecting to the last byte, a cap on what is read, no redirects, no proxies from the environment, no
+//! decompression, and goes over plain http only where that was allowed for this call.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hallpass_core::time::Ttl;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH};
+use reqwest::StatusCode;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use url::{Host, Url};
+
+/// Time to connect, within the deadline of a call: a host that drops packets must not use up all of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest `ETag` that is kept and sent back.
+const MAX_ETAG_BYTES: usize = 256;
+
+/// Idle connections kept per host: documents are fetched minutes apart.
+const IDLE_CONNECTIONS_PER_HOST: usize = 2;
+
+/// Where plain http may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowHttp {
+    /// Nowhere: https only.
+    Never,
+    /// To this machine: an address in 127.0.0.0/8, `::1`, or `localhost`.
+    Loopback,
+    /// Anywhere. Whoever is on the path can then answer in the other's name.
+    DangerousAnywhere,
+}
+
+/// One GET.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// What to get.
+    pub url: &'a Url,
+    /// Media type to ask for.
+    pub accept: &'static str,
+    /// `ETag` of what is already there (RFC 9110 §13.1.2).
+    pub if_none_match: Option<&'a str>,
+    /// Most bytes of body to read.
+    pub max_bytes: usize,
+    /// Time for all of it.
+    pub deadline: Duration,
+    /// Where plain http may go.
+    pub allow_http: AllowHttp,
+}
+
+/// An answer that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `200`, with all of the body.
+    Body {
+        /// The body as it was sent.
+        bytes: Bytes,
+        /// `ETag`, to ask with the next time.
+        etag: Option<String>,
+        /// For how long the answer may be kept, by its `Cache-Control`; none if it does not say.
+        max_age: Option<Ttl>,
+    },
+    /// `304`: what the `ETag` named has not changed.
+    NotModified {
+        /// As in [`Answer::Body`].
+        max_age: Option<Ttl>,
+    },
+}
+
+/// Why there is no answer that can be used. None of these repeats a URL or a body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutboundError {
+    /// The URL is none that may be called; nothing was sent.
+    #[error("the URL is refused: {0}")]
+    RefusedUrl(&'static str),
+    /// No whole answer within the deadline.
+    #[error("no whole answer in time")]
+    Deadline,
+    /// Another status than 200 (redirects are not followed).
+    #[error("the answer has status {0}")]
+    Status(u16),
+    /// `304`, though nothing was there that could be unmodified.
+    #[error("the answer is 304 Not Modified to a request without a condition")]
+    UnaskedNotModified,
+    /// More than the call's `max_bytes`.
+    #[error("the answer is longer than {0} bytes")]
+    TooLarge(usize),
+    /// No connection, no trust in the certificate, or a broken answer.
+    #[error("{0}")]
+    Transport(String),
+}
+
+/// Why the client cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundSetupError {
+    /// The file with further certificate authorities cannot be read.
+    #[error("the file of certificate authorities cannot be read")]
+    ReadAuthorities(#[source] rustls_pki_types::pem::Error),
+    /// It holds no certificate, or one that cannot be an authority.
+    #[error("the file of certificate authorities holds {0}")]
+    Authorities(&'static str),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The client cannot be set up.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The client. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    client: reqwest::Client,
+}
+
+impl Outbound {
+    /// A client that trusts the public certificate authorities (Mozilla's) and those in `authorities`, a PEM file.
+    ///
+    /// # Errors
+    /// [`OutboundSetupError`] when the file is not usable or TLS cannot be set up.
+    pub fn new(authorities: Option<&Path>) -> Result<Self, OutboundSetupError> {
+        // `localhost` is this machine whatever a resolver says (RFC 6761 §6.3). Port 0 stands for the URL's port.
+        let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+        #[expect(clippy::disallowed_methods, reason = "this is the bounded client that the lint asks for")]
+        let builder = reqwest::Client::builder();
+        builder
+            .tls_backend_preconfigured(tls(authorities)?)
+            .user_agent(concat!("hallpass-broker/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .resolve_to_addrs("localhost", &loopback)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+            .build()
+            .map(|client| Self { client })
+            .map_err(OutboundSetupError::Client)
+    }
+
+    /// Gets a document.
+    ///
+    /// # Errors
+    /// [`OutboundError`] when there is no whole, acceptable answer within the bounds.
+    pub async fn get(&self, get: Get<'_>) -> Result<Answer, OutboundError> {
+        check_url(get.url, get.allow_http)?;
+        let mut request = self.client.get(get.url.clone()).timeout(get.deadline).header(ACCEPT, get.accept);
+        if let Some(etag) = get.if_none_match {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let mut response = request.send().await.map_err(transport)?;
+        let max_age = max_age(response.headers());
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if get.if_none_match.is_some() => return Ok(Answer::NotModified { max_age }),
+            StatusCode::NOT_MODIFIED => return Err(OutboundError::UnaskedNotModified),
+            other => return Err(OutboundError::Status(other.as_u16())),
+        }
+        let etag = etag(response.headers());
+        let too_large = OutboundError::TooLarge(get.max_bytes);
+        if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |l| l > get.max_bytes)) {
+            return Err(too_large);
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len().saturating_add(chunk.len()) > get.max_bytes {
+                return Err(too_large);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer::Body { bytes: body.freeze(), etag, max_age })
+    }
+}
+
+/// Whether a URL may be called: https, or http where it may go; a host; no user name or password, which would be sent
+/// along and make the host hard to see.
+///
+/// # Errors
+/// [`OutboundError::RefusedUrl`] says why not.
+pub fn check_url(url: &Url, allow_http: AllowHttp) -> Result<(), OutboundError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(OutboundError::RefusedUrl("it contains a user name or password"));
+    }
+    let Some(host) = url.host() else { return Err(OutboundError::RefusedUrl("it has no host")) };
+    match (url.scheme(), allow_http) {
+        ("https", _) | ("http", AllowHttp::DangerousAnywhere) => Ok(()),
+        ("http", AllowHttp::Loopback) if is_loopback(&host) => Ok(()),
+        ("http", _) => Err(OutboundError::RefusedUrl("it is plain http")),
+        _ => Err(OutboundError::RefusedUrl("its scheme is not https")),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+        Host::Domain(name) => *name == "localhost",
+    }
+}
+
+fn tls(authorities: Option<&Path>) -> Result<rustls::ClientConfig, OutboundSetupError> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(file) = authorities {
+        let read = CertificateDer::pem_file_iter(file).map_err(OutboundSetupError::ReadAuthorities)?;
+        let mut any = false;
+        for certificate in read {
+            let certificate = certificate.map_err(OutboundSetupError::ReadAuthorities)?;
+            let unfit = |_| OutboundSetupError::Authorities("a certificate that cannot be an authority");
+            roots.add(certificate).map_err(unfit)?;
+            any = true;
+        }
+        if !any {
+            return Err(OutboundSetupError::Authorities("no certificate"));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(OutboundSetupError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() <= MAX_ETAG_BYTES).then(|| etag.to_owned())
+}
+
+/// `max-age` (RFC 9111 §5.2.2.1), 0 where the answer must not be kept or where the number is none (§4.2.1).
+fn max_age(headers: &HeaderMap) -> Option<Ttl> {
+    let mut found = None;
+    for value in headers.get_all(CACHE_CONTROL) {
+        for directive in value.to_str().unwrap_or_default().split(',') {
+            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+            let name = name.trim().to_ascii_lowercase();
+            let seconds = match name.as_str() {
+                "no-store" | "no-cache" => 0,
+                "max-age" => seconds(argument.trim().trim_matches('"')),
+                _ => continue,
+            };
+            found = Some(found.map_or(seconds, |already: u64| already.min(seconds)));
+        }
+    }
+    found.map(Ttl::from_secs)
+}
+
+fn seconds(text: &str) -> u64 {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return 0;
+    }
+    // Only overflow is left to fail: RFC 9111 §1.2.2 has it mean "very long".
+    text.parse().unwrap_or(u64::MAX)
+}
+
+/// The causes of a failure without its URL, which is the operator's to know from the configuration.
+fn transport(error: reqwest::Error) -> OutboundError {
+    if error.is_timeout() {
+        return OutboundError::Deadline;
+    }
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    OutboundError::Transport(text)
+}
