@@ -3,3 +3,7 @@
 pub mod jose;
 pub mod jwks;
 pub mod oidc;
+pub mod ring_provider;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,1 +1,146 @@
-//! Placeholder.
+//! Key sets of issuers (RFC 7517), and the keys that may verify a proof.
+//!
+//! The invariant: a key in a [`KeySet`] is public, strong, well-formed and meant for signatures. Keys that are not are
+//! either not ours (another use, an unknown type) and skipped, or refused and remembered, so that a token signed with
+//! one is told that its key is weak.
+
+mod cache;
+mod key;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{KeyCache, KeysUnusable};
+pub use key::VerificationKey;
+pub use source::discovery_url;
+
+use std::sync::Arc;
+
+use hallpass_core::error::{Reason, Refusal};
+
+use self::key::Unfit;
+use super::jose::json::{Document, Json, JsonError};
+use crate::config::issuer::JwsAlgorithm;
+
+/// Largest key set or discovery document that is read. An issuer that was taken over must not be able to fill the
+/// broker's memory.
+pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Most keys in one set. Each costs a check of its curve point and a comparison per proof.
+pub const MAX_KEYS: usize = 100;
+
+/// The keys of one issuer.
+#[derive(Clone, Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Arc<VerificationKey>>,
+    refused: Vec<RefusedKey>,
+}
+
+/// A key that an issuer published and that must not verify anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedKey {
+    /// Its `kid`, if it has one.
+    pub key_id: Option<String>,
+    /// What is wrong with it, for the operator.
+    pub why: &'static str,
+}
+
+/// Why a document is no key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    /// Longer than [`MAX_DOCUMENT_BYTES`].
+    #[error("the key set is longer than {MAX_DOCUMENT_BYTES} bytes")]
+    TooLarge,
+    /// More keys than [`MAX_KEYS`].
+    #[error("the key set holds more than {MAX_KEYS} keys")]
+    TooManyKeys,
+    /// Not one strict JSON object.
+    #[error("the key set cannot be read: {0}")]
+    Json(#[from] JsonError),
+    /// No array of objects named `keys` (RFC 7517 §5).
+    #[error("the key set has no array `keys` of objects")]
+    NoKeys,
+}
+
+/// Why a set has no key for a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoKey {
+    /// None is published under this `kid`, or none could be meant without one: newer keys could have it.
+    Unknown,
+    /// Several could be meant.
+    Ambiguous,
+    /// The `kid` is of a key for another algorithm (RFC 8725 §3.1).
+    OtherAlgorithm,
+    /// The `kid` is of a key that was refused.
+    Weak,
+}
+
+impl KeySet {
+    /// Reads a key set. Unknown members, key types, curves and uses are skipped, as RFC 7517 §5 says; a document on
+    /// which readers could differ is refused whole.
+    ///
+    /// # Errors
+    /// [`KeySetError`] when the document is not usable at all.
+    pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
+        if document.len() > MAX_DOCUMENT_BYTES {
+            return Err(KeySetError::TooLarge);
+        }
+        let members = Document::parse(document)?.members;
+        let Some(Json::List(entries)) = members.get("keys") else { return Err(KeySetError::NoKeys) };
+        if entries.len() > MAX_KEYS {
+            return Err(KeySetError::TooManyKeys);
+        }
+        let mut set = Self::default();
+        for entry in entries {
+            let Json::Object(jwk) = entry else { return Err(KeySetError::NoKeys) };
+            match VerificationKey::from_jwk(jwk) {
+                Ok(key) if set.keys.iter().any(|known| **known == key) => {}
+                Ok(key) => set.keys.push(Arc::new(key)),
+                Err(Unfit::NotOurs) => {}
+                Err(Unfit::Refused(why)) => {
+                    let key_id = jwk.get("kid").and_then(Json::as_text).map(str::to_owned);
+                    set.refused.push(RefusedKey { key_id, why });
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// The keys that can verify.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &VerificationKey> {
+        self.keys.iter().map(AsRef::as_ref)
+    }
+
+    /// The keys that were refused.
+    #[must_use]
+    pub fn refused(&self) -> &[RefusedKey] {
+        &self.refused
+    }
+
+    /// The key that a proof's header means. Without a `kid` a key is only meant where it is the only one that fits
+    /// (OpenID Connect Core §10.1).
+    pub(super) fn select(&self, key_id: Option<&str>, algorithm: JwsAlgorithm) -> Result<&Arc<VerificationKey>, NoKey> {
+        let meant = |key: &&Arc<VerificationKey>| key_id.is_none() || key.key_id() == key_id;
+        let mut fitting = self.keys.iter().filter(meant).filter(|key| key.verifies(algorithm));
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Ok(key),
+            (Some(_), Some(_)) => Err(NoKey::Ambiguous),
+            (None, _) if key_id.is_none() => Err(NoKey::Unknown),
+            (None, _) if self.keys.iter().any(|key| key.key_id() == key_id) => Err(NoKey::OtherAlgorithm),
+            (None, _) if self.refused.iter().any(|key| key.key_id.as_deref() == key_id) => Err(NoKey::Weak),
+            (None, _) => Err(NoKey::Unknown),
+        }
+    }
+}
+
+impl From<NoKey> for Refusal {
+    fn from(no_key: NoKey) -> Self {
+        let (reason, detail) = match no_key {
+            NoKey::Unknown => (Reason::UnknownKid, "the issuer publishes no such key"),
+            NoKey::Ambiguous => (Reason::UnknownKid, "the proof's header does not say which key signed it"),
+            NoKey::OtherAlgorithm => (Reason::AlgKeyMismatch, "the key named is for another algorithm"),
+            NoKey::Weak => (Reason::WeakKey, "the key named is too weak or malformed"),
+        };
+        Self::proof(reason, detail).about("kid")
+    }
+}

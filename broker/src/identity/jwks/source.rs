@@ -1,0 +1,217 @@
+//! Where keys come from: an issuer's discovery document and key set over https, or a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hallpass_core::time::Ttl;
+use tokio::io::AsyncReadExt as _;
+use url::Url;
+
+use super::{KeySet, KeySetError, MAX_DOCUMENT_BYTES};
+use crate::identity::jose::json::{Document, Json};
+use crate::outbound::{AllowHttp, Answer, Get, Outbound, OutboundError, check_url};
+
+/// Time for one document. Requests may wait for it; more would let a slow issuer hold them.
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// A key set, and for how long its issuer says it may be kept.
+    Keys(KeySet, Option<Ttl>),
+    /// The set that is already held.
+    Unchanged(Option<Ttl>),
+}
+
+/// Why a fetch brought no keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FetchError {
+    /// The issuer did not answer, or not as it must.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The issuer answered with a document that publishes no keys.
+    #[error("{0}")]
+    Unusable(KeySetError),
+}
+
+/// A place to fetch keys from, with what is remembered between fetches.
+#[derive(Debug)]
+pub(super) enum Source {
+    Remote(Box<Remote>),
+    File(File),
+}
+
+impl Source {
+    /// Fetches the keys. `discover` says that the discovery document is due again.
+    pub(super) async fn fetch(&mut self, discover: bool) -> Result<Fetched, FetchError> {
+        match self {
+            Self::Remote(remote) => remote.fetch(discover).await,
+            Self::File(file) => file.fetch().await,
+        }
+    }
+}
+
+/// Keys over https.
+#[derive(Debug)]
+pub(super) struct Remote {
+    client: Arc<Outbound>,
+    allow_http: AllowHttp,
+    place: Place,
+    /// `ETag` of the set that is held, with the URL that gave it: an `ETag` means nothing to another URL.
+    held: Option<(Url, String)>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Fixed(Url),
+    Discovered { issuer: String, document: Url, origins: Vec<String>, found: Option<Url> },
+}
+
+impl Remote {
+    pub(super) fn fixed(client: Arc<Outbound>, allow_http: AllowHttp, url: Url) -> Self {
+        Self { client, allow_http, place: Place::Fixed(url), held: None }
+    }
+
+    /// `origins` are further origins, besides the issuer's own, that may serve its keys.
+    pub(super) fn discovered(
+        client: Arc<Outbound>,
+        allow_http: AllowHttp,
+        issuer: &str,
+        document: Url,
+        origins: Vec<String>,
+    ) -> Self {
+        let place = Place::Discovered { issuer: issuer.to_owned(), document, origins, found: None };
+        Self { client, allow_http, place, held: None }
+    }
+
+    async fn fetch(&mut self, discover: bool) -> Result<Fetched, FetchError> {
+        let url = self.locate(discover).await?;
+        let fetched = self.fetch_keys(&url).await;
+        if fetched.is_err() {
+            // The set may have moved, and an `ETag` must not vouch for what was not read.
+            self.held = None;
+            if let Place::Discovered { found, .. } = &mut self.place {
+                *found = None;
+            }
+        }
+        fetched
+    }
+
+    async fn locate(&mut self, discover: bool) -> Result<Url, FetchError> {
+        match &mut self.place {
+            Place::Fixed(url) => Ok(url.clone()),
+            Place::Discovered { found: Some(url), .. } if !discover => Ok(url.clone()),
+            Place::Discovered { issuer, document, origins, found } => {
+                let get = Get {
+                    url: document,
+                    accept: "application/json",
+                    if_none_match: None,
+                    max_bytes: MAX_DOCUMENT_BYTES,
+                    deadline: FETCH_DEADLINE,
+                    allow_http: self.allow_http,
+                };
+                let Answer::Body { bytes, .. } = self.client.get(get).await.map_err(discovery_failed)? else {
+                    return Err(discovery_failed(OutboundError::UnaskedNotModified));
+                };
+                let url = keys_url(&bytes, issuer, document, origins).map_err(discovery_failed)?;
+                check_url(&url, self.allow_http).map_err(discovery_failed)?;
+                *found = Some(url.clone());
+                Ok(url)
+            }
+        }
+    }
+
+    async fn fetch_keys(&mut self, url: &Url) -> Result<Fetched, FetchError> {
+        let etag = self.held.as_ref().filter(|(held, _)| held == url).map(|(_, etag)| etag.as_str());
+        let get = Get {
+            url,
+            accept: "application/jwk-set+json, application/json",
+            if_none_match: etag,
+            max_bytes: MAX_DOCUMENT_BYTES,
+            deadline: FETCH_DEADLINE,
+            allow_http: self.allow_http,
+        };
+        let failed = |error: OutboundError| FetchError::Unavailable(format!("the key set: {error}"));
+        match self.client.get(get).await.map_err(failed)? {
+            Answer::NotModified { max_age } => Ok(Fetched::Unchanged(max_age)),
+            Answer::Body { bytes, etag, max_age } => {
+                let keys = parse(&bytes)?;
+                self.held = etag.map(|etag| (url.clone(), etag));
+                Ok(Fetched::Keys(keys, max_age))
+            }
+        }
+    }
+}
+
+/// Keys in a file. It is small and local, so it is read whole each time: a modification time can miss a change.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    held: Option<Vec<u8>>,
+}
+
+impl File {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path, held: None }
+    }
+
+    async fn fetch(&mut self) -> Result<Fetched, FetchError> {
+        let document = self.read().await.map_err(|error| {
+            FetchError::Unavailable(format!("the key set file {} cannot be read: {error}", self.path.display()))
+        })?;
+        if self.held.as_ref() == Some(&document) {
+            return Ok(Fetched::Unchanged(None));
+        }
+        let keys = parse(&document)?;
+        self.held = Some(document);
+        Ok(Fetched::Keys(keys, None))
+    }
+
+    async fn read(&self) -> std::io::Result<Vec<u8>> {
+        let file = tokio::fs::File::open(&self.path).await?;
+        let mut document = Vec::new();
+        // One byte more than allowed, so that too long a file is seen to be.
+        let limit = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        file.take(limit).read_to_end(&mut document).await?;
+        Ok(document)
+    }
+}
+
+/// A set that is too large is an issuer that cannot be read, one that is malformed publishes nothing.
+fn parse(document: &[u8]) -> Result<KeySet, FetchError> {
+    KeySet::parse(document).map_err(|error| match error {
+        KeySetError::TooLarge | KeySetError::TooManyKeys => FetchError::Unavailable(error.to_string()),
+        KeySetError::Json(_) | KeySetError::NoKeys => FetchError::Unusable(error),
+    })
+}
+
+fn discovery_failed(error: impl std::fmt::Display) -> FetchError {
+    FetchError::Unavailable(format!("the discovery document: {error}"))
+}
+
+/// Where an issuer's discovery document is (OpenID Connect Discovery §4.1).
+///
+/// # Errors
+/// When the issuer is no absolute URL.
+pub fn discovery_url(issuer: &str) -> Result<Url, url::ParseError> {
+    Url::parse(&format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer)))
+}
+
+/// Reads `jwks_uri` from a discovery document. The document must be this issuer's, byte for byte (OpenID Connect
+/// Discovery §4.3), and keys must come from its own origin or from one that the operator named: otherwise a document
+/// that somebody could change would move trust to another host.
+fn keys_url(document: &[u8], issuer: &str, own: &Url, origins: &[String]) -> Result<Url, String> {
+    let members = Document::parse(document).map_err(|error| format!("it cannot be read: {error}"))?.members;
+    if members.get("issuer").and_then(Json::as_text) != Some(issuer) {
+        return Err("its `issuer` is not the configured one, byte for byte".to_owned());
+    }
+    let named = members.get("jwks_uri").and_then(Json::as_text).ok_or("it has no `jwks_uri`")?;
+    let url = Url::parse(named).map_err(|_| "its `jwks_uri` is not an absolute URL")?;
+    let origin = url.origin();
+    let is_named = |named: &String| Url::parse(named).is_ok_and(|named| named.origin() == origin);
+    if origin != own.origin() && !origins.iter().any(is_named) {
+        return Err("its `jwks_uri` is at another origin; name that origin in `jwks_origins` to accept it".to_owned());
+    }
+    Ok(url)
+}

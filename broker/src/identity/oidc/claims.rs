@@ -1,0 +1,262 @@
+//! From signed claims to typed ones (RFC 7519 §4, RFC 8725 §3).
+//!
+//! The invariant: a claim has the type that its name demands, or the proof is refused; nothing is converted that an
+//! issuer did not write. Amounts are bounded here because attributes travel into policy, the store and the audit log.
+
+use std::collections::BTreeMap;
+
+use hallpass_core::error::{Reason, Refusal};
+use hallpass_core::identity::{AttributeValue, Attributes, VerifiedProof};
+use hallpass_core::provenance::Provenance;
+use hallpass_core::time::Timestamp;
+
+use crate::config::issuer::Issuer;
+use crate::identity::jose::SignedClaims;
+use crate::identity::jose::json::{Json, Object};
+
+/// Longest `sub`. OpenID Connect Core §2 says 255, but the customised subjects of CI issuers, which name repository,
+/// workflow and environment, grow beyond. It is stored and indexed with every grant.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
+/// Longest `jti`: it is the key of a replay record, which strangers with a valid proof make us keep.
+const MAX_PROOF_ID_BYTES: usize = 255;
+
+/// Most audiences in one proof. Each other audience could replay it.
+const MAX_AUDIENCES: usize = 32;
+
+/// Most claims in one proof. CI tokens have about 40. More would be cost in every policy evaluation and audit entry;
+/// they are refused and not cut, because a policy that forbids could be about the one that was cut.
+const MAX_CLAIMS: usize = 128;
+
+/// Most texts in one claim, for the same reason: groups of a directory are the usual long lists.
+const MAX_LIST_ITEMS: usize = 256;
+
+/// Claims that are about the proof and not about the identity.
+const NOT_ATTRIBUTES: [&str; 6] = ["exp", "iat", "nbf", "jti", "aud", "iss"];
+
+/// Types signed claims.
+pub(super) fn type_claims(
+    signed: &SignedClaims,
+    settings: &Issuer,
+    provenance: &ProvenanceMap,
+    key_id: &str,
+) -> Result<VerifiedProof, Refusal> {
+    let claims = signed.members();
+    if claims.len() > MAX_CLAIMS {
+        return Err(malformed("jwt", format!("the proof has more than {MAX_CLAIMS} claims")));
+    }
+    refuse_bound_or_delegated(claims)?;
+    let subject = subject(claims)?;
+    let provenance = provenance.read(claims);
+    if let Some(repository) = &provenance.repository {
+        check_repository_in_subject(&subject, repository)?;
+    }
+    Ok(VerifiedProof {
+        issuer: settings.name.clone(),
+        issuer_kind: "oidc",
+        principal: settings.principal,
+        subject,
+        audiences: audiences(claims)?,
+        expires_at: numeric_date(claims, "exp", f64::floor)?,
+        not_before: numeric_date(claims, "nbf", f64::ceil)?,
+        issued_at: numeric_date(claims, "iat", f64::floor)?,
+        proof_id: proof_id(claims)?,
+        key_id: Some(key_id.to_owned()),
+        binding_key: None,
+        attributes: attributes(claims)?,
+        provenance,
+        grant: None,
+        rules: settings.rules.clone(),
+    })
+}
+
+/// A proof that is bound to a key (RFC 7800 `cnf`) proves nothing without that key; one that says who acts for whom
+/// (RFC 8693 §4.1, §4.4) asks for delegation, which is not configured.
+fn refuse_bound_or_delegated(claims: &Object) -> Result<(), Refusal> {
+    if claims.contains_key("cnf") {
+        let detail = "the proof is bound to a key, and possession of that key was not shown";
+        return Err(Refusal::proof(Reason::PopRequired, detail).about("cnf"));
+    }
+    if let Some(claim) = ["act", "may_act"].into_iter().find(|claim| claims.contains_key(*claim)) {
+        let detail = format!("the proof has `{claim}`, and delegation is not configured");
+        return Err(Refusal::proof(Reason::NotAllowedActor, detail).about(claim));
+    }
+    Ok(())
+}
+
+fn subject(claims: &Object) -> Result<String, Refusal> {
+    short_text(claims, "sub", MAX_SUBJECT_BYTES)?.ok_or_else(|| missing("sub", "the proof has no `sub`"))
+}
+
+fn proof_id(claims: &Object) -> Result<Option<String>, Refusal> {
+    short_text(claims, "jti", MAX_PROOF_ID_BYTES)
+}
+
+/// A claim that names something: text, not empty, not long. Anything else is as good as absent.
+fn short_text(claims: &Object, claim: &'static str, longest: usize) -> Result<Option<String>, Refusal> {
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Json::Text(text)) if !text.is_empty() && text.len() <= longest => Ok(Some(text.clone())),
+        Some(_) => Err(missing(claim, format!("`{claim}` is not a string of 1 to {longest} bytes"))),
+    }
+}
+
+/// `aud` (RFC 7519 §4.1.3): one string or an array of strings.
+fn audiences(claims: &Object) -> Result<Vec<String>, Refusal> {
+    let not_strings = || malformed("aud", "`aud` is neither a string nor an array of strings");
+    match claims.get("aud") {
+        None => Err(missing("aud", "the proof has no `aud`")),
+        Some(Json::Text(audience)) => Ok(vec![audience.clone()]),
+        Some(Json::List(list)) if list.len() > MAX_AUDIENCES => {
+            Err(malformed("aud", format!("`aud` names more than {MAX_AUDIENCES} audiences")))
+        }
+        Some(Json::List(list)) => texts(list).ok_or_else(not_strings),
+        Some(_) => Err(not_strings()),
+    }
+}
+
+/// A `NumericDate` (RFC 7519 §2): seconds since the epoch, fractions allowed and rounded against the holder. What is
+/// too large saturates, so that it fails the checks on length and not the arithmetic.
+fn numeric_date(claims: &Object, claim: &'static str, round: fn(f64) -> f64) -> Result<Option<Timestamp>, Refusal> {
+    let seconds = match claims.get(claim) {
+        None => return Ok(None),
+        Some(Json::Unsigned(seconds)) => i64::try_from(*seconds).unwrap_or(i64::MAX),
+        #[expect(clippy::cast_possible_truncation, reason = "`as` saturates from a double, which is what is wanted")]
+        Some(Json::Float(seconds)) if seconds.is_sign_positive() => round(*seconds) as i64,
+        Some(_) => return Err(malformed(claim, format!("`{claim}` is not a number of seconds since 1970"))),
+    };
+    Ok(Some(Timestamp::from_secs(seconds)))
+}
+
+/// Every other claim of a type that policy can use. Objects, fractions and null are left out.
+fn attributes(claims: &Object) -> Result<Attributes, Refusal> {
+    let mut attributes = Attributes::new();
+    for (claim, value) in claims {
+        if claim.is_empty() || NOT_ATTRIBUTES.contains(&claim.as_str()) {
+            continue;
+        }
+        let value = match value {
+            Json::Text(text) => AttributeValue::Text(text.clone()),
+            Json::Bool(truth) => AttributeValue::Bool(*truth),
+            Json::Negative(number) => AttributeValue::Long(*number),
+            Json::Unsigned(number) => match i64::try_from(*number) {
+                Ok(number) => AttributeValue::Long(number),
+                Err(_) => continue,
+            },
+            Json::List(list) if list.len() > MAX_LIST_ITEMS => {
+                return Err(malformed(claim.clone(), format!("a claim lists more than {MAX_LIST_ITEMS} items")));
+            }
+            Json::List(list) => match texts(list) {
+                Some(list) => AttributeValue::List(list),
+                None => continue,
+            },
+            Json::Null | Json::Float(_) | Json::Object(_) => continue,
+        };
+        attributes.insert(claim.clone(), value);
+    }
+    Ok(attributes)
+}
+
+fn texts(list: &[Json]) -> Option<Vec<String>> {
+    list.iter().map(|item| item.as_text().map(str::to_owned)).collect()
+}
+
+/// Refuses a subject of GitHub's form that names another repository than the claim: one issuer signed both, so that
+/// one of them is not what it seems, and policies match on either. The forms are `repo:OWNER/NAME:…` and, for
+/// repositories made or renamed since July 2026, `repo:OWNER@OWNER_ID/NAME@ID:…`. GitHub's names ignore case.
+fn check_repository_in_subject(subject: &str, repository: &str) -> Result<(), Refusal> {
+    let Some(rest) = subject.strip_prefix("repo:") else { return Ok(()) };
+    let (named, _) = rest.split_once(':').unwrap_or((rest, ""));
+    let Some((owner, name)) = named.split_once('/') else { return Ok(()) };
+    let named = format!("{}/{}", without_id(owner), without_id(name));
+    if named.eq_ignore_ascii_case(repository) {
+        return Ok(());
+    }
+    let detail = format!("`sub` says repository {named:?}, another claim says {repository:?}");
+    Err(Refusal::proof(Reason::ClaimConflict, detail).about("sub"))
+}
+
+fn without_id(name: &str) -> &str {
+    match name.rsplit_once('@') {
+        Some((name, id)) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => name,
+    }
+}
+
+/// A configured provenance field that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a field of the provenance that a claim can fill")]
+pub struct UnknownProvenanceField(pub String);
+
+/// Whether a claim can fill the provenance field of this wire name.
+#[must_use]
+pub fn is_provenance_field(name: &str) -> bool {
+    Field::of(name).is_some()
+}
+
+/// Which claim fills which field of the provenance.
+#[derive(Clone, Debug)]
+pub(super) struct ProvenanceMap(Vec<(Field, String)>);
+
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    RefProtected,
+    Text(fn(&mut Provenance) -> &mut Option<String>),
+}
+
+impl Field {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "ref_protected" => Self::RefProtected,
+            "repository" => Self::Text(|p| &mut p.repository),
+            "repository_id" => Self::Text(|p| &mut p.repository_id),
+            "repository_owner_id" => Self::Text(|p| &mut p.repository_owner_id),
+            "ref" => Self::Text(|p| &mut p.git_ref),
+            "commit" => Self::Text(|p| &mut p.commit),
+            "workflow" => Self::Text(|p| &mut p.workflow),
+            "workflow_ref" => Self::Text(|p| &mut p.workflow_ref),
+            "run" => Self::Text(|p| &mut p.run),
+            "run_attempt" => Self::Text(|p| &mut p.run_attempt),
+            "job" => Self::Text(|p| &mut p.job),
+            "actor" => Self::Text(|p| &mut p.actor),
+            "actor_id" => Self::Text(|p| &mut p.actor_id),
+            "event" => Self::Text(|p| &mut p.event),
+            "pull_request" => Self::Text(|p| &mut p.pull_request),
+            "environment" => Self::Text(|p| &mut p.environment),
+            "runner" => Self::Text(|p| &mut p.runner),
+            _ => return None,
+        })
+    }
+}
+
+impl ProvenanceMap {
+    pub(super) fn new(configured: &BTreeMap<String, String>) -> Result<Self, UnknownProvenanceField> {
+        let field = |name: &str| Field::of(name).ok_or_else(|| UnknownProvenanceField(name.to_owned()));
+        configured.iter().map(|(name, claim)| Ok((field(name)?, claim.clone()))).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Only strings count: a number is not turned into the text of an id, and an empty string says nothing. Truth may be
+    /// written `true` or, as GitLab does, `"true"`.
+    fn read(&self, claims: &Object) -> Provenance {
+        let mut provenance = Provenance::default();
+        for (field, claim) in &self.0 {
+            match (field, claims.get(claim)) {
+                (Field::RefProtected, Some(Json::Bool(truth))) => provenance.ref_protected = Some(*truth),
+                (Field::RefProtected, Some(Json::Text(text))) => provenance.ref_protected = text.parse().ok(),
+                (Field::Text(place), Some(Json::Text(text))) if !text.is_empty() => {
+                    *place(&mut provenance) = Some(text.clone());
+                }
+                _ => {}
+            }
+        }
+        provenance
+    }
+}
+
+fn malformed(claim: impl Into<String>, detail: impl Into<String>) -> Refusal {
+    Refusal::proof(Reason::MalformedClaims, detail).about(claim)
+}
+
+fn missing(claim: &'static str, detail: impl Into<String>) -> Refusal {
+    Refusal::proof(Reason::MissingClaim, detail).about(claim)
+}
