@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod driver;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;
