@@ -1,1 +1,174 @@
-//! Placeholder.
+//! The policy engine on Cedar.
+//!
+//! Allow only if Cedar says so *and* reports no error: Cedar skips a policy that errors, so that a broken `forbid` would
+//! fail open.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{Authorizer, Decision, PolicySet, ValidationMode, Validator};
+use hallpass_core::catalog::Catalog;
+use hallpass_core::id::{IssuerName, PolicyId, RevisionId};
+use hallpass_core::policy::{Obligations, Outcome, PolicyQuery, Verdict};
+use hallpass_core::port::{EvaluationError, PolicyEngine};
+use hallpass_core::time::Ttl;
+
+use super::index::Index;
+use super::request::{Prepared, Vocabulary, failed};
+use super::source::{self, Rule};
+use super::{SCHEMA_VERSION, lint};
+use crate::config::{Finding, PolicySource};
+
+/// The policies of one bundle revision, ready to decide.
+#[derive(Debug)]
+pub struct CedarEngine {
+    revision: RevisionId,
+    vocabulary: Vocabulary,
+    index: Index,
+    rules: Vec<Rule>,
+    max_ttls: HashMap<PolicyId, Ttl>,
+}
+
+impl CedarEngine {
+    /// Parses, validates strictly and indexes the policies of a bundle.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with file and line: texts that are too large or too deep, syntax, a missing, malformed
+    /// or repeated `@id`, templates, annotations that this version cannot honour, types that do not fit the schema,
+    /// and conditions that could never hold.
+    pub fn load(sources: &[PolicySource], catalog: &Catalog, revision: RevisionId) -> Result<Self, Vec<Finding>> {
+        let load = || Self::load_here(sources, catalog, revision);
+        std::thread::scope(|scope| {
+            let loading = std::thread::Builder::new().stack_size(LOAD_STACK_BYTES).spawn_scoped(scope, load);
+            loading
+                .map_err(|error| error.to_string())
+                .and_then(|thread| thread.join().map_err(|_| "panicked".to_owned()))
+        })
+        .unwrap_or_else(|reason| Err(vec![unplaced(format!("the policies could not be read: {reason}"))]))
+    }
+
+    fn load_here(sources: &[PolicySource], catalog: &Catalog, revision: RevisionId) -> Result<Self, Vec<Finding>> {
+        let of_schema = |reason: String| vec![Finding { file: "schema.cedarschema".into(), line: None, reason }];
+        let vocabulary = Vocabulary::new(catalog).map_err(of_schema)?;
+        let rules = source::read(sources)?;
+        let mut findings = validate(&rules, sources, &vocabulary)?;
+        findings.extend(lint::meaningless(&rules));
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let index = Index::build(&vocabulary.actions(), rules.iter().map(|rule| &rule.policy)).map_err(of_schema)?;
+        let max_ttls = rules.iter().filter_map(|rule| Some((rule.id.clone(), rule.max_ttl?))).collect();
+        Ok(Self { revision, vocabulary, index, rules, max_ttls })
+    }
+
+    /// Names in the policies that nothing in the bundle has.
+    #[must_use]
+    pub fn dangling_names(&self, catalog: &Catalog, issuers: &BTreeSet<IssuerName>) -> Vec<Finding> {
+        lint::dangling(&self.rules, catalog, issuers)
+    }
+
+    /// How many policies are evaluated for `query`.
+    ///
+    /// # Errors
+    /// [`EvaluationError`] when `query` does not conform to the schema.
+    pub fn policies_evaluated(&self, query: &PolicyQuery) -> Result<usize, EvaluationError> {
+        let prepared = self.vocabulary.prepare(query)?;
+        Ok(self.slice(&prepared).map(PolicySet::num_of_policies).sum())
+    }
+
+    fn slice<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = &'a PolicySet> {
+        self.index.slice(&prepared.action, &prepared.principals, &prepared.resources)
+    }
+
+    fn verdict(&self, query: &PolicyQuery, findings: Found) -> Result<Verdict, EvaluationError> {
+        let Found { permits, forbids, errors } = findings;
+        if !errors.is_empty() {
+            return Err(EvaluationError(errors.into_iter().collect::<Vec<_>>().join("; ")));
+        }
+        // An exception is decided only by permits annotated for its kind, and this version refuses to load any.
+        let allowed = forbids.is_empty() && !permits.is_empty() && query.context.exception.is_none();
+        let determining = if allowed { permits } else { forbids };
+        let mut ids = Vec::with_capacity(determining.len());
+        for id in determining {
+            ids.push(PolicyId::new(id).map_err(failed)?);
+        }
+        let max_ttl = if allowed { ids.iter().filter_map(|id| self.max_ttls.get(id)).min().copied() } else { None };
+        let outcome = if allowed { Outcome::Allow } else { Outcome::Deny };
+        Ok(Verdict { outcome, determining: ids, obligations: Obligations { max_ttl } })
+    }
+}
+
+/// Stack for parsing and validating: the parser recurses a dozen frames for each level that `shape` lets through, and
+/// the thread that loads may have little stack left.
+const LOAD_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+fn unplaced(reason: String) -> Finding {
+    Finding { file: "policies".into(), line: None, reason }
+}
+
+impl PolicyEngine for CedarEngine {
+    fn decide(&self, query: &PolicyQuery) -> Result<Verdict, EvaluationError> {
+        let prepared = self.vocabulary.prepare(query)?;
+        let mut found = Found::default();
+        for policies in self.slice(&prepared) {
+            found.evaluate(&prepared, policies);
+        }
+        self.verdict(query, found)
+    }
+
+    fn revision(&self) -> &RevisionId {
+        &self.revision
+    }
+
+    fn schema_version(&self) -> u32 {
+        SCHEMA_VERSION
+    }
+}
+
+/// What the files of a slice said, sorted.
+#[derive(Default)]
+struct Found {
+    permits: BTreeSet<String>,
+    forbids: BTreeSet<String>,
+    errors: BTreeSet<String>,
+}
+
+impl Found {
+    fn evaluate(&mut self, prepared: &Prepared, policies: &PolicySet) {
+        let response = Authorizer::new().is_authorized(&prepared.request, policies, &prepared.entities);
+        let reasons = response.diagnostics().reason().map(std::string::ToString::to_string);
+        match response.decision() {
+            Decision::Allow => self.permits.extend(reasons),
+            Decision::Deny => self.forbids.extend(reasons),
+        }
+        self.errors.extend(response.diagnostics().errors().map(std::string::ToString::to_string));
+    }
+}
+
+fn validate(rules: &[Rule], sources: &[PolicySource], vocabulary: &Vocabulary) -> Result<Vec<Finding>, Vec<Finding>> {
+    let mut all = PolicySet::new();
+    for rule in rules {
+        all.add(rule.policy.clone()).map_err(|error| vec![rule.finding(error)])?;
+    }
+    let by_id: HashMap<&str, &Rule> = rules.iter().map(|rule| (rule.id.as_str(), rule)).collect();
+    let result = Validator::new(vocabulary.schema.clone()).validate(&all, ValidationMode::Strict);
+    let describe = |id: &cedar_policy::PolicyId, detail: &DetailedError| {
+        let rule = by_id.get(AsRef::<str>::as_ref(id))?;
+        let source = sources.iter().find(|source| source.file == rule.file)?;
+        let finding = rule.finding(source::explain(detail).replace(&format!("for policy `{id}`, "), ""));
+        Some(Finding { line: source::line_in(&source.text, detail).or(rule.line), ..finding })
+    };
+    let errors = result.validation_errors().map(|error| {
+        let detail = DetailedError::from(error);
+        describe(error.policy_id(), &detail).unwrap_or_else(|| unplaced(detail.message))
+    });
+    // A warning says that a policy cannot apply, or that a name looks like another: neither belongs in a control.
+    let warnings = result.validation_warnings().map(|warning| {
+        let detail = DetailedError::from(warning);
+        describe(warning.policy_id(), &detail).unwrap_or_else(|| unplaced(detail.message))
+    });
+    Ok(errors.chain(warnings).collect())
+}

@@ -1,0 +1,62 @@
+//! What a decision costs, as the bundle grows: `cargo run --release -p hallpass-broker --example decide_cost`.
+//!
+//! Each bundle has ten policies that bear on the measured query; the rest are for other roles.
+
+#![expect(clippy::expect_used, reason = "a measurement that cannot be made has nothing to report")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hallpass_broker::config::PolicySource;
+use hallpass_broker::policy::cedar::CedarEngine;
+use hallpass_core::catalog::Catalog;
+use hallpass_core::port::PolicyEngine as _;
+use hallpass_core::testing::sample;
+
+const BEARING: usize = 10;
+const ROUNDS: usize = 31;
+const DECISIONS_PER_ROUND: usize = 500;
+
+fn main() {
+    for total in [10, 200, 2_000] {
+        let engine = engine(total);
+        let query = sample::query("repo:acme/app", "payments/prod/deploy");
+        let evaluated = engine.policies_evaluated(&query).expect("the query conforms");
+        let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round(&engine, &query)).collect();
+        rounds.sort_by(f64::total_cmp);
+        let median = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
+        println!("{total:>5} policies, {evaluated:>3} evaluated: {median:>7.1} µs a decision (median)");
+    }
+}
+
+fn round(engine: &CedarEngine, query: &hallpass_core::policy::PolicyQuery) -> f64 {
+    let began = now();
+    for _ in 0..DECISIONS_PER_ROUND {
+        std::hint::black_box(engine.decide(std::hint::black_box(query)).expect("the policies can be evaluated"));
+    }
+    began.elapsed().as_secs_f64() * 1e6 / DECISIONS_PER_ROUND as f64
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement is about real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn engine(total: usize) -> CedarEngine {
+    let mut catalog = Catalog::default();
+    let role = sample::role("payments/prod/deploy");
+    catalog.roles.insert(role.name.clone(), Arc::new(role));
+    let condition = r#"context.provenance has repository_id && context.provenance.repository_id == "222" &&
+        context.provenance has ref && context.provenance.ref like "refs/heads/*""#;
+    let policy = |n: usize| {
+        let role = if n < BEARING { "payments/prod/deploy".to_owned() } else { format!("team-{n}/prod/deploy") };
+        format!(
+            "@id(\"p{n}\") @max_ttl(\"15m\")\n\
+             permit(principal in Issuer::\"ci\", action == Action::\"mint\", resource == Role::\"{role}\")\n\
+             when {{ {condition} }};\n"
+        )
+    };
+    let text = (0..total).map(policy).collect();
+    let source = PolicySource { file: "policies/cost.cedar".into(), text };
+    CedarEngine::load(&[source], &catalog, sample::revision('a')).expect("the policies are valid")
+}

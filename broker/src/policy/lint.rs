@@ -1,0 +1,124 @@
+//! Policies that are valid Cedar and yet cannot mean what they say.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
+use hallpass_core::catalog::Catalog;
+use hallpass_core::id::{IssuerName, RoleName};
+use serde_json::Value;
+
+use super::source::Rule;
+use crate::config::Finding;
+
+/// Vocabulary that is declared for later and that no query of this version fills.
+const NOT_FILLED: &[(&str, &str)] = &[
+    ("principal", "workload_type"),
+    ("resource", "party"),
+    ("resource", "owner_active"),
+    ("resource", "owner_recertified_at"),
+    ("context", "risk"),
+    ("context", "zone"),
+    ("context", "actor_chain"),
+    ("context", "actor_depth"),
+    ("context", "held_roles"),
+    ("context", "change"),
+    ("context", "approval_records"),
+    ("context", "facts"),
+];
+
+/// Everything wrong with the meaning of `rules` that needs no look at the rest of the bundle.
+pub(crate) fn meaningless(rules: &[Rule]) -> Vec<Finding> {
+    rules.iter().flat_map(|rule| not_filled(rule).into_iter().chain(boundless(rule))).collect()
+}
+
+/// Names in `rules` that nothing in the bundle has: a misspelt `permit` never helps, a misspelt `forbid` never stops.
+pub(crate) fn dangling(rules: &[Rule], catalog: &Catalog, issuers: &BTreeSet<IssuerName>) -> Vec<Finding> {
+    let namespaces: BTreeSet<&str> = catalog.roles.keys().flat_map(RoleName::namespaces).collect();
+    let exists = |entity: &EntityUid| {
+        let id: &str = entity.id().unescaped();
+        match entity.type_name().to_string().as_str() {
+            "Role" => catalog.roles.keys().any(|name| name.as_str() == id),
+            "Namespace" => namespaces.contains(id),
+            "Issuer" => issuers.iter().any(|name| name.as_str() == id) || id == IssuerName::RESERVED,
+            "Group" | "Owner" => catalog.owners.keys().any(|name| name.as_str() == id),
+            "Workload" | "Operator" | "Agent" => id.split_once(':').is_some_and(|(issuer, subject)| {
+                !subject.is_empty()
+                    && (issuer == IssuerName::RESERVED || issuers.iter().any(|name| name.as_str() == issuer))
+            }),
+            "AuditLog" | "Broker" | "Bundle" => id == "hallpass",
+            _ => true,
+        }
+    };
+    let missing = |rule: &Rule| {
+        let names: BTreeSet<String> = rule
+            .policy
+            .entity_literals()
+            .iter()
+            .filter(|entity| !exists(entity))
+            .map(std::string::ToString::to_string)
+            .collect();
+        names.into_iter().map(|name| rule.finding(format!("{name} names nothing in this bundle"))).collect::<Vec<_>>()
+    };
+    rules.iter().flat_map(missing).collect()
+}
+
+fn not_filled(rule: &Rule) -> Vec<Finding> {
+    // Exported by Cedar itself; if it ever could not be, the policy was not understood and must not pass.
+    let Ok(exported) = rule.policy.to_json() else {
+        return vec![rule.finding("could not be examined")];
+    };
+    let mut read = BTreeSet::new();
+    attributes_read(&exported, &mut read);
+    let unfilled = NOT_FILLED.iter().filter(|(variable, attribute)| read.contains(&(*variable, *attribute)));
+    unfilled
+        .map(|(variable, attribute)| {
+            rule.finding(format!(
+                "this version does not fill {variable}.{attribute}, so the condition could never hold"
+            ))
+        })
+        .collect()
+}
+
+/// Attributes that an exported policy reads or asks for, by variable: `{"has": {"left": {"Var": "context"}, "attr": …}}`.
+fn attributes_read<'a>(value: &'a Value, read: &mut BTreeSet<(&'a str, &'a str)>) {
+    match value {
+        Value::Object(members) => {
+            for (key, inner) in members {
+                if key == "has" || key == "." {
+                    let variable = inner.pointer("/left/Var").and_then(Value::as_str);
+                    let attribute = inner.get("attr");
+                    let first = attribute.and_then(Value::as_array).and_then(|path| path.first());
+                    if let (Some(variable), Some(attribute)) = (variable, first.or(attribute).and_then(Value::as_str)) {
+                        read.insert((variable, attribute));
+                    }
+                }
+                attributes_read(inner, read);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| attributes_read(item, read)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A permit that gives every role to everybody: the whole of the broker's purpose undone by one line.
+fn boundless(rule: &Rule) -> Option<Finding> {
+    let policy = &rule.policy;
+    let anybody = matches!(policy.principal_constraint(), PrincipalConstraint::Any | PrincipalConstraint::Is(_));
+    let anything = match policy.resource_constraint() {
+        ResourceConstraint::Any => true,
+        ResourceConstraint::Is(kind) => kind.to_string() == "Role",
+        ResourceConstraint::Eq(_) | ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => false,
+    };
+    let boundless =
+        policy.effect() == Effect::Permit && anybody && anything && mints(policy) && !policy.has_non_scope_constraint();
+    boundless.then(|| rule.finding("lets everybody mint every role: name the principal, the resource, or a condition"))
+}
+
+fn mints(policy: &Policy) -> bool {
+    let is_mint = |action: &EntityUid| action.id().unescaped() == "mint";
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(action) => is_mint(&action),
+        ActionConstraint::In(actions) => actions.iter().any(is_mint),
+    }
+}

@@ -1,0 +1,347 @@
+//! From a query of the domain to a request in Cedar's terms.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{LazyLock, OnceLock};
+
+use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
+use hallpass_core::catalog::Catalog;
+use hallpass_core::id::RoleName;
+use hallpass_core::identity::{AttributeValue, PrincipalKind};
+use hallpass_core::policy::{Action, PolicyQuery, Principal, Resource, RoleFacts};
+use hallpass_core::port::EvaluationError;
+use hallpass_core::provenance::Provenance;
+use hallpass_core::time::Timestamp;
+
+use super::SCHEMA;
+
+/// A query in Cedar's terms, with what the index needs to find the policies that can bear on it.
+pub(crate) struct Prepared {
+    pub(crate) request: cedar_policy::Request,
+    pub(crate) entities: Entities,
+    pub(crate) action: EntityUid,
+    /// The principal and what it is in.
+    pub(crate) principals: Vec<EntityUid>,
+    /// The resource and what it is in.
+    pub(crate) resources: Vec<EntityUid>,
+}
+
+/// The names that queries are written in, made once.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    pub(crate) schema: Schema,
+    actions: HashMap<Action, EntityUid>,
+    types: Types,
+    roles: HashMap<RoleName, KnownRole>,
+}
+
+#[derive(Debug)]
+struct Types {
+    workload: EntityTypeName,
+    operator: EntityTypeName,
+    agent: EntityTypeName,
+    issuer: EntityTypeName,
+    group: EntityTypeName,
+    namespace: EntityTypeName,
+    role: EntityTypeName,
+    grant: EntityTypeName,
+    owner: EntityTypeName,
+    audit_log: EntityUid,
+    broker: EntityUid,
+}
+
+/// A role of the bundle: its place, and its entity once the first query has brought its facts.
+#[derive(Debug)]
+struct KnownRole {
+    place: Vec<EntityUid>,
+    entity: OnceLock<(RoleFacts, Entity)>,
+}
+
+/// Id of the entities of which there is one.
+const SINGLETON: &str = "hallpass";
+
+impl Vocabulary {
+    /// The vocabulary of the published schema with the roles of `catalog`.
+    ///
+    /// # Errors
+    /// What is wrong with the schema.
+    pub(crate) fn new(catalog: &Catalog) -> Result<Self, String> {
+        static PUBLISHED: LazyLock<Result<Schema, String>> = LazyLock::new(|| {
+            Schema::from_cedarschema_str(SCHEMA).map(|(schema, _)| schema).map_err(|error| error.to_string())
+        });
+        let schema = PUBLISHED.clone()?;
+        let name = |name: &str| name.parse::<EntityTypeName>().map_err(|error| error.to_string());
+        let types = Types {
+            workload: name("Workload")?,
+            operator: name("Operator")?,
+            agent: name("Agent")?,
+            issuer: name("Issuer")?,
+            group: name("Group")?,
+            namespace: name("Namespace")?,
+            role: name("Role")?,
+            grant: name("Grant")?,
+            owner: name("Owner")?,
+            audit_log: uid(&name("AuditLog")?, SINGLETON),
+            broker: uid(&name("Broker")?, SINGLETON),
+        };
+        let action = name("Action")?;
+        let actions = Action::ALL.iter().map(|known| (*known, uid(&action, known.as_str()))).collect();
+        let roles = catalog.roles.keys().map(|role| {
+            let known = KnownRole { place: types.place_of(role), entity: OnceLock::new() };
+            (role.clone(), known)
+        });
+        Ok(Self { schema, actions, roles: roles.collect(), types })
+    }
+
+    /// Every action that can be asked for.
+    pub(crate) fn actions(&self) -> Vec<EntityUid> {
+        self.actions.values().cloned().collect()
+    }
+
+    /// `query` in Cedar's terms, conforming to the schema.
+    ///
+    /// # Errors
+    /// [`EvaluationError`] when it does not conform.
+    pub(crate) fn prepare(&self, query: &PolicyQuery) -> Result<Prepared, EvaluationError> {
+        let action = self.actions.get(&query.action).ok_or_else(|| failed("the action is unknown"))?.clone();
+        let (principals, principal) = self.principal(&query.principal)?;
+        let (resources, resource) = self.resource(&query.resource)?;
+        let of = |uids: &[EntityUid]| uids.first().cloned().ok_or_else(|| failed("an entity without a name"));
+        let request = cedar_policy::Request::new(
+            of(&principals)?,
+            action.clone(),
+            of(&resources)?,
+            context(query)?,
+            Some(&self.schema),
+        )
+        .map_err(failed)?;
+        // Built by this module from typed facts: a test holds them against the schema, so that a decision need not.
+        let entities = Entities::from_entities([principal].into_iter().chain(resource), None).map_err(failed)?;
+        Ok(Prepared { request, entities, action, principals, resources })
+    }
+
+    fn principal(&self, principal: &Principal) -> Result<(Vec<EntityUid>, Entity), EvaluationError> {
+        let kind = match principal.kind {
+            PrincipalKind::Workload => &self.types.workload,
+            PrincipalKind::Operator => &self.types.operator,
+            PrincipalKind::Agent => &self.types.agent,
+        };
+        // Issuer names hold no colon, so that two identities cannot share an id.
+        let itself = uid(kind, &format!("{}:{}", principal.issuer, principal.subject));
+        let issuer = uid(&self.types.issuer, principal.issuer.as_str());
+        let groups = principal.groups.iter().map(|group| uid(&self.types.group, group.as_str()));
+        let parents: Vec<_> = std::iter::once(issuer).chain(groups).collect();
+        let attributes = [
+            Some(("issuer".to_owned(), text(principal.issuer.as_str()))),
+            Some(("kind".to_owned(), text(&principal.issuer_kind))),
+            Some(("subject".to_owned(), text(&principal.subject))),
+            Some(("multi_audience".to_owned(), RestrictedExpression::new_bool(principal.multi_audience))),
+            principal.via_role.as_ref().map(|role| ("via_role".to_owned(), text(role.as_str()))),
+        ];
+        let tags = principal.attributes.iter().filter_map(|(name, value)| match value {
+            AttributeValue::Text(value) => Some((name.clone(), text(value))),
+            AttributeValue::Bool(_) | AttributeValue::Long(_) | AttributeValue::List(_) => None,
+        });
+        let entity =
+            Entity::new_with_tags(itself.clone(), attributes.into_iter().flatten(), parents.iter().cloned(), tags)
+                .map_err(failed)?;
+        Ok((std::iter::once(itself).chain(parents).collect(), entity))
+    }
+
+    fn resource(&self, resource: &Resource) -> Result<(Vec<EntityUid>, Option<Entity>), EvaluationError> {
+        match resource {
+            Resource::Role(facts) => self.role(facts),
+            Resource::Grant { id, role } => {
+                let itself = uid(&self.types.grant, &id.to_string());
+                let place = self.place_of(&role.name);
+                let entity = facts_entity(itself.clone(), role, &place)?;
+                Ok((std::iter::once(itself).chain(place).collect(), Some(entity)))
+            }
+            Resource::Owner { name } => Ok((vec![uid(&self.types.owner, name.as_str())], None)),
+            Resource::AuditLog => Ok((vec![self.types.audit_log.clone()], None)),
+            Resource::Broker => Ok((vec![self.types.broker.clone()], None)),
+        }
+    }
+
+    fn role(&self, facts: &RoleFacts) -> Result<(Vec<EntityUid>, Option<Entity>), EvaluationError> {
+        let Some(known) = self.roles.get(&facts.name) else {
+            let place = self.types.place_of(&facts.name);
+            let entity = role_entity(facts, &place)?;
+            return Ok((place, Some(entity)));
+        };
+        let entity = match known.entity.get() {
+            Some((kept, entity)) if kept == facts => entity.clone(),
+            // Recorded facts of an earlier revision are decided as they were recorded.
+            Some(_) => role_entity(facts, &known.place)?,
+            None => {
+                let entity = role_entity(facts, &known.place)?;
+                let _first = known.entity.set((facts.clone(), entity.clone()));
+                entity
+            }
+        };
+        Ok((known.place.clone(), Some(entity)))
+    }
+
+    fn place_of(&self, role: &RoleName) -> Vec<EntityUid> {
+        self.roles.get(role).map_or_else(|| self.types.place_of(role), |known| known.place.clone())
+    }
+}
+
+impl Types {
+    /// The role and the namespaces that hold it.
+    fn place_of(&self, role: &RoleName) -> Vec<EntityUid> {
+        let namespaces = role.namespaces().map(|namespace| uid(&self.namespace, namespace));
+        std::iter::once(uid(&self.role, role.as_str())).chain(namespaces).collect()
+    }
+}
+
+fn role_entity(facts: &RoleFacts, place: &[EntityUid]) -> Result<Entity, EvaluationError> {
+    let (itself, namespaces) = place.split_first().ok_or_else(|| failed("a role without a name"))?;
+    facts_entity(itself.clone(), facts, namespaces)
+}
+
+/// An entity with the facts of a role. All its ancestors are its parents: they need no entities of their own then.
+fn facts_entity(itself: EntityUid, facts: &RoleFacts, ancestors: &[EntityUid]) -> Result<Entity, EvaluationError> {
+    let required = [
+        ("role", text(facts.name.as_str())),
+        ("owner", text(facts.owner.as_str())),
+        ("backend", text(&facts.backend_kind)),
+        ("class", text(facts.class.as_str())),
+        ("max_ttl", seconds(facts.max_ttl.as_secs())),
+    ];
+    let optional = [
+        ("environment", facts.environment.as_ref().map(|name| name.as_str())),
+        ("environment_class", facts.environment_class.as_deref()),
+        ("stage", facts.stage.as_deref()),
+        ("tier", facts.tier.as_deref()),
+        ("target", facts.target.as_deref()),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+    let attributes = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
+    Entity::new_with_tags(itself, attributes, ancestors.iter().cloned(), []).map_err(failed)
+}
+
+fn context(query: &PolicyQuery) -> Result<Context, EvaluationError> {
+    let context = &query.context;
+    let environment = match &query.resource {
+        Resource::Role(facts) | Resource::Grant { role: facts, .. } => facts.environment.as_ref(),
+        Resource::Owner { .. } | Resource::AuditLog | Resource::Broker => None,
+    };
+    let (hour, weekday) = hour_and_weekday(context.time);
+    let required = [
+        ("time", RestrictedExpression::new_long(context.time.as_secs())),
+        ("hour", RestrictedExpression::new_long(hour)),
+        ("weekday", RestrictedExpression::new_long(weekday)),
+        ("scope", texts(&context.scope)),
+        ("provenance", provenance(&context.provenance)?),
+        ("binding", text(&context.binding)),
+        ("approvals", texts(&context.approvals)),
+        ("holder", RestrictedExpression::new_bool(context.holder)),
+        ("owner_member", RestrictedExpression::new_bool(context.owner_member)),
+    ];
+    let optional = [
+        ("purpose", context.purpose.as_deref().map(text)),
+        ("ticket", context.ticket.as_deref().map(text)),
+        ("task", context.task.as_deref().map(text)),
+        ("ttl", context.ttl.map(|ttl| seconds(ttl.as_secs()))),
+        ("environment", environment.map(|name| text(name.as_str()))),
+        ("source_ip", context.source_ip.map(address)),
+        ("exception", context.exception.as_deref().map(text)),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pairs = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
+    Context::from_pairs(pairs).map_err(failed)
+}
+
+fn provenance(provenance: &Provenance) -> Result<RestrictedExpression, EvaluationError> {
+    // Exhaustive: a field that is added there is given to policy, or this does not compile.
+    let Provenance {
+        repository,
+        repository_id,
+        repository_owner_id,
+        git_ref,
+        ref_protected,
+        commit,
+        workflow,
+        workflow_ref,
+        run,
+        run_attempt,
+        job,
+        actor,
+        actor_id,
+        event,
+        pull_request,
+        environment,
+        runner,
+        attestation_digests,
+    } = provenance;
+    let texts_by_name = [
+        ("repository", repository),
+        ("repository_id", repository_id),
+        ("repository_owner_id", repository_owner_id),
+        ("ref", git_ref),
+        ("commit", commit),
+        ("workflow", workflow),
+        ("workflow_ref", workflow_ref),
+        ("run", run),
+        ("run_attempt", run_attempt),
+        ("job", job),
+        ("actor", actor),
+        ("actor_id", actor_id),
+        ("event", event),
+        ("pull_request", pull_request),
+        ("environment", environment),
+        ("runner", runner),
+    ];
+    let fields = texts_by_name.into_iter().filter_map(|(name, value)| Some((name, text(value.as_deref()?))));
+    let protected = ref_protected.map(|value| ("ref_protected", RestrictedExpression::new_bool(value)));
+    let digests = ("attestation_digests", texts(attestation_digests));
+    let fields = fields.chain(protected).chain([digests]).map(|(name, value)| (name.to_owned(), value));
+    RestrictedExpression::new_record(fields).map_err(failed)
+}
+
+/// Hour of the day and day of the week in UTC; Monday is 1.
+fn hour_and_weekday(at: Timestamp) -> (i64, i64) {
+    let secs = at.as_secs();
+    // 1970-01-01 was a Thursday.
+    let weekday = (secs.div_euclid(86_400).rem_euclid(7) + 3).rem_euclid(7) + 1;
+    (secs.rem_euclid(86_400) / 3_600, weekday)
+}
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn texts(values: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(values.iter().map(|value| text(value)))
+}
+
+fn seconds(value: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn address(value: IpAddr) -> RestrictedExpression {
+    // An IPv4 peer on a dual-stack socket is that IPv4 peer: a range of policy must not miss it.
+    RestrictedExpression::new_ip(value.to_canonical().to_string())
+}
+
+pub(crate) fn failed(error: impl std::fmt::Display) -> EvaluationError {
+    EvaluationError(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weekdays_are_those_of_the_calendar() {
+        for (day, weekday) in [("2026-01-01", 4), ("2026-01-05", 1), ("2026-01-04", 7), ("1969-12-31", 3)] {
+            let at = Timestamp::parse_rfc3339(&format!("{day}T23:59:59Z")).unwrap();
+            assert_eq!(hour_and_weekday(at), (23, weekday), "{day}");
+        }
+    }
+}
