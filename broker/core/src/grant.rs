@@ -14,7 +14,7 @@ use crate::policy::{Obligations, Terms};
 use crate::provenance::Provenance;
 use crate::time::Timestamp;
 
-pub use state::{Cause, Ending, GrantState, IllegalTransition, NextStep, StateName};
+pub use state::{Cause, EXPIRY_SKEW, Ending, GrantState, IllegalTransition, NextStep, StateName};
 
 /// A grant as it is at one version.
 #[derive(Clone, Debug, PartialEq)]

@@ -77,6 +77,8 @@ pub enum GrantState {
         activated_at: Option<Timestamp>,
         /// Why it was ending, and who gave up.
         ending: Ending,
+        /// Since when verifiers refuse it: giving up does not lift a fence that stands.
+        fenced_at: Option<Timestamp>,
         /// How often undoing was tried.
         attempts: u32,
         /// When.
@@ -225,7 +227,7 @@ pub enum NextStep {
 }
 
 /// How long after `expires_at` a credential may still be accepted by a verifier whose clock is behind.
-pub(crate) const EXPIRY_SKEW: Ttl = Ttl::from_secs(2);
+pub const EXPIRY_SKEW: Ttl = Ttl::from_secs(2);
 
 impl Grant {
     /// The name of its state.
@@ -272,6 +274,24 @@ impl Grant {
             | GrantState::Failed { .. }
             | GrantState::Abandoned { .. } => None,
         }
+    }
+
+    /// When a worker must take a step; `None` where nothing follows, or nothing but the grant's own end
+    /// ([`Grant::ends_by_itself_at`]).
+    #[must_use]
+    pub fn step_due_at(&self) -> Option<Timestamp> {
+        let due = self.due_at()?;
+        match self.next_step(due) {
+            NextStep::Wait(_) | NextStep::Expire => None,
+            NextStep::GiveUpWaiting | NextStep::BeginEnding | NextStep::HeartbeatMissed | NextStep::Undo => Some(due),
+        }
+    }
+
+    /// When the grant is over without anybody's doing: fenced and expiry-only credentials that may be in use.
+    #[must_use]
+    pub fn ends_by_itself_at(&self) -> Option<Timestamp> {
+        let may_be_used = matches!(self.state, GrantState::Active { .. } | GrantState::Revoking { .. });
+        (may_be_used && self.ends_by_itself()).then(|| self.over_at())
     }
 
     /// What a worker must do now. Pure: the same grant and the same instant give the same step.
@@ -425,11 +445,11 @@ impl Grant {
     /// # Errors
     /// [`IllegalTransition`] unless revoking.
     pub fn abandon(mut self, at: Timestamp, actor: String, reason: String) -> Result<Self, IllegalTransition> {
-        let GrantState::Revoking { activated_at, ending, attempts, .. } = self.state else {
+        let GrantState::Revoking { activated_at, ending, fenced_at, attempts, .. } = self.state else {
             return Err(self.illegal("be abandoned"));
         };
         let ending = Ending { actor: Some(actor), reason: Some(reason), ..ending };
-        self.state = GrantState::Abandoned { activated_at, ending, attempts, ended_at: at };
+        self.state = GrantState::Abandoned { activated_at, ending, fenced_at, attempts, ended_at: at };
         Ok(self.next_version())
     }
 
