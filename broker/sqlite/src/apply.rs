@@ -1,0 +1,120 @@
+//! One change to one grant, guarded by the version that was read and by the hold it was read under.
+
+use hallpass_core::audit::AuditEntry;
+use hallpass_core::grant::{Grant, GrantState};
+use hallpass_core::policy::Decision;
+use hallpass_core::port::{Applied, Change, Sealer, StoreError};
+use rusqlite::params;
+
+use crate::error::Outcome;
+use crate::rows::audit::EncodedEntry;
+use crate::rows::decision::NewDecision;
+use crate::rows::grant::{ChangedGrant, seal_handle};
+use crate::rows::id_bytes;
+use crate::transaction::Transaction;
+use crate::writer::Operation;
+
+/// A change, written out.
+pub(crate) struct Apply {
+    grant: Grant,
+    handle: Option<Vec<u8>>,
+    entries: Vec<EncodedEntry>,
+    decision: Option<NewDecision>,
+    epoch: Option<u64>,
+    reservation: Option<[u8; 16]>,
+}
+
+impl Apply {
+    pub(crate) fn prepare(change: Change, sealer: &dyn Sealer) -> Result<Self, StoreError> {
+        let Change { grant, handle, entries, decision, epoch, reservation } = change;
+        Ok(Self {
+            handle: handle.map(|handle| seal_handle(sealer, grant.record.id, &handle)).transpose()?,
+            entries: EncodedEntry::encode_all(entries)?,
+            decision: decision.map(NewDecision::prepare).transpose()?,
+            epoch,
+            reservation: reservation.map(|id| id_bytes(id.as_uuid())),
+            grant,
+        })
+    }
+}
+
+impl Operation for Apply {
+    type Found = Applied;
+    type Answer = Applied;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<Applied> {
+        if self.epoch.is_some_and(|epoch| epoch != transaction.numbers.epoch) {
+            return Ok(Applied::Moved);
+        }
+        let changed = ChangedGrant {
+            grant: &self.grant,
+            handle: self.handle.as_deref(),
+            evaluated: self.decision.as_ref().map(|decision| &decision.decision),
+            reservation: self.reservation,
+        };
+        if !changed.update(transaction)? {
+            return Ok(Applied::Conflict);
+        }
+        if let Some(decision) = &self.decision {
+            decision.insert(transaction)?;
+        }
+        self.lengthen_lineage(transaction)?;
+        transaction.append(&self.entries)?;
+        Ok(Applied::Done)
+    }
+
+    fn answer(self, found: Applied) -> Applied {
+        found
+    }
+}
+
+impl Apply {
+    /// A grant that was renewed is held for longer than its opening said.
+    fn lengthen_lineage(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        let record = &self.grant.record;
+        let renewed = self.grant.expires_at > record.terms.expires_at;
+        let Some(lineage) = record.lineage.filter(|_| renewed && matches!(self.grant.state, GrantState::Active { .. }))
+        else {
+            return Ok(());
+        };
+        let sql = "UPDATE lineages SET held_until = max(held_until, ?1)
+                   WHERE issuer = ?2 AND subject = ?3 AND role = ?4 AND id = ?5";
+        let values = params![
+            self.grant.expires_at.as_millis(),
+            record.holder.issuer.as_str(),
+            record.holder.subject,
+            record.role.as_str(),
+            id_bytes(lineage.as_uuid()),
+        ];
+        transaction.execute(sql, values).map(|_| ())
+    }
+}
+
+/// Entries that change nothing else, with the decision behind them.
+pub(crate) struct Record {
+    entries: Vec<EncodedEntry>,
+    decision: Option<NewDecision>,
+}
+
+impl Record {
+    pub(crate) fn prepare(entries: Vec<AuditEntry>, decision: Option<Decision>) -> Result<Self, StoreError> {
+        Ok(Self {
+            entries: EncodedEntry::encode_all(entries)?,
+            decision: decision.map(NewDecision::prepare).transpose()?,
+        })
+    }
+}
+
+impl Operation for Record {
+    type Found = ();
+    type Answer = ();
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<()> {
+        if let Some(decision) = &self.decision {
+            decision.insert(transaction)?;
+        }
+        transaction.append(&self.entries)
+    }
+
+    fn answer(self, (): ()) {}
+}

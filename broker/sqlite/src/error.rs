@@ -1,0 +1,94 @@
+//! How things fail here, and what the port hears of it.
+
+use std::path::PathBuf;
+
+use hallpass_core::port::StoreError;
+
+/// A store that could not be opened. The process should say why and end.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another process uses this store: it holds the lock on {}", lock.display())]
+    InUse {
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// A newer version of this program made it.
+    #[error(
+        "the schema of {} is version {found}, and this program knows versions up to {known}: a newer version of it has \
+         run here; use that one",
+        path.display()
+    )]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// A file that cannot be made, opened or locked.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database itself refuses.
+    #[error("cannot use the database {}", path.display())]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What is in it cannot be.
+    #[error("cannot use the database {}", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// Why one operation failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// SQLite said so.
+    Sql(rusqlite::Error),
+    /// We said so.
+    Store(StoreError),
+}
+
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Sql(error) => unavailable(&error),
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+/// What SQLite says, as the port says it. Its messages name tables and columns, never their content.
+pub(crate) fn unavailable(error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

@@ -1,0 +1,232 @@
+//! Opening: everything that one grant brings, in one transaction, or nothing.
+//!
+//! What can refuse is asked first and writes nothing, so that a refused opening consumes nothing: neither the proof nor
+//! the idempotency key nor a place in a lineage.
+
+use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use hallpass_core::grant::{Cause, Ending, Grant, StateName};
+use hallpass_core::id::{GrantId, LineageId, RequestId};
+use hallpass_core::port::{
+    IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Sealer, StoreError,
+};
+use hallpass_core::time::Timestamp;
+use rusqlite::params;
+use uuid::Uuid;
+
+use crate::error::Outcome;
+use crate::rows::audit::EncodedEntry;
+use crate::rows::decision::NewDecision;
+use crate::rows::grant::{self, ChangedGrant, Kin, NewGrant};
+use crate::rows::{id_bytes, lineage};
+use crate::transaction::Transaction;
+use crate::writer::Operation;
+
+/// An opening, written out as far as it can be without the database.
+pub(crate) struct Open {
+    new: NewGrant,
+    decision: NewDecision,
+    entries: Vec<EncodedEntry>,
+    request_id: Option<RequestId>,
+    proof_use: Option<ProofUse>,
+    idempotency: Option<IdempotencyClaim>,
+    lineage: LineageClaim,
+    epoch: u64,
+    now: Timestamp,
+    fenced_by_record: bool,
+}
+
+/// How it went, without the grant.
+pub(crate) enum Found {
+    Opened { lineage: LineageId, replaces: Option<GrantId> },
+    Replayed,
+    RequestMismatch,
+    StillPending,
+    TooManyRepeats,
+    Moved,
+}
+
+impl Open {
+    pub(crate) fn prepare(opening: Opening, sealer: &dyn Sealer) -> Result<Self, StoreError> {
+        let Opening { grant, handle, decision, entries, proof_use, idempotency, lineage, epoch, now, fenced_by_record } =
+            opening;
+        Ok(Self {
+            new: NewGrant::prepare(grant, &handle, &decision, sealer)?,
+            decision: NewDecision::prepare(decision)?,
+            request_id: entries.first().and_then(|entry| entry.request_id),
+            entries: EncodedEntry::encode_all(entries)?,
+            proof_use,
+            idempotency,
+            lineage,
+            epoch,
+            now,
+            fenced_by_record,
+        })
+    }
+}
+
+impl Operation for Open {
+    type Found = Found;
+    type Answer = OpenOutcome;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<Found> {
+        transaction.observe_clock(self.now)?;
+        if transaction.numbers.epoch != self.epoch {
+            return Ok(Found::Moved);
+        }
+        let earlier = match self.earlier(transaction)? {
+            Ok(earlier) => earlier,
+            Err(refused) => return Ok(refused),
+        };
+        let Some(lineage) = self.lineage(transaction)? else { return Ok(Found::Moved) };
+        if !self.consume_proof(transaction)? {
+            return Ok(Found::Replayed);
+        }
+
+        let replaces = self.new.grant.record.replaces.or(earlier.as_ref().map(|earlier| earlier.record.id));
+        let (root, depth) = self.place_below_parent(transaction)?;
+        self.decision.insert(transaction)?;
+        let seq = self.new.insert(transaction, &Kin { lineage: lineage.id, replaces, root, depth })?;
+        self.depend(transaction, seq)?;
+        lineage::hold(transaction.connection, &self.lineage.key, lineage, self.new.grant.expires_at)?;
+        self.remember_key(transaction)?;
+        transaction.append(&self.entries)?;
+        if let Some(earlier) = earlier {
+            self.supersede(transaction, earlier)?;
+        }
+        Ok(Found::Opened { lineage: lineage.id, replaces })
+    }
+
+    fn answer(self, found: Found) -> OpenOutcome {
+        match found {
+            Found::Opened { lineage, replaces } => {
+                let mut grant = self.new.grant;
+                grant.record.lineage = Some(lineage);
+                grant.record.replaces = replaces;
+                OpenOutcome::Opened(Box::new(grant))
+            }
+            Found::Replayed => OpenOutcome::Replayed,
+            Found::RequestMismatch => OpenOutcome::RequestMismatch,
+            Found::StillPending => OpenOutcome::StillPending,
+            Found::TooManyRepeats => OpenOutcome::TooManyRepeats,
+            Found::Moved => OpenOutcome::Moved,
+        }
+    }
+}
+
+impl Open {
+    /// The grant that the same idempotency key opened before, if it may be repeated.
+    fn earlier(&self, transaction: &Transaction<'_>) -> Outcome<Result<Option<Grant>, Found>> {
+        let Some(claim) = &self.idempotency else { return Ok(Ok(None)) };
+        let sql = "SELECT request_digest, grant_id, repeats FROM idempotency WHERE scope = ?1";
+        let found = transaction.find(sql, [claim.scope], |row| {
+            let (digest, grant, repeats): ([u8; 32], [u8; 16], u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((digest, GrantId::from(Uuid::from_bytes(grant)), repeats))
+        })?;
+        let Some((digest, id, repeats)) = found else { return Ok(Ok(None)) };
+        if digest != claim.request_digest {
+            return Ok(Err(Found::RequestMismatch));
+        }
+        let earlier = grant::by_id(transaction.connection, id)?;
+        if earlier.as_ref().is_some_and(|earlier| earlier.state_name() == StateName::Pending) {
+            return Ok(Err(Found::StillPending));
+        }
+        if repeats >= IdempotencyClaim::MAX_REPEATS {
+            return Ok(Err(Found::TooManyRepeats));
+        }
+        Ok(Ok(earlier))
+    }
+
+    /// The lineage that the grant joins or starts. `None` when it is not the one that the terms were computed with.
+    fn lineage(&self, transaction: &Transaction<'_>) -> Outcome<Option<Lineage>> {
+        let LineageClaim { key, fresh, assumed_start } = &self.lineage;
+        let continued = lineage::continued(transaction.connection, key, self.now)?;
+        let start = continued.map(|lineage| lineage.started_at);
+        if assumed_start.is_some_and(|assumed| assumed != start) {
+            return Ok(None);
+        }
+        Ok(Some(continued.unwrap_or(Lineage { id: *fresh, started_at: self.now })))
+    }
+
+    /// Records the use of the proof. False when it was used before, other than by the same idempotency key.
+    fn consume_proof(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
+        let Some(ProofUse { issuer, proof_id, keep_until }) = &self.proof_use else { return Ok(true) };
+        let scope = self.idempotency.as_ref().map(|claim| claim.scope);
+        let sql = "INSERT INTO proof_uses (issuer, proof_id, idempotency_scope, keep_until) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT DO NOTHING";
+        let first = transaction.execute(sql, params![issuer.as_str(), proof_id, scope, keep_until.as_millis()])?;
+        if first == 1 {
+            return Ok(true);
+        }
+        let sql = "SELECT idempotency_scope FROM proof_uses WHERE issuer = ?1 AND proof_id = ?2";
+        let used_in: Option<Option<[u8; 32]>> =
+            transaction.find(sql, params![issuer.as_str(), proof_id], |row| row.get(0))?;
+        Ok(scope.is_some() && used_in.flatten() == scope)
+    }
+
+    fn place_below_parent(&self, transaction: &Transaction<'_>) -> Outcome<(Option<GrantId>, i64)> {
+        let Some(parent) = self.new.grant.record.parent else { return Ok((None, 0)) };
+        let sql = "SELECT coalesce(root_id, id), depth FROM grants WHERE id = ?1";
+        let found = transaction
+            .find(sql, [id_bytes(parent.as_uuid())], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))?;
+        let Some((root, depth)) = found else {
+            let problem = format!("the parent {parent} is not in the store");
+            return Err(StoreError::Unavailable(problem).into());
+        };
+        Ok((Some(Uuid::from_bytes(root).into()), depth.saturating_add(1)))
+    }
+
+    fn depend(&self, transaction: &Transaction<'_>, seq: i64) -> Outcome<()> {
+        let record = &self.new.grant.record;
+        let policies = record.decision.determining.iter().map(|policy| ("policy", policy.as_str()));
+        let groups = self.decision.decision.query.principal.groups.iter().map(|group| ("group", group.as_str()));
+        let digests = record.provenance.attestation_digests.iter().map(|digest| ("attestation", digest.as_str()));
+        for (kind, name) in policies.chain(groups).chain(digests) {
+            let sql = "INSERT INTO dependencies (kind, name, created_at, grant_seq) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT DO NOTHING";
+            transaction.execute(sql, params![kind, name, record.created_at.as_millis(), seq])?;
+        }
+        Ok(())
+    }
+
+    fn remember_key(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        let Some(claim) = &self.idempotency else { return Ok(()) };
+        let sql = "INSERT INTO idempotency (scope, request_digest, grant_id, repeats, keep_until)
+                   VALUES (?1, ?2, ?3, 0, ?4)
+                   ON CONFLICT DO UPDATE SET grant_id = excluded.grant_id, repeats = repeats + 1,
+                       keep_until = max(keep_until, excluded.keep_until)";
+        let id = id_bytes(self.new.grant.record.id.as_uuid());
+        let values = params![claim.scope, claim.request_digest, id, claim.keep_until.as_millis()];
+        transaction.execute(sql, values).map(|_| ())
+    }
+
+    /// The earlier grant of a repeated request begins to end: whoever lost its answer must not be left with two.
+    fn supersede(&self, transaction: &mut Transaction<'_>, earlier: Grant) -> Outcome<()> {
+        if earlier.state_name() != StateName::Active {
+            return Ok(());
+        }
+        let fresh = &self.new.grant.record;
+        let fenced = self.fenced_by_record
+            && earlier.record.backend == fresh.backend
+            && earlier.record.class() == hallpass_core::credential::RevocationClass::Fenced;
+        let holder = &fresh.holder;
+        let actor = Some(format!("{}:{}", holder.issuer, holder.subject));
+        let ending = Ending { cause: Cause::SUPERSEDED, actor, reason: None, at: self.now };
+        let ended = earlier
+            .begin_ending(ending, fenced)
+            .map_err(|error| StoreError::Unavailable(format!("an earlier grant could not be superseded: {error}")))?;
+        let changed = ChangedGrant { grant: &ended, handle: None, evaluated: None, reservation: None };
+        if !changed.update(transaction)? {
+            return Err(StoreError::Unavailable("an earlier grant was not there to supersede".to_owned()).into());
+        }
+        let by = Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() };
+        let about = AuditObject::Grant { id: ended.record.id };
+        let mut entry = AuditEntry::success(self.now, by, AuditAction::GrantRevoke, about)
+            .for_reason(Cause::SUPERSEDED.as_str())
+            .with("superseded_by", &fresh.id.to_string());
+        if fenced {
+            entry = entry.with("fenced_at", &self.now.to_rfc3339());
+        }
+        entry.request_id = self.request_id;
+        transaction.append(&[EncodedEntry::encode(entry)?])
+    }
+}

@@ -1,0 +1,276 @@
+//! The one writer: a thread that owns the one connection that writes.
+//!
+//! Every change is an operation with somebody waiting for its answer. The writer takes all that wait, runs them in one
+//! transaction, and answers each when the commit is on the disk: the price of a sync is shared, and no answer is given
+//! before the sync. An operation that fails is rolled back alone and never fails its batch. A commit that fails answers
+//! everybody in it with the error; the next batch starts from what the database then says, on a new connection if need
+//! be, so that a full or unwritable disk is over when it is over, without a restart.
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use hallpass_core::port::StoreError;
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use crate::connection;
+use crate::error::{Outcome, unavailable};
+use crate::lock::Lock;
+use crate::transaction::{Numbers, Transaction};
+
+/// Operations in one transaction at most: more would make the first wait for the last.
+const MAX_BATCH: usize = 256;
+
+/// Operations that may wait. Beyond it the store is not keeping up, and saying so at once is kinder than a timeout.
+const MAX_WAITING: usize = 4_096;
+
+/// One change, prepared on its caller's task so that the writer only writes. It may run twice: first with the others in
+/// one transaction, then, if one of them failed, on its own savepoint.
+pub(crate) trait Operation: Send + 'static {
+    /// What running found.
+    type Found: Send;
+    /// What the caller gets.
+    type Answer: Send;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<Self::Found>;
+
+    /// Runs after the commit.
+    fn answer(self, found: Self::Found) -> Self::Answer;
+}
+
+/// An operation that is one function.
+struct Plain<F, T>(F, PhantomData<fn() -> T>);
+
+impl<F, T> Operation for Plain<F, T>
+where
+    T: Send + 'static,
+    F: Fn(&mut Transaction<'_>) -> Outcome<T> + Send + 'static,
+{
+    type Found = T;
+    type Answer = T;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<T> {
+        (self.0)(transaction)
+    }
+
+    fn answer(self, found: T) -> T {
+        found
+    }
+}
+
+/// The handle on the writer's thread. Dropping it lets the thread finish what waits, and waits for it.
+pub(crate) struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    epoch: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// Starts the thread. It keeps `lock` until nothing can write any more.
+    pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, std::io::Error> {
+        let numbers = Numbers::load(&connection).map_err(std::io::Error::other)?;
+        let epoch = Arc::new(AtomicU64::new(numbers.epoch));
+        let room = Room {
+            path: path.to_owned(),
+            connection: Some(connection),
+            numbers: Some(numbers),
+            epoch: Arc::clone(&epoch),
+            _lock: lock,
+        };
+        let (sender, queue) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || room.serve(&queue))?;
+        Ok(Self { queue: Some(sender), thread: Some(thread), epoch })
+    }
+
+    /// Runs `operation` in some batch; answers when that is durable.
+    pub(crate) async fn write<O: Operation>(&self, operation: O) -> Result<O::Answer, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the writer has ended".to_owned());
+        let queue = self.queue.as_ref().ok_or_else(gone)?;
+        queue.try_send(Box::new(Waiting { operation, found: None, reply })).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Unavailable("too many changes wait to be written".to_owned()),
+            TrySendError::Disconnected(_) => gone(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Runs a small change that needs no preparation.
+    pub(crate) async fn run<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Outcome<T> + Send + 'static,
+    {
+        self.write(Plain(change, PhantomData)).await
+    }
+
+    /// The epoch as last committed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.take();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer ended by a panic");
+        }
+    }
+}
+
+/// An operation whose kind the writer need not know.
+trait Job: Send {
+    /// Runs it and keeps what it found. False when it failed.
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> bool;
+
+    /// Answers whoever waits.
+    fn finish(self: Box<Self>, batch: &Result<(), StoreError>);
+}
+
+struct Waiting<O: Operation> {
+    operation: O,
+    found: Option<Outcome<O::Found>>,
+    reply: oneshot::Sender<Result<O::Answer, StoreError>>,
+}
+
+impl<O: Operation> Job for Waiting<O> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> bool {
+        self.found.insert(self.operation.run(transaction)).is_ok()
+    }
+
+    fn finish(self: Box<Self>, batch: &Result<(), StoreError>) {
+        let Self { operation, found, reply } = *self;
+        let answer = match (batch, found) {
+            (Err(error), _) => Err(error.clone()),
+            (Ok(()), Some(Ok(found))) => Ok(operation.answer(found)),
+            (Ok(()), Some(Err(failure))) => Err(failure.into()),
+            (Ok(()), None) => Err(StoreError::Unavailable("the writer skipped the change".to_owned())),
+        };
+        // Whoever has stopped waiting reads the record.
+        let _ = reply.send(answer);
+    }
+}
+
+/// The thread's own.
+struct Room {
+    path: PathBuf,
+    /// None after a failure that may have left it unusable.
+    connection: Option<Connection>,
+    /// None after a failed commit: they are read again.
+    numbers: Option<Numbers>,
+    epoch: Arc<AtomicU64>,
+    _lock: Lock,
+}
+
+/// Whether operations of a batch are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// They share their fate: cheap, and right as long as none fails.
+    No,
+    /// Each has its own savepoint.
+    Yes,
+}
+
+/// How a batch went that could be run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    /// Committed.
+    Committed,
+    /// One failed and they were not kept apart: all was rolled back.
+    MustKeepApart,
+}
+
+impl Room {
+    fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = queue.recv() {
+            let mut batch = vec![first];
+            batch.extend(queue.try_iter().take(MAX_BATCH.saturating_sub(1)));
+            let result = self.commit(&mut batch);
+            for job in batch {
+                job.finish(&result);
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let ran = self.attempt(batch, Apart::No).and_then(|ran| match ran {
+            Ran::Committed => Ok(ran),
+            Ran::MustKeepApart => self.attempt(batch, Apart::Yes),
+        });
+        ran.map(|_| ()).map_err(|error| {
+            tracing::error!(%error, waiting = batch.len(), "a batch of changes was not written");
+            self.recover(&error);
+            unavailable(&error)
+        })
+    }
+
+    fn attempt(&mut self, batch: &mut [Box<dyn Job>], apart: Apart) -> rusqlite::Result<Ran> {
+        let connection = match self.connection.take() {
+            Some(connection) => self.connection.insert(connection),
+            None => self.connection.insert(connection::to_write(&self.path)?),
+        };
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let committed = match self.numbers {
+            Some(numbers) => numbers,
+            None => *self.numbers.insert(Numbers::load(connection)?),
+        };
+        let mut numbers = committed;
+        for job in batch {
+            let before = numbers;
+            if apart == Apart::Yes {
+                execute(connection, "SAVEPOINT operation")?;
+            }
+            let done = job.run(&mut Transaction { connection, numbers: &mut numbers });
+            if !done {
+                numbers = before;
+                if apart == Apart::No {
+                    execute(connection, "ROLLBACK")?;
+                    return Ok(Ran::MustKeepApart);
+                }
+                // Fails where the failure has ended the whole transaction; then nobody's change was made.
+                execute(connection, "ROLLBACK TO operation")?;
+            }
+            if apart == Apart::Yes {
+                execute(connection, "RELEASE operation")?;
+            }
+        }
+        if (numbers.epoch, numbers.clock_high_water) != (committed.epoch, committed.clock_high_water) {
+            numbers.store(connection)?;
+        }
+        commit_durably(connection)?;
+        self.numbers = Some(numbers);
+        self.epoch.store(numbers.epoch, Ordering::Release);
+        fail::fail_point!("store::after-commit");
+        Ok(Ran::Committed)
+    }
+
+    /// After a failure: nothing is half written, and the next batch begins with what the database says.
+    fn recover(&mut self, error: &rusqlite::Error) {
+        self.numbers = None;
+        let usable = self.connection.as_ref().is_some_and(|connection| {
+            let rolled_back = connection.is_autocommit() || execute(connection, "ROLLBACK").is_ok();
+            rolled_back && matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull))
+        });
+        if !usable {
+            self.connection = None;
+        }
+    }
+}
+
+fn commit_durably(connection: &Connection) -> rusqlite::Result<()> {
+    fail::fail_point!("store::before-commit", |_| Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
+        Some("fail point".to_owned()),
+    )));
+    execute(connection, "COMMIT")
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
