@@ -3,14 +3,14 @@
 use hallpass_core::audit::AuditEntry;
 use hallpass_core::grant::{Grant, GrantState};
 use hallpass_core::policy::Decision;
-use hallpass_core::port::{Applied, Change, Sealer, StoreError};
+use hallpass_core::port::{Applied, Change, ProofUse, Sealer, StoreError};
 use rusqlite::params;
 
 use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{ChangedGrant, seal_handle};
-use crate::rows::id_bytes;
+use crate::rows::{id_bytes, proof};
 use crate::transaction::Transaction;
 use crate::writer::Operation;
 
@@ -21,17 +21,19 @@ pub(crate) struct Apply {
     entries: Vec<EncodedEntry>,
     decision: Option<NewDecision>,
     epoch: Option<u64>,
+    proof_use: Option<ProofUse>,
     reservation: Option<[u8; 16]>,
 }
 
 impl Apply {
     pub(crate) fn prepare(change: Change, sealer: &dyn Sealer) -> Result<Self, StoreError> {
-        let Change { grant, handle, entries, decision, epoch, reservation } = change;
+        let Change { grant, handle, entries, decision, epoch, proof_use, reservation } = change;
         Ok(Self {
             handle: handle.map(|handle| seal_handle(sealer, grant.record.id, &handle)).transpose()?,
             entries: EncodedEntry::encode_all(entries)?,
             decision: decision.map(NewDecision::prepare).transpose()?,
             epoch,
+            proof_use,
             reservation: reservation.map(|id| id_bytes(id.as_uuid())),
             grant,
         })
@@ -46,6 +48,12 @@ impl Operation for Apply {
         if self.epoch.is_some_and(|epoch| epoch != transaction.numbers.epoch) {
             return Ok(Applied::Moved);
         }
+        // Asked before anything is written, recorded after: a change that is refused consumes no proof.
+        if let Some(used) = &self.proof_use
+            && !proof::may_be_used(transaction.connection, used, None)?
+        {
+            return Ok(Applied::Replayed);
+        }
         let changed = ChangedGrant {
             grant: &self.grant,
             handle: self.handle.as_deref(),
@@ -54,6 +62,9 @@ impl Operation for Apply {
         };
         if !changed.update(transaction)? {
             return Ok(Applied::Conflict);
+        }
+        if let Some(used) = &self.proof_use {
+            proof::consume(transaction.connection, used, None)?;
         }
         if let Some(decision) = &self.decision {
             decision.insert(transaction)?;

@@ -17,7 +17,7 @@ use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{self, ChangedGrant, Kin, NewGrant};
-use crate::rows::{id_bytes, lineage};
+use crate::rows::{id_bytes, lineage, proof};
 use crate::transaction::Transaction;
 use crate::writer::Operation;
 
@@ -147,20 +147,9 @@ impl Open {
         Ok(Some(continued.unwrap_or(Lineage { id: *fresh, started_at: self.now })))
     }
 
-    /// Records the use of the proof. False when it was used before, other than by the same idempotency key.
     fn consume_proof(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
-        let Some(ProofUse { issuer, proof_id, keep_until }) = &self.proof_use else { return Ok(true) };
-        let scope = self.idempotency.as_ref().map(|claim| claim.scope);
-        let sql = "INSERT INTO proof_uses (issuer, proof_id, idempotency_scope, keep_until) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT DO NOTHING";
-        let first = transaction.execute(sql, params![issuer.as_str(), proof_id, scope, keep_until.as_millis()])?;
-        if first == 1 {
-            return Ok(true);
-        }
-        let sql = "SELECT idempotency_scope FROM proof_uses WHERE issuer = ?1 AND proof_id = ?2";
-        let used_in: Option<Option<[u8; 32]>> =
-            transaction.find(sql, params![issuer.as_str(), proof_id], |row| row.get(0))?;
-        Ok(scope.is_some() && used_in.flatten() == scope)
+        let Some(proof) = &self.proof_use else { return Ok(true) };
+        proof::consume(transaction.connection, proof, self.idempotency.as_ref().map(|claim| claim.scope))
     }
 
     fn place_below_parent(&self, transaction: &Transaction<'_>) -> Outcome<(Option<GrantId>, i64)> {

@@ -6,6 +6,7 @@ pub(crate) mod decision;
 pub(crate) mod grant;
 pub(crate) mod life;
 pub(crate) mod lineage;
+pub(crate) mod proof;
 
 use hallpass_core::port::StoreError;
 use hallpass_core::time::Timestamp;
