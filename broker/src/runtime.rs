@@ -1,6 +1,7 @@
 //! Loops, signals and clocks: the only place that waits.
 
 pub mod clock;
+pub mod control;
 pub mod driver;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;

@@ -1,0 +1,153 @@
+//! The control socket: how a command on the same machine asks a running broker, which alone may write the store.
+//!
+//! It lies beside the store, mode 0600, so that whoever connects could open the store too. The caller also shows that it
+//! can read the key file: its request carries a keyed digest.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hallpass_core::port::Sealer;
+use hallpass_core::time::{Timestamp, Ttl};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// Longest request or answer in bytes.
+const MAX_LINE: u64 = 16 * 1024;
+/// How long one exchange may take.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// How old a request may be: a digest that somebody recorded is worth nothing a minute later.
+const FRESH: Ttl = Ttl::from_secs(60);
+
+/// Asks for an operator's token.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorRequest {
+    /// Why.
+    pub purpose: String,
+    /// How long, in seconds.
+    pub ttl: Option<u64>,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+    /// Keyed digest over all of that.
+    pub digest: String,
+}
+
+impl OperatorRequest {
+    /// A request with its digest.
+    #[must_use]
+    pub fn new(purpose: String, ttl: Option<Ttl>, asked_at: Timestamp, sealer: &dyn Sealer) -> Self {
+        let ttl = ttl.map(Ttl::as_secs);
+        let digest = digest(&purpose, ttl, asked_at, sealer);
+        Self { purpose, ttl, asked_at, digest }
+    }
+
+    /// Whether it was made lately by somebody who can read the key file.
+    #[must_use]
+    pub fn is_genuine(&self, sealer: &dyn Sealer, now: Timestamp) -> bool {
+        use subtle::ConstantTimeEq as _;
+        let expected = digest(&self.purpose, self.ttl, self.asked_at, sealer);
+        let fresh = now.since(self.asked_at) <= FRESH && self.asked_at.since(now) <= FRESH;
+        fresh && bool::from(expected.as_bytes().ct_eq(self.digest.as_bytes()))
+    }
+}
+
+fn digest(purpose: &str, ttl: Option<u64>, asked_at: Timestamp, sealer: &dyn Sealer) -> String {
+    let content = serde_json::json!(["operator-token", purpose, ttl, asked_at]);
+    sealer.fingerprint(content.to_string().as_bytes())
+}
+
+/// What the broker answers.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorAnswer {
+    /// The token; it is shown once.
+    Token(String),
+    /// Why not.
+    Refused(String),
+}
+
+/// Where the socket of the store at `store` lies.
+#[must_use]
+pub fn socket_path(store: &Path) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push(".control");
+    PathBuf::from(path)
+}
+
+/// Listens beside the store. The caller holds the store's lock, so that a socket found there is a dead process's.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn listen(store: &Path) -> io::Result<UnixListener> {
+    let path = socket_path(store);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers requests, one at a time, until `stopped`.
+pub async fn serve<A, F>(listener: UnixListener, stopped: impl Future<Output = ()>, answer: A)
+where
+    A: Fn(OperatorRequest) -> F,
+    F: Future<Output = OperatorAnswer>,
+{
+    tokio::pin!(stopped);
+    loop {
+        let stream = tokio::select! {
+            () = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        if let Ok((stream, _)) = stream
+            && !matches!(tokio::time::timeout(DEADLINE, converse(stream, &answer)).await, Ok(Ok(())))
+        {
+            tracing::warn!("a caller at the control socket did not finish its request");
+        }
+    }
+}
+
+async fn converse<A, F>(mut stream: UnixStream, answer: &A) -> io::Result<()>
+where
+    A: Fn(OperatorRequest) -> F,
+    F: Future<Output = OperatorAnswer>,
+{
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    let answered = match serde_json::from_str(&line) {
+        Ok(request) => answer(request).await,
+        Err(error) => OperatorAnswer::Refused(format!("not a request: {error}")),
+    };
+    let mut text = serde_json::to_string(&answered)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+/// Asks the broker that runs on the store at `store`; `None` when none listens.
+///
+/// # Errors
+/// When the conversation fails.
+pub async fn ask(store: &Path, request: &OperatorRequest) -> io::Result<Option<OperatorAnswer>> {
+    let mut stream = match UnixStream::connect(socket_path(store)).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let talk = async {
+        let mut text = serde_json::to_string(request)?;
+        text.push('\n');
+        stream.write_all(text.as_bytes()).await?;
+        let mut line = String::new();
+        BufReader::new((&mut stream).take(MAX_LINE)).read_line(&mut line).await?;
+        Ok::<_, io::Error>(serde_json::from_str(&line)?)
+    };
+    tokio::time::timeout(DEADLINE, talk).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some)
+}
