@@ -1,0 +1,113 @@
+//! An issuer, a broker that trusts it and may die, and a caller.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use hallpass_tests::config::{self, Setup};
+use hallpass_tests::{Issuer, SigningKey, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::caller::Caller;
+use crate::chance::Chance;
+use crate::process::{Process, Start, Started, assert_killed, lasting_address};
+
+/// Everything that an experiment needs.
+pub(crate) struct House {
+    pub(crate) process: Process,
+    pub(crate) caller: Caller,
+    pub(crate) database: PathBuf,
+    setup: Setup,
+    operations: SocketAddr,
+    folder: TempDir,
+}
+
+impl House {
+    /// Nothing runs yet.
+    pub(crate) async fn build() -> Self {
+        Self::build_in(TempDir::with_prefix("hallpass-crash-").expect("a temporary folder"), json!({})).await
+    }
+
+    /// The same in this folder, with sections laid over the server file.
+    pub(crate) async fn build_in(folder: TempDir, server: Value) -> Self {
+        let key = SigningKey::es256("key-1");
+        let issuer = Issuer::start(&[&key]).await;
+        let mut chance = Chance::new();
+        let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
+        let setup = Setup::trusting(&[("ci", &issuer)]).server(server);
+        let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
+        let database = setup.server.pointer("/store/path").and_then(Value::as_str).map(PathBuf::from);
+        Self {
+            process: Process::new(file, operations, folder.path().join("broker.log")),
+            caller: Caller::new(listen, issuer, key),
+            database: database.unwrap_or_else(|| config::database(folder.path())),
+            setup,
+            operations,
+            folder,
+        }
+    }
+
+    /// A broker that runs.
+    pub(crate) async fn open() -> Self {
+        let mut house = Self::build().await;
+        house.start().await;
+        house
+    }
+
+    /// Starts the broker and awaits that it is ready.
+    pub(crate) async fn start(&mut self) {
+        self.start_as(Start::default()).await;
+    }
+
+    pub(crate) async fn start_as(&mut self, start: Start<'_>) {
+        if let Started::Ended(status) = self.process.start(&self.caller.client, start).await {
+            panic!("the broker ended with {status}:\n{}", self.process.output());
+        }
+    }
+
+    /// Starts a broker that is to be killed at a fail point. `false` where that came before it was ready.
+    pub(crate) async fn start_to_die(&mut self, kill_at: &str) -> bool {
+        let start = Start { kill_at: Some(kill_at), ..Start::default() };
+        match self.process.start(&self.caller.client, start).await {
+            Started::Ready => true,
+            Started::Ended(status) => {
+                assert_killed(status, &self.process.output());
+                false
+            }
+        }
+    }
+
+    /// Starts a broker that is to end by itself, as it does on what it refuses.
+    pub(crate) async fn start_in_vain(&mut self) -> ExitStatus {
+        match self.process.start(&self.caller.client, Start::default()).await {
+            Started::Ended(status) => status,
+            Started::Ready => panic!("the broker started"),
+        }
+    }
+
+    /// A second broker over the same store, on ports of its own. It does not run yet.
+    pub(crate) fn second_process(&self) -> Process {
+        let mut chance = Chance::new();
+        let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
+        let second = self.folder.path().join("second");
+        let setup = self.setup.clone().server(json!({"store": {"path": self.database}}));
+        let file = setup.write(&second, listen, operations).expect("the configuration is written");
+        Process::new(file, operations, second.join("broker.log"))
+    }
+
+    /// The status of a page of the operations listener; `None` where nobody answers.
+    pub(crate) async fn operations(&self, path: &str) -> Option<u16> {
+        let asked = self.caller.client.get(format!("http://{}{path}", self.operations)).send().await;
+        asked.ok().map(|answer| answer.status().as_u16())
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The database, read beside the broker.
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.database)
+    }
+}

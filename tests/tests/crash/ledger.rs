@@ -1,0 +1,93 @@
+//! The ledger held against itself: what must be true of the database after any crash, whatever was asked of the broker.
+
+use std::collections::BTreeMap;
+
+use hallpass_tests::{Row, Store};
+use serde_json::Value;
+
+/// Every grant by its id, as [`hallpass_tests::id`] gives it, in hexadecimal.
+pub(crate) fn grants(store: &Store) -> BTreeMap<String, Row> {
+    let rows = store.grants();
+    let count = rows.len();
+    let by_id: BTreeMap<_, _> = rows.into_iter().map(|row| (text(&row, "id").to_owned(), row)).collect();
+    assert_eq!(by_id.len(), count, "two grants have one id");
+    by_id
+}
+
+/// Asserts that the file is whole, that the audit log has no gap, and that every state change has its entry.
+pub(crate) fn assert_sound(store: &Store) {
+    let integrity = store.rows("PRAGMA integrity_check", &[]);
+    assert_eq!(integrity.len(), 1, "{integrity:#?}");
+    assert_eq!(integrity[0]["integrity_check"], "ok");
+    let dangling = store.rows("PRAGMA foreign_key_check", &[]);
+    assert!(dangling.is_empty(), "{dangling:#?}");
+
+    let gaps = store.rows(
+        "SELECT sequence FROM audit_entries AS entry
+         WHERE sequence > (SELECT min(sequence) FROM audit_entries)
+           AND NOT EXISTS (SELECT 1 FROM audit_entries WHERE sequence = entry.sequence - 1)",
+        &[],
+    );
+    assert!(gaps.is_empty(), "entries are missing before {gaps:?}");
+
+    let entries = entries_by_grant(store);
+    for (id, grant) in grants(store) {
+        let found = entries.get(&id).cloned().unwrap_or_default();
+        assert_eq!(found, entries_of(&grant), "grant {id} is {} and its entries are others", text(&grant, "state"));
+    }
+    let unknown =
+        store.rows("SELECT hex(grant_id) FROM audit_grants WHERE grant_id NOT IN (SELECT id FROM grants)", &[]);
+    assert!(unknown.is_empty(), "entries tell of grants that are not there: {unknown:?}");
+}
+
+/// The entries that a grant in this state must have, of those that tell of state changes.
+fn entries_of(grant: &Row) -> Vec<String> {
+    let mut actions = vec!["grant.open"];
+    if !grant["activated_at"].is_null() {
+        actions.push("grant.activate");
+    }
+    let state = text(grant, "state");
+    let ended_by_itself = state == "expired" && text(grant, "cause") == "expired";
+    if !matches!(state, "pending" | "active" | "failed") && !ended_by_itself {
+        actions.push("grant.revoke");
+    }
+    match state {
+        "expired" => actions.push("grant.expire"),
+        "revoked" => actions.push("grant.confirm"),
+        "failed" => actions.push("grant.fail"),
+        _ => {}
+    }
+    let mut actions: Vec<String> = actions.into_iter().map(str::to_owned).collect();
+    actions.sort();
+    actions
+}
+
+fn entries_by_grant(store: &Store) -> BTreeMap<String, Vec<String>> {
+    let rows = store.rows(
+        "SELECT grant_id, action FROM audit_grants JOIN audit_entries USING (sequence)
+         WHERE outcome = 'success' AND action IN
+             ('grant.open', 'grant.activate', 'grant.revoke', 'grant.expire', 'grant.confirm', 'grant.fail')
+         ORDER BY action",
+        &[],
+    );
+    let mut by_grant: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        by_grant.entry(text(&row, "grant_id").to_owned()).or_default().push(text(&row, "action").to_owned());
+    }
+    by_grant
+}
+
+/// A column as text; empty where it is null.
+pub(crate) fn text<'a>(row: &'a Row, column: &str) -> &'a str {
+    row.get(column).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A column as milliseconds since 1970.
+pub(crate) fn millis(row: &Row, column: &str) -> i64 {
+    row.get(column).and_then(Value::as_i64).unwrap_or_else(|| panic!("no time in {column}: {row:?}"))
+}
+
+/// An id of the wire as the ledger's rows have it.
+pub(crate) fn hex(id: &str) -> String {
+    hallpass_tests::id(id).iter().map(|byte| format!("{byte:02x}")).collect()
+}

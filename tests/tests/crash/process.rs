@@ -1,0 +1,176 @@
+//! The broker as a process that may die at any moment, and is started again with other surroundings each time.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use hallpass_tests::eventually;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::chance::Chance;
+
+/// How long a start or an end may take, on a machine that builds at the same time.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How the process is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// `HALLPASS_KILL_AT`: the fail point that kills it.
+    pub(crate) kill_at: Option<&'a str>,
+    /// Whether a write beyond the limit of a file's size fails, as on a full disk, instead of ending the process.
+    pub(crate) outlive_file_size_limit: bool,
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    Ready,
+    Ended(ExitStatus),
+}
+
+/// A broker's process, on a configuration that stays. It ends when this is dropped.
+pub(crate) struct Process {
+    configuration: PathBuf,
+    log: PathBuf,
+    readiness: String,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Nothing runs yet.
+    pub(crate) fn new(configuration: PathBuf, operations: SocketAddr, log: PathBuf) -> Self {
+        Self { configuration, log, readiness: format!("http://{operations}/readyz"), child: None }
+    }
+
+    /// Starts it and awaits that it is ready or has ended.
+    pub(crate) async fn start(&mut self, client: &reqwest::Client, start: Start<'_>) -> Started {
+        assert!(!self.runs(), "the broker runs already");
+        self.child = Some(self.command(start).spawn().expect("the broker's binary starts"));
+        let readiness = self.readiness.clone();
+        let child = self.child.as_mut().expect("just started");
+        let started = eventually("the broker is ready or has ended", DEADLINE, || {
+            let ended = child.try_wait().expect("our own process can be awaited");
+            let asked = client.get(&readiness).send();
+            async move {
+                match (ended, asked.await) {
+                    (Some(status), _) => Some(Started::Ended(status)),
+                    (None, Ok(answer)) if answer.status().is_success() => Some(Started::Ready),
+                    (None, _) => None,
+                }
+            }
+        });
+        started.await
+    }
+
+    /// Kills it, unless it is dead already.
+    pub(crate) async fn kill9(&mut self) {
+        if self.runs() {
+            self.signal(Signal::KILL);
+        }
+        let status = self.ended().await;
+        assert_killed(status, &self.output());
+    }
+
+    /// Awaits its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("a broker that was started");
+        eventually("the broker ends", DEADLINE, || {
+            let status = child.try_wait().expect("our own process can be awaited");
+            async move { status }
+        })
+        .await
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).expect("our own process can be signalled");
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        let child = self.child.as_ref().expect("a broker that was started");
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Everything that it wrote, over all its starts.
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    fn command(&self, start: Start<'_>) -> Command {
+        let program = program("hallpass-broker");
+        let mut command = if start.outlive_file_size_limit {
+            let mut shell = quiet_command(Path::new("sh"));
+            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program);
+            shell
+        } else {
+            quiet_command(&program)
+        };
+        command.arg("serve").arg("--config").arg(&self.configuration);
+        if let Some(kill_at) = start.kill_at {
+            command.env("HALLPASS_KILL_AT", kill_at);
+        }
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the broker said")]
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let output = self.output();
+            let lines: Vec<_> = output.lines().collect();
+            eprintln!("the broker said, at last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// A broker that dies by anything but SIGKILL here has panicked or given up.
+pub(crate) fn assert_killed(status: ExitStatus, output: &str) {
+    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it ended with {status}, not by being killed:\n{output}");
+}
+
+/// A binary of the workspace, beside the test that runs.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the running test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie two levels below the target folder");
+    let program = folder.join(name);
+    assert!(program.exists(), "{name} is not built: run tests/run, or tests/chaos/run");
+    program
+}
+
+/// A command whose environment has nothing that would change what is tested.
+pub(crate) fn quiet_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().to_ascii_uppercase();
+        if text.ends_with("_PROXY") || text.starts_with("HALLPASS") || text == "RUST_LOG" || text == "FAILPOINTS" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// An address that is free and stays so while the broker is down: outside the range from which the system takes ports
+/// for connections, so that no client of ours is given it meanwhile.
+pub(crate) fn lasting_address(chance: &mut Chance) -> SocketAddr {
+    for _ in 0..1000 {
+        let port = u16::try_from(10_000 + chance.below(22_000)).expect("a port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port between 10000 and 32000");
+}
