@@ -22,6 +22,9 @@ use std::sync::Arc;
 use crate::catalog::Revision;
 
 /// Gives the bundle revision in force. A request asks once and keeps what it got.
+///
+/// Whoever reads a moved epoch must find the new revision here: put it in force first, then move the epoch
+/// ([`Store::publish_revision`]).
 pub trait Governance: Send + Sync + 'static {
     /// The revision in force.
     fn current(&self) -> Arc<Revision>;

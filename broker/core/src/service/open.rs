@@ -54,9 +54,10 @@ pub async fn open(
     origin: &Origin,
 ) -> Result<Opened, ServiceError> {
     for _ in 0..MAX_DECISIONS {
-        let revision = ports.governance.current();
-        // Read before anything is decided: what moves it later is noticed in the transaction that opens the grant.
+        // Read before anything else, the revision above all: what moves it later is noticed in the transaction that opens
+        // the grant. Read after the revision, a revision published in between would go unnoticed.
         let epoch = ports.store.epoch();
+        let revision = ports.governance.current();
         let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
         let attempt = Attempt { ports, revision: &revision, identity: &identity, request, origin, epoch };
         if let Some(opened) = attempt.run().await? {

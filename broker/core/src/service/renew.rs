@@ -27,8 +27,9 @@ pub async fn renew(
     ttl: Option<Ttl>,
     origin: &Origin,
 ) -> Result<Grant, ServiceError> {
-    let revision = ports.governance.current();
+    // Before the revision: see `open`.
     let epoch = ports.store.epoch();
+    let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
     let object = AuditObject::Grant { id };
     let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin };
