@@ -377,7 +377,7 @@ pub struct TermsInput {
     pub backend_max: Option<Ttl>,
     /// The backend's minimum.
     pub backend_min: Ttl,
-    /// Hard limit of the backend call: a remote credential may begin its life that much after `now`.
+    /// When the backend can answer at the latest: a remote credential may begin its life that much after `now`.
     pub call_deadline: Ttl,
     /// Clock difference allowed between us and the backend.
     pub skew: Ttl,

@@ -62,11 +62,20 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a grant may be pending. Longer than the hard limit of the call by more than the skew: a worker that
-    /// gives up on a pending grant must never overtake a call that is still running.
+    /// How long after the decision the backend may still be called: longer than a store takes to make an intent durable.
+    pub(crate) const SENDING: Ttl = Ttl::from_secs(5);
+
+    /// How long after the decision the backend can answer at the latest, and a credential begin its life.
+    #[must_use]
+    pub fn latest_answer(&self) -> Ttl {
+        Self::SENDING.plus(self.call_deadline)
+    }
+
+    /// How long a grant may be pending. Longer than the latest answer by the skew: a worker that gives up on a pending
+    /// grant must never overtake a call that is still running.
     #[must_use]
     pub fn pending_deadline(&self) -> Ttl {
-        self.call_deadline.plus(self.skew).plus(Ttl::from_secs(5))
+        self.latest_answer().plus(self.skew)
     }
 
     /// After an unknown outcome, when undoing is believed: the first try may have run before the credential existed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256};
 
 use super::decide::{ROLE_NOT_AVAILABLE, Trail, may, permit, query_of, role_facts};
-use super::{Ports, Use, authenticate};
+use super::{Limits, Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential};
@@ -142,7 +142,8 @@ impl Attempt<'_> {
         lineage: Option<Lineage>,
     ) -> Result<(Purpose, Terms), Refusal> {
         let purpose = Purpose::resolve(self.request.purpose.as_deref(), subject.role)?;
-        let (role, backend, now) = (subject.role.as_ref(), subject.backend.as_ref(), self.ports.now());
+        // One instant for the whole record: what is counted from creation must not start later.
+        let (role, backend, now) = (subject.role.as_ref(), subject.backend.as_ref(), permit.decision().decided_at);
         let class = backend.class(role);
         if let Some(floor) = role.revocation_floor.filter(|floor| class < *floor) {
             let detail =
@@ -175,7 +176,7 @@ impl Attempt<'_> {
             parent_ends_at: None,
             backend_max: backend.max_life(role),
             backend_min: backend.min_life(role),
-            call_deadline: self.ports.limits.call_deadline,
+            call_deadline: self.ports.limits.latest_answer(),
             skew: self.ports.limits.skew,
         })?;
         let (scope, parameters) = (self.request.scope.clone(), role.parameters.clone());
@@ -303,7 +304,7 @@ impl Attempt<'_> {
         handle: &Handle,
     ) -> Result<IssuedCredential, IssueError> {
         let limits = &self.ports.limits;
-        if self.ports.now() > order.issued_at.plus(limits.skew.plus(Ttl::from_secs(5))) {
+        if self.ports.now() > order.issued_at.plus(Limits::SENDING) {
             return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
         }
         match tokio::time::timeout(limits.call_deadline.as_duration(), backend.issue(order, handle)).await {
