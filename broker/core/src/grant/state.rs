@@ -265,7 +265,9 @@ impl Grant {
         match &self.state {
             GrantState::Pending { deadline } => Some(*deadline),
             GrantState::Active { .. } => {
-                let natural = if self.ends_by_itself() { self.over_at() } else { self.end_at };
+                // What ends by itself needs no step at its end, unless its end comes before its expiry.
+                let by_itself = self.ends_by_itself() && self.end_at >= self.expires_at;
+                let natural = if by_itself { self.over_at() } else { self.end_at };
                 Some(self.heartbeat_deadline().map_or(natural, |deadline| deadline.min(natural)))
             }
             GrantState::Revoking { retry_at, .. } => Some(*retry_at),
@@ -339,6 +341,8 @@ impl Grant {
         self.expires_at = self.expires_at.min(backend_expires_at);
         self.end_at = self.end_at.min(self.expires_at);
         self.fingerprint = fingerprint;
+        // A holder cannot give a sign of life before it holds anything.
+        self.last_seen_at = self.last_seen_at.map(|seen| seen.max(at));
         self.state = GrantState::Active { activated_at: at };
         Ok(self.next_version())
     }
@@ -365,8 +369,11 @@ impl Grant {
             _ => return Err(self.illegal("begin to end")),
         };
         let at = ending.at;
-        let fenced_at = fenced.then_some(at);
-        let waits = fenced || self.record.class() == RevocationClass::ExpiryOnly;
+        let (fenced_at, waits) = match self.record.class() {
+            RevocationClass::Hard => (None, false),
+            RevocationClass::Fenced => (fenced.then_some(at), fenced),
+            RevocationClass::ExpiryOnly => (None, true),
+        };
         let retry_at = if waits { self.over_at().max(at) } else { at };
         self.state = GrantState::Revoking { activated_at, ending, fenced_at, attempts: 0, retry_at, last_error: None };
         Ok(self.next_version())
