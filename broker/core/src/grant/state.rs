@@ -460,14 +460,26 @@ impl Grant {
         Ok(self.next_version())
     }
 
-    /// A later end, never past `max_expires_at`, never earlier than before.
+    /// The backend is about to be asked to extend: from now on the credential may work until `at`, whether or not its
+    /// answer ever comes. The end that we bring about stays where it is.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] unless active.
+    pub fn expect_until(mut self, at: Timestamp) -> Result<Self, IllegalTransition> {
+        let GrantState::Active { .. } = self.state else { return Err(self.illegal("be renewed")) };
+        self.expires_at = self.expires_at.max(at);
+        Ok(self.next_version())
+    }
+
+    /// A later end, never past `max_expires_at`, never earlier than before; and the latest instant at which the
+    /// credential can work, now that the backend has answered.
     ///
     /// # Errors
     /// [`IllegalTransition`] unless active.
     pub fn extend(mut self, end_at: Timestamp, expires_at: Timestamp) -> Result<Self, IllegalTransition> {
         let GrantState::Active { .. } = self.state else { return Err(self.illegal("be renewed")) };
         self.end_at = end_at.min(self.record.terms.max_expires_at).max(self.end_at);
-        self.expires_at = expires_at.max(self.expires_at);
+        self.expires_at = expires_at.max(self.end_at);
         Ok(self.next_version())
     }
 
