@@ -1,22 +1,23 @@
 //! Opening a grant: proof → decision → durable record → credential.
 
+mod remote;
+
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
 
-use super::decide::{ROLE_NOT_AVAILABLE, Trail, may, permit, query_of, role_facts};
-use super::{Limits, Ports, Use, authenticate};
+use super::decide::{ROLE_NOT_AVAILABLE, Trail, permit, query_of, role_facts};
+use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential};
 use crate::error::{Reason, Refusal, ServiceError, Step};
-use crate::grant::{Cause, DecisionSummary, Ending, Grant, GrantRecord, GrantState, Holder};
+use crate::grant::{Cause, DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::{Owner, OwnerSnapshot};
-use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
+use crate::policy::{Action, Permit, Resource, Terms, TermsInput};
 use crate::port::{
-    Applied, Change, CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome,
-    Opening, ProofUse,
+    CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse,
 };
 use crate::request::{GrantRequest, Idempotency, Origin, Purpose};
 use crate::role::{Role, RoleState};
@@ -269,152 +270,10 @@ impl Attempt<'_> {
     ) -> Result<(Handle, IssuedCredential), IssueError> {
         let planned = subject.backend.plan(order)?;
         let mut issued = subject.backend.issue(order, &planned).await?;
+        if issued.expires_at > order.expires_at {
+            return Err(IssueError::Refused { detail: OUTLIVES.to_owned(), parameter: None });
+        }
         Ok((issued.handle.take().unwrap_or(planned), issued))
-    }
-
-    /// Records the intent, then calls the backend, then records what came of it.
-    async fn open_remote(&self, subject: &Subject<'_>, planned: Planned) -> Result<Option<Opened>, ServiceError> {
-        let backend_name = &subject.role.backend;
-        let handle = match subject.backend.plan(&planned.order) {
-            Ok(handle) => handle,
-            Err(error) => return Err(self.refuse_issue(backend_name, error).await?),
-        };
-        let Planned { order, grant, permit, assumed_start } = planned;
-        let entries = vec![self.entry(&grant, AuditAction::GrantOpen)];
-        let query = permit.decision().query.clone();
-        let call_handle = handle.duplicate();
-        fail::fail_point!("open::before-intent");
-        let Some(grant) = self.commit(subject, grant, handle, permit, assumed_start, entries).await? else {
-            return Ok(None);
-        };
-        fail::fail_point!("open::after-intent");
-        let outcome = self.call(subject.backend.as_ref(), &order, &call_handle).await;
-        fail::fail_point!("open::after-call");
-        match outcome {
-            Ok(issued) => self.activate_remote(subject, grant, issued, call_handle, query).await.map(Some),
-            Err(error) => Err(self.abort_remote(backend_name, grant, error).await?),
-        }
-    }
-
-    /// The call, within its hard limit, and not at all when the deadline is near.
-    async fn call(
-        &self,
-        backend: &dyn CredentialBackend,
-        order: &IssueOrder,
-        handle: &Handle,
-    ) -> Result<IssuedCredential, IssueError> {
-        let limits = &self.ports.limits;
-        if self.ports.now() > order.issued_at.plus(Limits::SENDING) {
-            return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
-        }
-        match tokio::time::timeout(limits.call_deadline.as_duration(), backend.issue(order, handle)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() }),
-        }
-    }
-
-    async fn activate_remote(
-        &self,
-        subject: &Subject<'_>,
-        grant: Grant,
-        mut issued: IssuedCredential,
-        planned: Handle,
-        query: PolicyQuery,
-    ) -> Result<Opened, ServiceError> {
-        let (id, now) = (grant.record.id, self.ports.now());
-        let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
-        let better = issued.handle.take();
-        let undo = better.as_ref().unwrap_or(&planned).duplicate();
-        if let Ok(grant) = grant.activate(now, issued.expires_at, Some(fingerprint))
-            && self.record_activation(&grant, better, query).await?
-        {
-            return Ok(Opened { grant, credential: issued });
-        }
-        drop(issued);
-        self.drop_late_answer(subject.backend.as_ref(), id, &undo).await?;
-        let detail = "the grant ended while its credential was being made; the credential is being undone";
-        Err(ServiceError::Conflict { reason: Reason::StateConflict, detail: detail.to_owned(), retry_after: None })
-    }
-
-    /// Makes the activation durable. `false` when the grant ended, or is no longer allowed, while the backend worked.
-    async fn record_activation(
-        &self,
-        grant: &Grant,
-        handle: Option<Handle>,
-        query: PolicyQuery,
-    ) -> Result<bool, ServiceError> {
-        let mut epoch = self.epoch;
-        for _ in 0..MAX_DECISIONS {
-            let mut change = Change::of(grant.clone(), self.entry(grant, AuditAction::GrantActivate));
-            change.handle = handle.as_ref().map(Handle::duplicate);
-            change.epoch = Some(epoch);
-            match self.ports.store.apply(change).await {
-                Ok(Applied::Done) => return Ok(true),
-                Ok(Applied::Conflict | Applied::Replayed) => return Ok(false),
-                Ok(Applied::Moved) => {
-                    epoch = self.ports.store.epoch();
-                    let revision = self.ports.governance.current();
-                    let role_stands =
-                        revision.catalog.roles.get(&grant.record.role).is_some_and(|role| {
-                            role.state == RoleState::Active && role.digest == grant.record.role_digest
-                        });
-                    if !role_stands || !may(&revision, &query) {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => {
-                    self.ports.nudge.notify_one();
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// A credential whose grant is over is undone at once, and again by the worker: the worker may have undone it before
-    /// it existed.
-    async fn drop_late_answer(
-        &self,
-        backend: &dyn CredentialBackend,
-        id: crate::id::GrantId,
-        handle: &Handle,
-    ) -> Result<(), ServiceError> {
-        let deadline = self.ports.limits.call_deadline.as_duration();
-        if !matches!(tokio::time::timeout(deadline, backend.revoke(handle)).await, Ok(Ok(_))) {
-            tracing::error!(grant = %id, "a late credential could not be undone at once");
-        }
-        if let Some(grant) = self.ports.store.grant(id).await?
-            && let Ok(ending) = grant.begin_ending(Ending::by_broker(Cause::OUTCOME_UNKNOWN, self.ports.now()), false)
-        {
-            let entry = self.entry(&ending, AuditAction::GrantRevoke).for_reason(Cause::OUTCOME_UNKNOWN.as_str());
-            self.ports.store.apply(Change::of(ending, entry)).await?;
-        }
-        self.ports.nudge.notify_one();
-        Ok(())
-    }
-
-    /// Nothing was made, or it is not known: record which, and have it undone.
-    async fn abort_remote(
-        &self,
-        backend: &crate::id::BackendName,
-        grant: Grant,
-        error: IssueError,
-    ) -> Result<ServiceError, ServiceError> {
-        let now = self.ports.now();
-        let (failure, internal, cause) = issue_failure(backend, error);
-        let ending = Ending::by_broker(cause.clone(), now);
-        let (action, ended) = if cause == Cause::BACKEND_REFUSED {
-            (AuditAction::GrantFail, grant.fail(ending))
-        } else {
-            (AuditAction::GrantRevoke, grant.begin_ending(ending, false))
-        };
-        if let Ok(ended) = ended {
-            let entry = self.entry(&ended, action).failed().for_reason(cause.as_str()).with("internal", &internal);
-            // A conflict means that the worker was faster; it does the same.
-            self.ports.store.apply(Change::of(ended, entry)).await?;
-        }
-        self.ports.nudge.notify_one();
-        Ok(failure)
     }
 
     async fn commit(
@@ -441,7 +300,13 @@ impl Attempt<'_> {
             grant,
         };
         let refusal = match self.ports.store.open(opening).await? {
-            OpenOutcome::Opened(grant) => return Ok(Some(*grant)),
+            OpenOutcome::Opened(grant) => {
+                if self.request.idempotency.is_some() {
+                    // A repeat has begun to end the earlier grant.
+                    self.ports.nudge.notify_one();
+                }
+                return Ok(Some(*grant));
+            }
             OpenOutcome::Moved => return Ok(None),
             OpenOutcome::Replayed => replayed(),
             OpenOutcome::RequestMismatch => Refusal::request(
@@ -597,6 +462,9 @@ pub(super) fn replayed() -> Refusal {
         .about("jti")
         .after_signature()
 }
+
+/// A backend that answers with a life longer than was asked for has broken its bound; what it made must not be used.
+const OUTLIVES: &str = "it made a credential that outlives what was asked for";
 
 /// What a failure at the backend is to the caller, to the audit log and to the grant.
 fn issue_failure(backend: &crate::id::BackendName, error: IssueError) -> (ServiceError, String, Cause) {
