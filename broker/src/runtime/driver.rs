@@ -23,7 +23,7 @@ impl Driver {
     #[must_use]
     pub fn start(ports: &Ports, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
-        tasks.spawn(steps(ports.clone(), stopping.clone()));
+        tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
         tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
         Self { clock_watch }
     }
@@ -34,9 +34,9 @@ impl Driver {
     }
 }
 
-async fn steps(ports: Ports, mut stopping: watch::Receiver<bool>) {
+async fn steps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping: watch::Receiver<bool>) {
     while !*stopping.borrow() {
-        let more = match step::tick(&ports).await {
+        let more = match step::tick(&ports, &clock_watch).await {
             Ok(ticked) => {
                 metrics::counter!("hallpass_worker_steps_total").increment(u64::try_from(ticked.stepped).unwrap_or(0));
                 ticked.taken >= step::BATCH

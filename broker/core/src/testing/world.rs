@@ -173,7 +173,7 @@ impl World {
     /// # Errors
     /// As [`step::tick`].
     pub async fn step(&self) -> Result<step::Ticked, StoreError> {
-        step::tick(&self.ports).await
+        step::tick(&self.ports, &self.watch).await
     }
 
     /// One tick of the sweep.

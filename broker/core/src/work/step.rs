@@ -1,7 +1,7 @@
 //! One step for each grant that is due: give up waiting, begin to end, undo at the backend.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use crate::id::{BackendName, ReservationId};
 use crate::port::{Applied, Change, Reserved, StoreError, Undone};
 use crate::service::Ports;
 use crate::service::revoke::is_fenced_by_record;
-use crate::time::{Timestamp, Ttl};
+use crate::time::{ClockWatch, Timestamp, Ttl};
 
 /// How many due grants one tick takes.
 pub const BATCH: usize = 256;
@@ -35,9 +35,14 @@ pub struct Ticked {
 
 /// Takes what is due and takes one step for each.
 ///
+/// While a forward step of the wall clock is unconfirmed, what is already ending is undone and nothing new begins to
+/// end: a clock that is wrong would otherwise end every live grant at once (promise 5).
+///
 /// # Errors
 /// [`StoreError`] when nothing could be reserved. What fails for one grant is logged and retried after its hold ends.
-pub async fn tick(ports: &Ports) -> Result<Ticked, StoreError> {
+pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Ticked, StoreError> {
+    let stepped = watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
+    let time_is_right = stepped.is_none();
     let reservation: ReservationId = ports.fresh_id().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let hold = hold(ports);
     let due = ports.store.reserve_due(ports.now(), hold, reservation, BATCH).await?;
@@ -52,7 +57,11 @@ pub async fn tick(ports: &Ports) -> Result<Ticked, StoreError> {
         steps.spawn(async move {
             let _hand = hand.acquire_owned().await.ok()?;
             let id = reserved.grant.record.id;
-            match step(&ports, reserved).await {
+            // Whoever waited for a hand may have no time left for a call within its hold; somebody else takes it next.
+            if reserved.held_until <= ports.now().plus(ports.limits.call_deadline).plus(ports.limits.skew) {
+                return None;
+            }
+            match step(&ports, reserved, time_is_right).await {
                 Ok(stepped) => stepped.then_some(()),
                 Err(error) => {
                     tracing::error!(grant = %id, %error, "a due grant could not take its step; it stays due");
@@ -61,7 +70,14 @@ pub async fn tick(ports: &Ports) -> Result<Ticked, StoreError> {
             }
         });
     }
-    let stepped = steps.join_all().await.into_iter().flatten().count();
+    let mut stepped = 0_usize;
+    while let Some(joined) = steps.join_next().await {
+        match joined {
+            Ok(done) => stepped = stepped.saturating_add(usize::from(done.is_some())),
+            // One grant whose step panics must not keep the others from theirs, nor end the worker.
+            Err(error) => tracing::error!(%error, "the step of a due grant broke off; it stays due"),
+        }
+    }
     Ok(Ticked { taken, stepped })
 }
 
@@ -71,10 +87,15 @@ fn hold(ports: &Ports) -> Ttl {
 }
 
 /// `false` when somebody else was faster, or nothing was to do.
-async fn step(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
+async fn step(ports: &Ports, reserved: Reserved, time_is_right: bool) -> Result<bool, StoreError> {
     let now = ports.now();
     match reserved.grant.next_step(now) {
         NextStep::Wait(_) => Ok(false),
+        NextStep::GiveUpWaiting | NextStep::BeginEnding | NextStep::HeartbeatMissed | NextStep::Expire
+            if !time_is_right =>
+        {
+            Ok(false)
+        }
         NextStep::GiveUpWaiting => begin_ending(ports, reserved, Cause::DEADLINE_PASSED).await,
         NextStep::BeginEnding => begin_ending(ports, reserved, Cause::EXPIRED).await,
         NextStep::HeartbeatMissed => begin_ending(ports, reserved, Cause::HEARTBEAT_MISSED).await,
@@ -148,6 +169,10 @@ async fn call(ports: &Ports, grant: &Grant, handle: &Handle) -> Result<Undone, S
     let revision = ports.governance.current();
     let name = &grant.record.backend;
     let backend = revision.backends.get(name).ok_or_else(|| format!("backend {name} is no longer configured"))?;
+    // A backend of another kind under the same name would find nothing there, and say so: that is no confirmation.
+    if backend.kind() != grant.record.backend_kind {
+        return Err(format!("backend {name} is no longer of the kind {}", grant.record.backend_kind));
+    }
     fail::fail_point!("step::before-undo");
     match tokio::time::timeout(ports.limits.call_deadline.as_duration(), backend.revoke(handle)).await {
         Ok(Ok(undone)) => Ok(undone),
