@@ -9,6 +9,7 @@
 )]
 
 mod backend;
+pub mod backend_suite;
 mod clock;
 mod entropy;
 mod faulting_store;

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hallpass_core::credential::{
-    CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass,
-};
+use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::id::BackendName;
 use hallpass_core::port::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError,

@@ -253,6 +253,7 @@ mod tests {
     use hallpass_core::secret::Secret;
     use hallpass_core::testing::sample;
     use hallpass_core::testing::sample::NOW;
+    use hallpass_core::testing::verifier_suite;
     use serde_json::json;
 
     use super::*;
@@ -359,6 +360,30 @@ mod tests {
             assert_eq!(refusal.reason, Reason::MalformedClaims, "{claim}");
             assert!(refusal.signature_verified);
         }
+    }
+
+    #[tokio::test]
+    async fn what_every_verifier_keeps() {
+        let (ours, other) = (signer(SignatureAlgorithm::Es256), signer(SignatureAlgorithm::Es256));
+        let tokens = OwnTokens::new(URL, [&ours as &dyn Signer]);
+        let mint = |signer: &LocalSigner, named: &LocalSigner, subject: &str| {
+            let mut claims = claims();
+            claims["sub"] = json!(subject);
+            mint(signer, &header(named), &claims.to_string())
+        };
+        let issuer = verifier_suite::Issuer {
+            verifier: &tokens,
+            issuer: URL.to_owned(),
+            good: Box::new(|subject, _| mint(&ours, &ours, subject)),
+            unknown_key: Box::new(|subject, _| mint(&other, &other, subject)),
+            wrong_key: Box::new(|subject, _| mint(&other, &ours, subject)),
+            now: NOW,
+        };
+        // Not the part about `jti`: that of our own tokens is always the id of their grant.
+        verifier_suite::accepts_its_issuer_byte_for_byte(&issuer);
+        verifier_suite::a_changed_token_is_refused_wherever_it_was_changed(&issuer).await;
+        verifier_suite::another_key_is_refused(&issuer).await;
+        verifier_suite::what_is_no_token_is_refused(&issuer).await;
     }
 
     #[tokio::test]

@@ -247,6 +247,26 @@ mod tests {
         assert_eq!(printed, r#"KekSealer { keys: ["[REDACTED]", "[REDACTED]"], .. }"#);
     }
 
+    #[test]
+    #[ignore = "a measurement: run it by name, in a release build"]
+    #[expect(clippy::disallowed_methods, reason = "a measurement needs the machine's own time")]
+    fn measure_sealing() {
+        const ROUNDS: u32 = 20_000;
+        let mut sealer = sealer(1, &[]);
+        sealer.entropy = Arc::new(crate::keys::SystemEntropy::new());
+        let sealed = sealer.seal(PLACE, &[7; 80]).unwrap();
+        let start = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            std::hint::black_box(sealer.seal(PLACE, &[7; 80]).unwrap());
+        }
+        println!("sealing 80 bytes: {:?}", start.elapsed() / ROUNDS);
+        let start = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            std::hint::black_box(sealer.open(PLACE, &sealed).unwrap());
+        }
+        println!("opening them: {:?}", start.elapsed() / ROUNDS);
+    }
+
     proptest! {
         #[test]
         fn every_value_comes_back_as_it_was(plain in proptest::collection::vec(any::<u8>(), 0..2_000), row in ".{0,40}") {

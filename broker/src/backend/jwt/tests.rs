@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use hallpass_core::id::GrantId;
 use hallpass_core::owner::OwnerSnapshot;
+use hallpass_core::testing::backend_suite::{self, Minter};
 use hallpass_core::testing::sample;
 use hallpass_core::testing::sample::NOW;
 use proptest::prelude::*;
@@ -237,6 +238,16 @@ async fn neither_backend_nor_credential_prints_a_token() {
         backend.plan(&order).unwrap().0.expose(),
         format!(r#"{{"kind":"jwt","jti":"{}"}}"#, order.grant).as_bytes()
     );
+}
+
+#[tokio::test]
+async fn what_every_backend_keeps() {
+    let backend = backend(signers());
+    let order: backend_suite::Order<'_> = Box::new(|n, issued_at, expires_at| IssueOrder {
+        grant: sample::id(n),
+        ..order(role(json!({"audience": "https://api.example"})), issued_at, expires_at)
+    });
+    backend_suite::all(&Minter { backend: &backend, order, now: NOW }).await;
 }
 
 proptest! {
