@@ -1,0 +1,142 @@
+//! Clients that exchange proofs as fast as they are answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use rustls::HandshakeKind;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::broker::{BenchedBroker, role, server_name};
+use crate::machine::CpuTime;
+use crate::wire::{After, Connection};
+
+/// One run.
+pub(crate) struct Load {
+    pub(crate) clients: usize,
+    pub(crate) longest: Duration,
+    pub(crate) proofs: Vec<String>,
+}
+
+/// What a run showed.
+pub(crate) struct Measured {
+    pub(crate) tokens: u64,
+    pub(crate) took: Duration,
+    /// Microseconds from before a request, or its connection, to the end of its answer.
+    pub(crate) latency: Histogram<u64>,
+    /// Connections that resumed a session.
+    pub(crate) resumed: u64,
+    /// Processor time of the broker, and of the load itself.
+    pub(crate) broker: Duration,
+    pub(crate) load: Duration,
+}
+
+/// What the clients share.
+struct Shared {
+    proofs: Vec<String>,
+    next: AtomicUsize,
+    until: Instant,
+}
+
+/// What one client saw.
+struct Seen {
+    latency: Histogram<u64>,
+    resumed: u64,
+}
+
+impl Load {
+    pub(crate) async fn run(self, broker: &BenchedBroker) -> anyhow::Result<Measured> {
+        let (broker_before, load_before) = (CpuTime::of(broker.process_id())?, CpuTime::of(std::process::id())?);
+        let started = now();
+        let shared = Arc::new(Shared { proofs: self.proofs, next: AtomicUsize::new(0), until: started + self.longest });
+        let mut clients = JoinSet::new();
+        for _ in 0..self.clients {
+            let (shared, listen, tls) = (Arc::clone(&shared), broker.listen, broker.tls.clone());
+            clients.spawn(async move {
+                match tls {
+                    None => keep_one_connection(&shared, TcpStream::connect(listen).await?).await,
+                    Some(tls) => connect_each_time(&shared, listen, TlsConnector::from(tls)).await,
+                }
+            });
+        }
+        let mut latency = Histogram::new(3)?;
+        let mut resumed = 0;
+        while let Some(ended) = clients.join_next().await {
+            let seen = ended?.with_context(|| broker.log())?;
+            latency.add(seen.latency)?;
+            resumed += seen.resumed;
+        }
+        Ok(Measured {
+            tokens: latency.len(),
+            took: started.elapsed(),
+            latency,
+            resumed,
+            broker: CpuTime::of(broker.process_id())?.since(&broker_before),
+            load: CpuTime::of(std::process::id())?.since(&load_before),
+        })
+    }
+}
+
+impl Measured {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.tokens as f64 / self.took.as_secs_f64()
+    }
+}
+
+impl Shared {
+    /// The next proof with its number; `None` when the time is over, or the proofs are.
+    fn next(&self) -> Option<(usize, &str)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let proof = self.proofs.get(number)?;
+        (now() < self.until).then_some((number, proof))
+    }
+}
+
+impl Seen {
+    fn nothing() -> anyhow::Result<Self> {
+        Ok(Self { latency: Histogram::new(3)?, resumed: 0 })
+    }
+
+    fn record(&mut self, since: Instant) -> anyhow::Result<()> {
+        Ok(self.latency.record(u64::try_from(since.elapsed().as_micros())?)?)
+    }
+}
+
+async fn keep_one_connection(shared: &Shared, stream: TcpStream) -> anyhow::Result<Seen> {
+    stream.set_nodelay(true)?;
+    let mut connection = Connection::new(stream);
+    let mut seen = Seen::nothing()?;
+    while let Some((number, proof)) = shared.next() {
+        let started = now();
+        connection.exchange(proof, &role(number), After::Keep).await?;
+        seen.record(started)?;
+    }
+    Ok(seen)
+}
+
+async fn connect_each_time(
+    shared: &Shared,
+    listen: std::net::SocketAddr,
+    connector: TlsConnector,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen::nothing()?;
+    while let Some((number, proof)) = shared.next() {
+        let started = now();
+        let stream = TcpStream::connect(listen).await?;
+        stream.set_nodelay(true)?;
+        let stream = connector.connect(server_name()?, stream).await?;
+        seen.resumed += u64::from(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed));
+        Connection::new(stream).exchange(proof, &role(number), After::Close).await?;
+        seen.record(started)?;
+    }
+    Ok(seen)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time that passes is what is measured")]
+fn now() -> Instant {
+    Instant::now()
+}

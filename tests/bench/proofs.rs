@@ -1,0 +1,25 @@
+//! Proofs, signed before the clock starts.
+
+use hallpass_tests::config::AUDIENCE;
+use hallpass_tests::{Issuer, SigningKey};
+
+/// Different workloads that ask.
+const WORKLOADS: usize = 100;
+
+/// Signs proofs of many workloads.
+pub(crate) struct Proofs<'a> {
+    issuer: &'a Issuer,
+    key: &'a SigningKey,
+}
+
+impl<'a> Proofs<'a> {
+    pub(crate) fn of(issuer: &'a Issuer, key: &'a SigningKey) -> Self {
+        Self { issuer, key }
+    }
+
+    /// Fresh proofs, each with an id of its own.
+    pub(crate) fn sign(&self, count: usize) -> Vec<String> {
+        let workload = |number: usize| format!("repo:acme@111/app{}@222:ref:refs/heads/main", number % WORKLOADS);
+        (0..count).map(|number| self.key.sign(&self.issuer.claims(AUDIENCE, &workload(number)))).collect()
+    }
+}

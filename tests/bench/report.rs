@@ -1,0 +1,63 @@
+//! Figures for people.
+#![expect(clippy::print_stdout, reason = "the figures are this program's output")]
+
+use crate::broker::{Memory, Transport};
+use crate::load::Measured;
+
+pub(crate) fn machine(facts: &[(&'static str, String)]) {
+    for (name, value) in facts {
+        println!("{name:<18} {value}");
+    }
+    println!();
+}
+
+pub(crate) fn heading() {
+    println!(
+        "{:<28} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10}",
+        "connections", "clients", "tokens", "per s", "p50 ms", "p99 ms", "max ms", "broker", "load"
+    );
+}
+
+pub(crate) fn line(transport: Transport, clients: usize, measured: &Measured) {
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    let cores = |time: std::time::Duration| time.as_secs_f64() / measured.took.as_secs_f64();
+    println!(
+        "{:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>6.2} cpu {:>6.2} cpu",
+        name(transport),
+        measured.tokens,
+        measured.per_second(),
+        millis(measured.latency.value_at_quantile(0.5)),
+        millis(measured.latency.value_at_quantile(0.99)),
+        millis(measured.latency.max()),
+        cores(measured.broker),
+        cores(measured.load),
+    );
+    if transport == Transport::Tls {
+        println!(
+            "{:<28} {:.0} % of the sessions were resumed",
+            "",
+            100.0 * measured.resumed as f64 / measured.tokens as f64
+        );
+    }
+}
+
+pub(crate) fn memory(transport: Transport, memory: &Memory) {
+    let megabytes = |kilobytes: u64| kilobytes as f64 / 1024.0;
+    println!(
+        "{:<28} the broker holds {:.0} MB, at most it held {:.0} MB",
+        name(transport),
+        megabytes(memory.now),
+        megabytes(memory.highest)
+    );
+}
+
+pub(crate) fn kept(grants: u64) {
+    println!("{:<28} {grants} tokens were received, and as many grants are in the ledger\n", "");
+}
+
+fn name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Plain => "kept",
+        Transport::Tls => "a new one each, TLS resumed",
+    }
+}

@@ -1,0 +1,97 @@
+//! HTTP/1.1 by hand: a request is bytes written at once, an answer is read as far as its length says.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Longest answer: a token with what surrounds it is far shorter.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// One connection, with room for an answer.
+pub(crate) struct Connection<S> {
+    stream: S,
+    received: Vec<u8>,
+    request: Vec<u8>,
+}
+
+/// Whether the connection outlives the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Keep,
+    Close,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, received: Vec::with_capacity(8 * 1024), request: Vec::with_capacity(8 * 1024) }
+    }
+
+    /// Exchanges a proof; anything but `200` with a token is an error.
+    pub(crate) async fn exchange(&mut self, proof: &str, role: &str, after: After) -> anyhow::Result<()> {
+        self.write_exchange(proof, role, after);
+        self.stream.write_all(&self.request).await?;
+        let (status, body) = self.read_answer().await?;
+        let body = String::from_utf8_lossy(body);
+        ensure!(status == 200 && body.contains("\"access_token\":\""), "no token but {status} {body}");
+        Ok(())
+    }
+
+    fn write_exchange(&mut self, proof: &str, role: &str, after: After) {
+        // Proofs and role names consist of characters that a form need not escape, but for the slash.
+        let form = format!(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={proof}\
+             &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&audience={}&purpose=deploy+build+4f2c",
+            role.replace('/', "%2F")
+        );
+        let connection = if after == After::Close { "Connection: close\r\n" } else { "" };
+        self.request.clear();
+        self.request.extend_from_slice(
+            format!(
+                "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 {connection}Content-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
+            .as_bytes(),
+        );
+    }
+
+    /// The status and the body.
+    async fn read_answer(&mut self) -> anyhow::Result<(u16, &[u8])> {
+        self.received.clear();
+        loop {
+            if let Some((status, body)) = complete(&self.received)? {
+                return Ok((status, self.received.get(body).unwrap_or_default()));
+            }
+            ensure!(self.received.len() < MAX_ANSWER, "the answer has no end");
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                bail!("the connection ended within an answer");
+            }
+        }
+    }
+}
+
+/// Status and place of the body, once all of it is there.
+fn complete(received: &[u8]) -> anyhow::Result<Option<(u16, std::ops::Range<usize>)>> {
+    let Some(head) = received.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(received.get(..head).unwrap_or_default())?;
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
+    });
+    let start = head + 4;
+    let end = start + length.context("an answer without its length")?;
+    Ok((received.len() >= end).then_some((status, start..end)))
+}
+
+/// Whether the operations listener says that the broker is ready.
+pub(crate) async fn is_ready(operations: SocketAddr) -> bool {
+    let asked = async {
+        let mut connection = Connection::new(TcpStream::connect(operations).await?);
+        connection.stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        anyhow::Ok(connection.read_answer().await?.0)
+    };
+    matches!(asked.await, Ok(200))
+}
