@@ -4,6 +4,9 @@
 //! deadline from connecting to the last byte, a cap on what is read, no redirects, no proxies from the environment, no
 //! decompression, and goes over plain http only where that was allowed for this call.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
