@@ -4,6 +4,8 @@
 //! fact until [`UnverifiedJws::verify`] has turned it into [`SignedClaims`].
 
 pub mod json;
+#[cfg(test)]
+mod tests;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

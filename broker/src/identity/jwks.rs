@@ -5,10 +5,12 @@
 //! one is told that its key is weak.
 
 mod cache;
-mod key;
-mod source;
 #[cfg(test)]
-mod tests;
+mod fetch_tests;
+mod key;
+#[cfg(test)]
+mod set_tests;
+mod source;
 
 pub use cache::{KeyCache, KeysUnusable};
 pub use key::VerificationKey;
@@ -39,7 +41,7 @@ pub struct KeySet {
 /// A key that an issuer published and that must not verify anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedKey {
-    /// Its `kid`, if it has one.
+    /// Its `kid`, if it has a fit one.
     pub key_id: Option<String>,
     /// What is wrong with it, for the operator.
     pub why: &'static str,
@@ -98,7 +100,8 @@ impl KeySet {
                 Ok(key) => set.keys.push(Arc::new(key)),
                 Err(Unfit::NotOurs) => {}
                 Err(Unfit::Refused(why)) => {
-                    let key_id = jwk.get("kid").and_then(Json::as_text).map(str::to_owned);
+                    let key_id = jwk.get("kid").and_then(Json::as_text).filter(|kid| key::is_fit_name(kid));
+                    let key_id = key_id.map(str::to_owned);
                     set.refused.push(RefusedKey { key_id, why });
                 }
             }

@@ -11,10 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::error::Refusal;
 use hallpass_core::id::IssuerName;
-use hallpass_core::identity::{AcceptanceRules, PrincipalKind, Proof, TokenType, VerifiedIdentity, VerifiedProof};
+use hallpass_core::identity::{AcceptanceRules, PrincipalKind, VerifiedIdentity, VerifiedProof};
 use hallpass_core::port::IdentityVerifier;
-use hallpass_core::secret::Secret;
-use hallpass_core::testing::{MockClock, sample};
+use hallpass_core::testing::{MockClock, received, sample};
 use hallpass_core::time::{Clock, Ttl};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -132,10 +131,6 @@ pub(crate) fn verifier(settings: Issuer, clock: &Arc<MockClock>) -> OidcVerifier
     OidcVerifier::new(settings, Arc::clone(clock) as Arc<dyn Clock>, client, AllowHttp::Loopback).unwrap()
 }
 
-pub(crate) fn received(token: &str) -> Proof {
-    Proof { token: Secret::new(token.to_owned()), token_type: TokenType::Jwt }
-}
-
 pub(crate) async fn verify(verifier: &OidcVerifier, token: &str) -> Result<VerifiedProof, Refusal> {
     verifier.verify(&received(token), sample::NOW).await
 }
@@ -143,6 +138,16 @@ pub(crate) async fn verify(verifier: &OidcVerifier, token: &str) -> Result<Verif
 /// Verifies and judges, as a request does.
 pub(crate) async fn accept(verifier: &OidcVerifier, token: &str) -> Result<VerifiedIdentity, Refusal> {
     VerifiedIdentity::accept(verify(verifier, token).await?, None, sample::NOW)
+}
+
+/// Waits until something happens elsewhere; it must within seconds.
+pub(crate) async fn eventually(happened: impl Fn() -> bool) {
+    let wait = async {
+        while !happened() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("it never happened");
 }
 
 /// How a served document behaves.

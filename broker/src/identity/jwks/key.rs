@@ -72,7 +72,7 @@ impl VerificationKey {
         };
         check_purpose(text("use")?, jwk.get("key_ops"))?;
         let key_id = text("kid")?;
-        if key_id.is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KEY_ID_BYTES || has_control_character(kid)) {
+        if !key_id.is_none_or(is_fit_name) {
             return Err(Unfit::Refused("its `kid` is empty, longer than 255 bytes, or has control characters"));
         }
         let algorithm = match text("alg")? {
@@ -132,6 +132,11 @@ impl Shape {
             EdDSA => matches!(self, Self::Ed25519),
         }
     }
+}
+
+/// Whether a `kid` can be kept and told.
+pub(super) fn is_fit_name(kid: &str) -> bool {
+    !kid.is_empty() && kid.len() <= MAX_KEY_ID_BYTES && !has_control_character(kid)
 }
 
 /// `use` and `key_ops` (RFC 7517 §4.2, §4.3): a key for something else verifies nothing here.

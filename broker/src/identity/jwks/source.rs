@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{KeySet, KeySetError, MAX_DOCUMENT_BYTES};
 use crate::identity::jose::json::{Document, Json};
-use crate::outbound::{AllowHttp, Answer, Get, Outbound, OutboundError, check_url};
+use crate::outbound::{AllowHttp, Answer, Get, Outbound, OutboundError};
 
 /// Time for one document. Requests may wait for it; more would let a slow issuer hold them.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ pub(super) struct Remote {
     client: Arc<Outbound>,
     allow_http: AllowHttp,
     place: Place,
-    /// `ETag` of the set that is held, with the URL that gave it: an `ETag` means nothing to another URL.
+    /// `ETag` of the last set that could be read, with the URL that gave it: an `ETag` means nothing to another URL.
     held: Option<(Url, String)>,
 }
 
@@ -88,12 +88,8 @@ impl Remote {
     async fn fetch(&mut self, discover: bool) -> Result<Fetched, FetchError> {
         let url = self.locate(discover).await?;
         let fetched = self.fetch_keys(&url).await;
-        if fetched.is_err() {
-            // The set may have moved, and an `ETag` must not vouch for what was not read.
-            self.held = None;
-            if let Place::Discovered { found, .. } = &mut self.place {
-                *found = None;
-            }
+        if let (Err(_), Place::Discovered { found, .. }) = (&fetched, &mut self.place) {
+            *found = None; // The set may have moved.
         }
         fetched
     }
@@ -115,7 +111,6 @@ impl Remote {
                     return Err(discovery_failed(OutboundError::UnaskedNotModified));
                 };
                 let url = keys_url(&bytes, issuer, document, origins).map_err(discovery_failed)?;
-                check_url(&url, self.allow_http).map_err(discovery_failed)?;
                 *found = Some(url.clone());
                 Ok(url)
             }
