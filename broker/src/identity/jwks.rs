@@ -21,7 +21,7 @@ use std::sync::Arc;
 use hallpass_core::error::{Reason, Refusal};
 
 use self::key::Unfit;
-use super::jose::json::{Document, Json, JsonError};
+use super::jose::json::{Document, Json, JsonError, Object};
 use crate::config::issuer::JwsAlgorithm;
 
 /// Largest key set or discovery document that is read. An issuer that was taken over must not be able to fill the
@@ -45,6 +45,15 @@ pub struct RefusedKey {
     pub key_id: Option<String>,
     /// What is wrong with it, for the operator.
     pub why: &'static str,
+    /// Whether its private half is published, so that everybody can sign in the issuer's name.
+    pub is_compromised: bool,
+}
+
+impl RefusedKey {
+    fn new(jwk: &Object, why: &'static str, is_compromised: bool) -> Self {
+        let key_id = jwk.get("kid").and_then(Json::as_text).filter(|kid| key::is_fit_name(kid));
+        Self { key_id: key_id.map(str::to_owned), why, is_compromised }
+    }
 }
 
 /// Why a document is no key set.
@@ -99,10 +108,10 @@ impl KeySet {
                 Ok(key) if set.keys.iter().any(|known| **known == key) => {}
                 Ok(key) => set.keys.push(Arc::new(key)),
                 Err(Unfit::NotOurs) => {}
-                Err(Unfit::Refused(why)) => {
-                    let key_id = jwk.get("kid").and_then(Json::as_text).filter(|kid| key::is_fit_name(kid));
-                    let key_id = key_id.map(str::to_owned);
-                    set.refused.push(RefusedKey { key_id, why });
+                Err(Unfit::Refused(why)) => set.refused.push(RefusedKey::new(jwk, why, false)),
+                Err(Unfit::Private) => {
+                    let why = "its private half is published: whoever reads the key set can sign with it";
+                    set.refused.push(RefusedKey::new(jwk, why, true));
                 }
             }
         }

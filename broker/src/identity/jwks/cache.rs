@@ -264,6 +264,9 @@ impl Inner {
             },
             Err(error) => Err(error),
         };
+        let told = if outcome.is_ok() { "ok" } else { "failed" };
+        let issuer = self.issuer.to_string();
+        metrics::counter!("hallpass_issuer_key_fetches_total", "issuer" => issuer, "outcome" => told).increment(1);
         let mut flight = self.flight();
         if let Err(error) = &outcome {
             tracing::warn!(issuer = %self.issuer, %error, "cannot refresh the keys of an issuer");
@@ -344,7 +347,12 @@ fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
 /// Tells the operator once of keys that are refused: a weak key is a misconfigured issuer, a private one a compromised.
 fn report(issuer: &IssuerName, keys: &KeySet, previous: Option<&KeySet>) {
     for refused in keys.refused() {
-        if previous.is_none_or(|previous| !previous.refused().contains(refused)) {
+        if previous.is_some_and(|previous| previous.refused().contains(refused)) {
+            continue;
+        }
+        if refused.is_compromised {
+            tracing::error!(%issuer, key_id = ?refused.key_id, why = refused.why, "an issuer is compromised");
+        } else {
             tracing::warn!(%issuer, key_id = ?refused.key_id, why = refused.why, "refusing a key that an issuer publishes");
         }
     }

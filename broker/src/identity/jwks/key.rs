@@ -47,8 +47,10 @@ impl PartialEq for VerificationKey {
 pub(super) enum Unfit {
     /// For another purpose, or of a type that is not known here.
     NotOurs,
-    /// Weak, malformed, or not public.
+    /// Weak or malformed.
     Refused(&'static str),
+    /// Not public: whoever reads the key set can sign with it.
+    Private,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl VerificationKey {
     /// Checks a JWK (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2).
     pub(super) fn from_jwk(jwk: &Object) -> Result<Self, Unfit> {
         if PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
-            return Err(Unfit::Refused("its private half is published: whoever reads the key set can sign with it"));
+            return Err(Unfit::Private);
         }
         let text = |member: &str| match jwk.get(member) {
             None => Ok(None),

@@ -112,6 +112,8 @@ fn keys_that_are_weak_malformed_or_private_are_refused_and_remembered() {
         let set = set(std::slice::from_ref(&key));
         assert_eq!(set.keys().len(), 0, "{what}");
         assert_eq!(set.refused().len(), 1, "{what}");
+        let is_private = ["private", "prime", "shared"].iter().any(|word| what.contains(word));
+        assert_eq!(set.refused()[0].is_compromised, is_private, "{what}");
         assert_eq!(set.refused()[0].key_id.is_none(), what.contains("a `kid`"), "{what}");
         if let Some(kid) = set.refused()[0].key_id.as_deref() {
             assert_eq!(set.select(Some(kid), JwsAlgorithm::ES256).unwrap_err(), NoKey::Weak, "{what}");
