@@ -56,7 +56,8 @@ fn engine(total: usize) -> CedarEngine {
              when {{ {condition} }};\n"
         )
     };
-    let text = (0..total).map(policy).collect();
-    let source = PolicySource { file: "policies/cost.cedar".into(), text };
-    CedarEngine::load(&[source], &catalog, sample::revision('a')).expect("the policies are valid")
+    let sources: Vec<_> = (0..total)
+        .map(|n| PolicySource { file: format!("policies/p{n}.cedar").into(), text: policy(n) })
+        .collect();
+    CedarEngine::load(&sources, &catalog, sample::revision('a')).expect("the policies are valid")
 }

@@ -4,7 +4,15 @@
 //! of the broker reads.
 
 pub mod backend;
+pub mod bundle;
+pub mod check;
+mod document;
+mod environment;
 pub mod issuer;
+mod owner;
+pub mod role;
+pub mod server;
+mod url;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Issuers: who signs the proofs that the broker accepts.
 
+pub(crate) mod raw;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,0 +1,287 @@
+//! A bundle: everything that is governed, loaded whole or not at all.
+
+mod files;
+mod policy_test;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use files::read_bounded;
+pub use policy_test::PolicyTest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hallpass_core::catalog::{Catalog, EnvironmentClass};
+use hallpass_core::id::{BackendName, RevisionId, RoleName};
+use hallpass_core::policy::{Outcome, RoleFacts};
+use hallpass_core::port::PolicyEngine;
+use hallpass_core::role::RoleState;
+use ring::digest;
+
+use self::files::Section;
+use super::backend::{self, Backend};
+use super::document::{Declared, Document};
+use super::issuer::{self, Issuer};
+use super::{Finding, PolicySource, environment, owner, role};
+use crate::policy;
+
+/// A bundle in which nothing is wrong.
+pub struct Bundle {
+    /// Digest of its content.
+    pub revision: RevisionId,
+    /// Whose proofs are accepted.
+    pub issuers: Vec<Issuer>,
+    /// Where credentials are minted.
+    pub backends: Vec<Backend>,
+    /// Roles, owners, environments.
+    pub catalog: Catalog,
+    /// What decides.
+    pub policy: Arc<dyn PolicyEngine>,
+    /// Its policy tests; all of them pass.
+    pub tests: Vec<PolicyTest>,
+    /// What is not wrong and yet will refuse requests, such as a role whose owner is no longer active.
+    pub warnings: Vec<Finding>,
+    places: BTreeMap<RoleName, role::Place>,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// Loads the bundle in `folder`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(folder: &Path) -> Result<Self, Vec<Finding>> {
+        Self::of(&files::read(folder)?, Some(folder))
+    }
+
+    /// The bundle of these files, by path relative to it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_files(files: &BTreeMap<String, String>) -> Result<Self, Vec<Finding>> {
+        Self::of(files, None)
+    }
+
+    fn of(files: &BTreeMap<String, String>, base: Option<&Path>) -> Result<Self, Vec<Finding>> {
+        let mut findings = Vec::new();
+        let sections = Sections::sort(files, &mut findings);
+        let bundle = sections.check(revision_of(files), base, &mut findings);
+        findings.sort();
+        findings.dedup();
+        bundle.filter(|_| findings.is_empty()).ok_or(findings)
+    }
+
+    /// The backend of this name.
+    #[must_use]
+    pub fn backend(&self, name: &BackendName) -> Option<&Backend> {
+        self.backends.iter().find(|backend| &backend.name == name)
+    }
+
+    /// What policy may know of a role.
+    #[must_use]
+    pub fn role_facts(&self, name: &RoleName) -> Option<RoleFacts> {
+        role_facts(&self.catalog, &self.backends, name)
+    }
+
+    /// A backend's complaint about a parameter of a role, at the line on which the parameter stands.
+    #[must_use]
+    pub fn parameter_finding(&self, name: &RoleName, key: &str, problem: &str) -> Finding {
+        match self.places.get(name) {
+            Some(place) => place.parameter_finding(key, problem),
+            None => {
+                let reason = format!("{key}: {problem}");
+                Finding { file: format!("roles/{name}.toml").into(), line: None, reason }
+            }
+        }
+    }
+}
+
+/// Lower-case hexadecimal SHA-256 over the paths and contents, each with its length, in the order of the paths.
+fn revision_of(files: &BTreeMap<String, String>) -> Option<RevisionId> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"hallpass bundle\n");
+    for part in files.iter().flat_map(|(path, text)| [path, text]) {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    RevisionId::new(role::hex(context.finish().as_ref())).ok()
+}
+
+/// The files of a bundle by what they say. A section without a file is empty.
+#[derive(Default)]
+struct Sections<'a> {
+    issuers: Option<Document<'a>>,
+    backends: Option<Document<'a>>,
+    owners: Option<Document<'a>>,
+    environments: Option<Document<'a>>,
+    roles: Vec<(RoleName, Document<'a>)>,
+    tests: Vec<Document<'a>>,
+    policies: Vec<PolicySource>,
+    unreadable: BTreeSet<String>,
+}
+
+struct DeclaredNames {
+    issuers: Declared,
+    backends: Declared,
+    owners: Declared,
+    environments: Declared,
+}
+
+impl<'a> Sections<'a> {
+    fn sort(files: &'a BTreeMap<String, String>, findings: &mut Vec<Finding>) -> Self {
+        let mut sections = Self::default();
+        for (path, text) in files {
+            let file = Path::new(path);
+            let section = match Section::of(path) {
+                Ok(section) => section,
+                Err(reason) => {
+                    findings.push(Finding { file: file.to_owned(), line: None, reason });
+                    continue;
+                }
+            };
+            if section == Section::Policy {
+                sections.policies.push(PolicySource { file: file.to_owned(), text: text.clone() });
+                continue;
+            }
+            let document = match Document::parse(file, text) {
+                Ok(document) => document,
+                Err(found) => {
+                    findings.extend(found);
+                    sections.unreadable.insert(path.clone());
+                    continue;
+                }
+            };
+            match section {
+                Section::Issuers => sections.issuers = Some(document),
+                Section::Backends => sections.backends = Some(document),
+                Section::Owners => sections.owners = Some(document),
+                Section::Environments => sections.environments = Some(document),
+                Section::Role(name) => sections.roles.push((name, document)),
+                Section::Tests => sections.tests.push(document),
+                Section::Policy => {}
+            }
+        }
+        sections
+    }
+
+    fn declared(&self) -> DeclaredNames {
+        let of = |document: &Option<Document<'_>>, key: &str| {
+            let unreadable = document.is_none() && self.unreadable.contains(&format!("{key}s.toml"));
+            Declared::of(document.as_ref(), key, unreadable)
+        };
+        DeclaredNames {
+            issuers: of(&self.issuers, "issuer"),
+            backends: of(&self.backends, "backend"),
+            owners: of(&self.owners, "owner"),
+            environments: of(&self.environments, "environment"),
+        }
+    }
+
+    /// Checks each section, then what they say of each other, then what policy says of them all.
+    fn check(self, revision: Option<RevisionId>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Bundle> {
+        let Some(revision) = revision else {
+            findings.push(Finding { file: ".".into(), line: None, reason: "has no digest".to_owned() });
+            return None;
+        };
+        let declared = self.declared();
+        let issuers = self.issuers.map(|file| issuer::raw::read(&file, base, findings)).unwrap_or_default();
+        let backends = self.backends.map(|file| backend::read(&file, base, findings)).unwrap_or_default();
+        let owners = self.owners.map(|file| owner::read(&file, &declared.issuers, findings)).unwrap_or_default();
+        let environments = self.environments.map(|file| environment::read(&file, findings)).unwrap_or_default();
+        let names = role::Names {
+            backends: &backends,
+            declared_backends: &declared.backends,
+            owners: &declared.owners,
+            environments: &declared.environments,
+        };
+        let mut roles = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        for (name, file) in self.roles {
+            if let Some((role, place)) = role::read(name.clone(), &file, &names, findings) {
+                roles.insert(name.clone(), Arc::new(role));
+                places.insert(name, place);
+            }
+        }
+        let catalog = Catalog { roles, owners, environments };
+        // Names in policies can be judged only when all of them are known.
+        let known: BTreeSet<_> = issuers.iter().map(|issuer| issuer.name.clone()).collect();
+        let known = findings.is_empty().then_some(&known);
+        let policy = match policy::compile(&self.policies, &catalog, known, revision.clone()) {
+            Ok(policy) => policy,
+            Err(found) => {
+                findings.extend(found);
+                return None;
+            }
+        };
+        let scene = policy_test::Scene { issuers: &issuers, backends: &backends, catalog: &catalog };
+        let complete = findings.is_empty();
+        let tests: Vec<_> =
+            self.tests.iter().flat_map(|file| policy_test::read(file, &scene, complete, findings)).collect();
+        if findings.is_empty() {
+            findings.extend(tests.iter().filter_map(|test| test.run(policy.as_ref()).err()));
+        }
+        if findings.is_empty() {
+            findings.extend(untested(&catalog, &tests, &places));
+        }
+        let warnings = unresolved(&catalog, &places);
+        Some(Bundle { revision, issuers, backends, catalog, policy, tests, warnings, places })
+    }
+}
+
+fn role_facts(catalog: &Catalog, backends: &[Backend], name: &RoleName) -> Option<RoleFacts> {
+    let role = catalog.roles.get(name)?;
+    let kind = &backends.iter().find(|backend| backend.name == role.backend)?.kind;
+    Some(RoleFacts {
+        name: role.name.clone(),
+        owner: role.owner.clone(),
+        backend_kind: kind.as_str().to_owned(),
+        environment: role.environment.clone(),
+        environment_class: catalog.environment_class(role).map(|class| class.as_str().to_owned()),
+        class: kind.class(),
+        max_ttl: role.ttl.max,
+        stage: role.stage.clone(),
+        tier: role.tier.clone(),
+        target: role.target.clone(),
+    })
+}
+
+/// Roles of production that no policy test shows to be open to somebody and closed to somebody: of the two mistakes
+/// that a policy can have, only one is noticed in use.
+fn untested(catalog: &Catalog, tests: &[PolicyTest], places: &BTreeMap<RoleName, role::Place>) -> Vec<Finding> {
+    let production = catalog.roles.values().filter(|role| {
+        catalog.environment_class(role) == Some(EnvironmentClass::Production) && role.state != RoleState::Retired
+    });
+    let lacks = |name: &RoleName, outcome| !tests.iter().any(|test| test.mints(name) && test.expect == outcome);
+    production
+        .filter_map(|role| {
+            let missing = match (lacks(&role.name, Outcome::Allow), lacks(&role.name, Outcome::Deny)) {
+                (true, true) => "one that is allowed to mint it and one that is refused",
+                (true, false) => "one that is allowed to mint it",
+                (false, true) => "one that is refused",
+                (false, false) => return None,
+            };
+            let reason = format!("a role of production needs policy tests in tests/*.toml: {missing}");
+            Some(places.get(&role.name)?.finding("environment", reason))
+        })
+        .collect()
+}
+
+/// Active roles whose owner is no longer there. They load, because a bundle that says so is how their grants end; they
+/// cannot be minted.
+fn unresolved(catalog: &Catalog, places: &BTreeMap<RoleName, role::Place>) -> Vec<Finding> {
+    let active = catalog.roles.values().filter(|role| role.state == RoleState::Active);
+    active
+        .filter_map(|role| {
+            let owner = catalog.owners.get(&role.owner)?;
+            let reason = format!("{:?} is not active, so the role cannot be minted", role.owner.as_str());
+            if owner.resolves() { None } else { Some(places.get(&role.name)?.finding("owner", reason)) }
+        })
+        .collect()
+}

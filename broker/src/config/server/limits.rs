@@ -1,0 +1,85 @@
+//! `[limits]`: what one request, one source, and all of them together may take.
+
+use hallpass_core::time::Ttl;
+use serde::Deserialize;
+
+use crate::config::Finding;
+use crate::config::document::{Bounded, Document, Duration};
+
+/// `[limits]`, validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body.
+    pub body_bytes: usize,
+    /// Most requests at work at once; more are refused at once.
+    pub concurrency: usize,
+    /// Most open connections.
+    pub connections: usize,
+    /// How long a request may take, its body included.
+    pub request_timeout: Ttl,
+    /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
+    /// counted. Without the bound strangers could fill the disk.
+    pub unverified_refusals_per_source_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: BODY_BYTES.standard,
+            concurrency: CONCURRENCY.standard,
+            connections: CONNECTIONS.standard,
+            request_timeout: REQUEST_TIMEOUT.standard,
+            unverified_refusals_per_source_per_minute: 10,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    body_bytes: Option<usize>,
+    concurrency: Option<usize>,
+    connections: Option<usize>,
+    request_timeout: Option<Duration>,
+    unverified_refusals_per_source_per_minute: Option<u32>,
+}
+
+struct Count {
+    standard: usize,
+    min: usize,
+    max: usize,
+}
+
+/// A proof with a certificate request fits many times over; every request at work may hold this much.
+const BODY_BYTES: Count = Count { standard: 64 * 1024, min: 16 * 1024, max: 1024 * 1024 };
+
+const CONCURRENCY: Count = Count { standard: 1_024, min: 1, max: 65_536 };
+
+const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
+
+const REQUEST_TIMEOUT: Bounded =
+    Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
+
+pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Limits> {
+    let raw: RawLimits = section.read(findings)?;
+    let mut count = |key: &str, written: Option<usize>, bounds: &Count| {
+        let value = written.unwrap_or(bounds.standard);
+        if value < bounds.min || value > bounds.max {
+            let reason = format!("{value} is not between {} and {}", bounds.min, bounds.max);
+            findings.push(section.finding(key, reason));
+        }
+        value
+    };
+    let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
+    let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
+    let connections = count("connections", raw.connections, &CONNECTIONS);
+    Some(Limits {
+        body_bytes,
+        concurrency,
+        connections,
+        request_timeout: REQUEST_TIMEOUT.check(section, "request_timeout", raw.request_timeout, findings),
+        unverified_refusals_per_source_per_minute: raw
+            .unverified_refusals_per_source_per_minute
+            .unwrap_or_else(|| Limits::default().unverified_refusals_per_source_per_minute),
+    })
+}

@@ -1,0 +1,81 @@
+//! `[server]`: where the broker listens and what it is called.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hallpass_core::time::Ttl;
+use serde::Deserialize;
+
+use crate::config::Finding;
+use crate::config::document::{Bounded, Document, Duration, beside};
+use crate::config::url;
+
+/// `[server]`, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where health, readiness and metrics are answered. They ask for no proof.
+    pub ops_listen: SocketAddr,
+    /// The broker's own origin, without a trailing slash: the `iss` of its tokens, and every URL it gives out.
+    pub public_url: String,
+    /// Certificate and key of the API listener; without them it speaks plain http.
+    pub tls: Option<Tls>,
+    /// How long requests that are at work may go on after the broker was told to stop.
+    pub drain_timeout: Ttl,
+}
+
+/// Certificate and key of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate chain, PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// Its private key, PEM.
+    pub private_key_file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    listen: SocketAddr,
+    ops_listen: SocketAddr,
+    public_url: String,
+    tls: Option<RawTls>,
+    #[serde(default)]
+    dangerous_plain_http: bool,
+    drain_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate_file: PathBuf,
+    private_key_file: PathBuf,
+}
+
+const DRAIN_TIMEOUT: Bounded = Bounded { standard: Ttl::from_secs(20), min: Ttl::ZERO, max: Ttl::from_mins(10) };
+
+pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Server> {
+    let raw: RawServer = section.read(findings)?;
+    if let Err(reason) = url::check_origin(&raw.public_url, raw.dangerous_plain_http) {
+        findings.push(section.finding("public_url", reason));
+    }
+    if raw.tls.is_none() && !raw.listen.ip().is_loopback() && !raw.dangerous_plain_http {
+        let reason = "other machines would send their proofs, and get credentials, in plain text: give [server.tls], or \
+                      say dangerous_plain_http = true where something else ends TLS on this machine";
+        findings.push(section.finding("listen", reason));
+    }
+    if raw.listen == raw.ops_listen && raw.listen.port() != 0 {
+        findings.push(section.finding("ops_listen", "is the same as listen: metrics must not be where strangers call"));
+    }
+    Some(Server {
+        listen: raw.listen,
+        ops_listen: raw.ops_listen,
+        public_url: raw.public_url,
+        tls: raw.tls.map(|tls| Tls {
+            certificate_file: beside(section.file(), &tls.certificate_file),
+            private_key_file: beside(section.file(), &tls.private_key_file),
+        }),
+        drain_timeout: DRAIN_TIMEOUT.check(section, "drain_timeout", raw.drain_timeout, findings),
+    })
+}

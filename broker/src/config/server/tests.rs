@@ -1,0 +1,88 @@
+use std::fmt::Write as _;
+
+use hallpass_core::time::Ttl;
+
+use super::*;
+
+const SMALL: &str = "[server]\nlisten = \"127.0.0.1:8700\"\nops_listen = \"127.0.0.1:8701\"\n\
+    public_url = \"http://127.0.0.1:8700\"\n[bundle]\npath = \"bundle\"\n[store]\npath = \"/var/lib/hallpass.db\"\n\
+    [keys]\nkey_encryption_key_file = \"key\"\n";
+
+fn parse(text: &str) -> Result<ServerConfig, Vec<Finding>> {
+    ServerConfig::parse(Path::new("/etc/hallpass/hallpass.toml"), text)
+}
+
+#[test]
+fn a_small_file_is_enough_and_its_paths_start_at_its_folder() {
+    let config = parse(SMALL).unwrap();
+    assert_eq!(config.bundle.path, Path::new("/etc/hallpass/bundle"));
+    assert_eq!(config.store.path, Path::new("/var/lib/hallpass.db"));
+    assert_eq!(config.keys.key_encryption_key_file, Path::new("/etc/hallpass/key"));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits.body_bytes, 64 * 1024);
+    assert_eq!(config.server.drain_timeout, Ttl::from_secs(20));
+    assert_eq!(config.telemetry.log_format, LogFormat::Json);
+}
+
+#[test]
+fn other_machines_are_served_over_tls_or_by_a_dangerous_word() {
+    let open = SMALL.replace("listen = \"127.0.0.1:8700\"", "listen = \"0.0.0.0:8700\"");
+    assert!(parse(&open).is_err());
+    let tls = open.replace("[bundle]", "[server.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n[bundle]");
+    let tls = parse(&tls).unwrap().server.tls.unwrap();
+    assert_eq!(tls.private_key_file, Path::new("/etc/hallpass/k"));
+    assert!(parse(&open.replace("[bundle]", "dangerous_plain_http = true\n[bundle]")).is_ok());
+}
+
+#[test]
+fn what_a_server_file_gets_wrong_is_named_with_its_line() {
+    let change = |from: &str, to: &str| {
+        assert!(SMALL.contains(from), "{from}");
+        SMALL.replace(from, to)
+    };
+    let url = |url: &str| change("http://127.0.0.1:8700", url);
+    let add = |text: &str| format!("{SMALL}{text}\n");
+    let cases = [
+        ("malformed", change("[store]", "[store")),
+        ("unknown section", add("[serve]\nx = 1")),
+        ("unknown key", change("[bundle]", "liste = 1\n[bundle]")),
+        ("missing section", change("[keys]\nkey_encryption_key_file = \"key\"\n", "")),
+        ("missing key", change("ops_listen = \"127.0.0.1:8701\"\n", "")),
+        ("a value for a section", format!("limits = 3\n{SMALL}")),
+        ("bad address", change("\"127.0.0.1:8700\"\nops", "\"localhost\"\nops")),
+        ("one address for both", change("8701", "8700")),
+        ("plain http for others", change("listen = \"127.0.0.1:8700\"", "listen = \"0.0.0.0:8700\"")),
+        ("trailing slash", url("https://hallpass.example/")),
+        ("path", url("https://hallpass.example/x")),
+        ("upper case", url("https://Hallpass.example")),
+        ("standard port written out", url("https://hallpass.example:443")),
+        ("plain http origin", url("http://hallpass.example")),
+        ("api bundle", change("path = \"bundle\"", "source = \"api\"\npath = \"bundle\"")),
+        ("unknown source", change("path = \"bundle\"", "source = \"git\"\npath = \"bundle\"")),
+        ("key twice", add("retired_key_encryption_key_files = [\"key\"]")),
+        ("tiny body", add("[limits]\nbody_bytes = 10")),
+        ("no concurrency", add("[limits]\nconcurrency = 0")),
+        ("no patience", add("[limits]\nrequest_timeout = 0")),
+        ("negative", add("[limits]\nbody_bytes = -1")),
+        ("checkpoints never", add("[audit]\ncheckpoint_every = \"30d\"")),
+        ("unknown format", add("[telemetry]\nlog_format = \"xml\"")),
+        ("bad level", add("[telemetry]\nlog_level = \"hallpass=loud\"")),
+        ("half of TLS", add("[server.tls]\ncertificate_file = \"c\"")),
+    ];
+    let text = cases.iter().fold(String::new(), |mut text, (name, file)| {
+        let findings = parse(file).unwrap_err();
+        assert!(!findings.is_empty(), "{name}");
+        writeln!(text, "{name}").unwrap();
+        for finding in findings {
+            writeln!(text, "  {finding}").unwrap();
+        }
+        text
+    });
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_finding() {
+    let findings = ServerConfig::load(Path::new("/nowhere/hallpass.toml")).unwrap_err();
+    assert!(findings[0].to_string().starts_with("/nowhere/hallpass.toml: cannot be read"));
+}
