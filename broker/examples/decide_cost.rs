@@ -56,8 +56,7 @@ fn engine(total: usize) -> CedarEngine {
              when {{ {condition} }};\n"
         )
     };
-    let sources: Vec<_> = (0..total)
-        .map(|n| PolicySource { file: format!("policies/p{n}.cedar").into(), text: policy(n) })
-        .collect();
+    let sources: Vec<_> =
+        (0..total).map(|n| PolicySource { file: format!("policies/p{n}.cedar").into(), text: policy(n) }).collect();
     CedarEngine::load(&sources, &catalog, sample::revision('a')).expect("the policies are valid")
 }
