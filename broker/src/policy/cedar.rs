@@ -57,6 +57,9 @@ impl CedarEngine {
         let mut findings = validate(&rules, sources, &vocabulary)?;
         findings.extend(lint::meaningless(&rules));
         if !findings.is_empty() {
+            // Cedar reports in no order.
+            findings.sort();
+            findings.dedup();
             return Err(findings);
         }
         let index = Index::build(&vocabulary.actions(), rules.iter().map(|rule| &rule.policy)).map_err(of_schema)?;

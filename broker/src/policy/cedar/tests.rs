@@ -245,8 +245,8 @@ fn what_a_policy_file_gets_wrong_is_named_with_its_line() {
         ("a template", "@id(\"a\")\npermit(principal == ?principal, action, resource);".to_owned()),
         ("a type error", format!("@id(\"a\") {permit}\nwhen {{\n  context.purpose == 1 }};")),
         ("an unguarded optional", format!("@id(\"a\") {permit} when {{ context.purpose == \"x\" }};")),
-        ("an unknown attribute", format!("@id(\"a\") {permit} when {{ resource.team == \"x\" }};")),
-        ("an unknown type", "@id(\"a\") permit(principal in Team::\"x\", action, resource);".to_owned()),
+        ("an unknown attribute", format!("@id(\"a\") {permit} when {{ resource.ownr == \"x\" }};")),
+        ("an unknown type", "@id(\"a\") permit(principal in Groups::\"x\", action, resource);".to_owned()),
         (
             "an impossible scope",
             "@id(\"a\") permit(principal, action == Action::\"mint\", resource is Grant);".to_owned(),
