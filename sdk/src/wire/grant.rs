@@ -33,8 +33,20 @@ pub struct Grant {
     /// Ticket or change reference.
     #[serde(default)]
     pub ticket: Option<String>,
+    /// What an agent was asked to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What the credential reaches, in the backend's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Who asked.
     pub identity: Identity,
+    /// `jti` of the proof that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof_id: Option<String>,
+    /// Id of the key that verified that proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof_key_id: Option<String>,
     /// From which change and run.
     #[serde(default)]
     pub provenance: Provenance,
@@ -72,6 +84,9 @@ pub struct Grant {
     /// Grant that it was delegated from.
     #[serde(default)]
     pub parent: Option<String>,
+    /// Grant that it took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Related resources: relation to URL.
     #[serde(default)]
     pub links: BTreeMap<String, String>,
@@ -127,6 +142,9 @@ impl GrantState {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DecisionSummary {
+    /// Id of the recorded decision, as in the audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Digest of the policy revision that decided.
     pub policy_revision: String,
     /// Ids of the policies that determined the outcome.
@@ -159,6 +177,9 @@ pub struct Terms {
     pub bounds: BTreeMap<String, Duration>,
     /// Scope of the credential.
     pub scope: Vec<String>,
+    /// The grant ends when no sign of life came for this long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Duration>,
     /// The backend's parameters as rendered for this grant. Never secret.
     pub parameters: Map<String, Value>,
 }
