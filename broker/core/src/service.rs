@@ -10,6 +10,8 @@ pub mod operator;
 mod refusals;
 pub mod renew;
 pub mod revoke;
+pub mod undelivered;
+pub mod unread;
 
 use std::sync::Arc;
 
