@@ -1,1 +1,24 @@
 //! HTTP: parse, call one service, map.
+//!
+//! Bytes come in through [`limits`] and the edge, become domain types in the extractors and in `wire`, meet exactly one
+//! use-case in a handler, and leave as a wire type or as a failure. Only `problem` knows what status a failure has.
+//! The broker's own URLs come from its configured `public_url`; nothing here believes a request header about them.
+
+pub mod desk;
+mod edge;
+mod extract;
+mod failure;
+mod form;
+mod handlers;
+mod issuance;
+mod json;
+pub mod limits;
+mod measure;
+mod problem;
+mod query;
+pub mod router;
+mod wire;
+
+pub use extract::Connection;
+pub use limits::HttpLimits;
+pub use router::{ApiState, Operations, api, operations};

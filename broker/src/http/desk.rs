@@ -1,0 +1,89 @@
+//! What the HTTP interface needs besides the domain's ports. The composition root plugs it in.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hallpass_core::error::ServiceError;
+use hallpass_core::id::GrantId;
+use hallpass_core::time::Timestamp;
+
+/// Reads tokens that this broker minted.
+pub trait TokenDesk: Send + Sync {
+    /// What `token` says, if this broker signed it; `None` for anything else, whatever is wrong with it. An expired
+    /// token is read like any other.
+    fn read(&self, token: &str) -> Option<OwnToken>;
+}
+
+/// What a token of the broker's own says (RFC 9068 §2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnToken {
+    /// The grant that it belongs to.
+    pub grant: GrantId,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`.
+    pub audiences: Vec<String>,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `scope`, separated by spaces.
+    pub scope: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `iat`.
+    pub issued_at: Timestamp,
+    /// `exp`.
+    pub expires_at: Timestamp,
+}
+
+/// The keys that verify what the broker signs.
+pub trait PublicKeys: Send + Sync {
+    /// The JWK set (RFC 7517 §5) as JSON.
+    fn jwks(&self) -> Bytes;
+
+    /// JOSE names of the algorithms that tokens may be signed with.
+    fn algorithms(&self) -> Vec<&'static str>;
+}
+
+/// The built-in certificate authority, as the public sees it.
+#[async_trait]
+pub trait Pki: Send + Sync {
+    /// Its certificate in PEM.
+    fn ca_pem(&self) -> String;
+
+    /// Its revocation list in DER (RFC 5280 §5), as of `now`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unavailable`] when the store or the signing key does not answer: an old list would say that a
+    /// revoked certificate is good.
+    async fn crl(&self, now: Timestamp) -> Result<Vec<u8>, ServiceError>;
+}
+
+/// Says whether the broker can do its work.
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// Each part that a request needs, and how it is.
+    async fn report(&self) -> Vec<Part>;
+}
+
+/// How one part of the broker is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Part {
+    /// Its name, such as `store`.
+    pub part: &'static str,
+    /// Whether it works.
+    pub ok: bool,
+    /// What is wrong with it, for operators; nothing secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Renders the metrics in Prometheus' text format.
+pub trait MetricsPage: Send + Sync {
+    /// The page as it is now.
+    fn render(&self) -> String;
+}
+
+impl<F: Fn() -> String + Send + Sync> MetricsPage for F {
+    fn render(&self) -> String {
+        self()
+    }
+}

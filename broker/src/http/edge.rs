@@ -1,0 +1,182 @@
+//! Around every request: its id, its place among the others, its time, and how its failure is told.
+//!
+//! One layer does all of it. On the hot path each further layer would cost as much as the routing itself.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, Uri, Version};
+use axum::middleware::Next;
+use axum::response::Response;
+use hallpass_core::audit::AuditAction;
+use hallpass_core::error::ServiceError;
+use hallpass_core::id::RequestId;
+use hallpass_core::request::Origin;
+use hallpass_core::service::{Ports, unread};
+use tokio::sync::Semaphore;
+
+use super::extract::{Connection, Context};
+use super::failure::Failure;
+use super::measure::{self, Outcome};
+use super::problem::{self, Surface};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the edge needs to know.
+pub(super) struct Edge {
+    pub(super) ports: Ports,
+    pub(super) places: Semaphore,
+    pub(super) timeout: Duration,
+    /// Whether browsers should insist on TLS: only where callers reach the broker by it.
+    pub(super) tls: bool,
+}
+
+/// Answers every request, whatever happens within.
+pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+    let started = edge.ports.clock.monotonic();
+    let surface = Surface::of(request.uri().path());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
+    let origin = origin_of(&edge.ports, &request);
+    let context = origin.as_ref().copied().unwrap_or_else(|(_, nil)| *nil);
+
+    let outcome = match origin {
+        Ok(origin) => {
+            request.extensions_mut().insert(Context(origin));
+            edge.run(request, next).await
+        }
+        Err((error, _)) => Err(error.into()),
+    };
+    let (mut response, failure) = match outcome {
+        Ok(mut response) => match response.extensions_mut().remove::<Failure>() {
+            None => (response, None),
+            Some(failure) => {
+                let action = audited_action(&method, route.as_ref());
+                let failure = edge.recorded(failure, action, &context).await;
+                (told(&failure, surface, context.request_id, response.headers()), Some(failure))
+            }
+        },
+        Err(failure) => (told(&failure, surface, context.request_id, &HeaderMap::new()), Some(failure)),
+    };
+    edge.dress(response.headers_mut(), context.request_id);
+    if chunked {
+        // RFC 9112 §6.1: a request with both lengths was read by one of them; whoever read the other sees another next
+        // request on this connection. The parser hides which requests had both.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let elapsed = edge.ports.clock.monotonic().saturating_sub(started);
+    measure::request(&Outcome { route: route.as_ref(), response: &response, failure: failure.as_ref(), elapsed });
+    if response.status().is_server_error() {
+        let code = failure.as_ref().map_or("", problem::code_of);
+        tracing::warn!(request_id = %context.request_id, status = response.status().as_u16(), code, "a request failed");
+    }
+    response
+}
+
+impl Edge {
+    async fn run(&self, request: Request, next: Next) -> Result<Response, Failure> {
+        if is_misdirected(&request) {
+            return Err(Failure::Misdirected);
+        }
+        let _place = self.places.try_acquire().map_err(|_| Failure::Overloaded)?;
+        let answer = tokio::time::timeout(self.timeout, survived(next.run(request)));
+        answer.await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// What no use-case has seen is recorded here. A record that cannot be made is the worse failure of the two.
+    async fn recorded(&self, failure: Failure, action: AuditAction, origin: &Origin) -> Failure {
+        let Failure::Unreadable(unreadable) = failure else { return failure };
+        let (actor, refusal) = (unreadable.actor.as_deref().cloned(), unreadable.refusal.as_ref());
+        match unread::record(&self.ports, action, actor, refusal, origin).await {
+            Ok(()) => Failure::Unreadable(unreadable),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Headers of every answer. A credential can be in any of them, unless its handler knows better.
+    fn dress(&self, headers: &mut HeaderMap, request_id: RequestId) {
+        if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if self.tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+    }
+}
+
+/// Id and source; with a nil id where the random generator fails.
+fn origin_of(ports: &Ports, request: &Request) -> Result<Origin, (ServiceError, Origin)> {
+    let connection = request.extensions().get::<Connection>();
+    let source = connection.map(|connection| connection.peer.ip().to_canonical());
+    match ports.fresh_id::<RequestId>() {
+        Ok(request_id) => Ok(Origin { request_id, source }),
+        Err(error) => Err((error.into(), Origin { request_id: uuid::Uuid::nil().into(), source })),
+    }
+}
+
+/// The answer, or that there was a panic. Its message is on standard error; nobody else is told it.
+async fn survived(answer: impl Future<Output = Response>) -> Result<Response, Failure> {
+    let mut answer = pin!(answer);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Failure::Crashed)),
+    })
+    .await
+}
+
+/// The failure as an answer that keeps what the router knew, such as `Allow`.
+fn told(failure: &Failure, surface: Surface, request_id: RequestId, known: &HeaderMap) -> Response {
+    let mut response = problem::tell(failure, surface, request_id);
+    let headers = response.headers_mut();
+    for (name, value) in known {
+        if name != CONTENT_TYPE && name != CONTENT_LENGTH {
+            headers.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    response
+}
+
+/// Whether the request names another host than its connection was made to (RFC 9110 §7.4), or two hosts at once
+/// (RFC 9112 §3.2): in front of us somebody may have decided by the other one.
+fn is_misdirected(request: &Request) -> bool {
+    let Some(connection) = request.extensions().get::<Connection>() else { return false };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next().map(|host| host.to_str().unwrap_or_default());
+    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    if hosts.next().is_some() || matches!((host, authority), (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b)) {
+        return true;
+    }
+    let named = authority.or(host).map(name_of).unwrap_or_default();
+    connection.server_name.as_deref().is_some_and(|server_name| !named.eq_ignore_ascii_case(server_name))
+}
+
+/// `host:port` → `host`.
+fn name_of(authority: &str) -> String {
+    let parsed = authority.parse::<Uri>().ok();
+    parsed.as_ref().and_then(Uri::host).unwrap_or(authority).trim_end_matches('.').to_owned()
+}
+
+/// What a request that could not be read would have done.
+fn audited_action(method: &axum::http::Method, route: Option<&MatchedPath>) -> AuditAction {
+    match (method.as_str(), route.map_or("", MatchedPath::as_str)) {
+        ("POST", "/oauth2/token" | "/v1/grants") => AuditAction::GrantOpen,
+        ("POST", "/v1/grants/{id}/renew") => AuditAction::GrantRenew,
+        ("POST", "/v1/grants/{id}/revoke" | "/oauth2/revoke") | ("DELETE", _) => AuditAction::GrantRevoke,
+        ("POST", "/v1/grants/{id}/abandon") => AuditAction::GrantAbandon,
+        _ => AuditAction::Read,
+    }
+}

@@ -1,0 +1,237 @@
+//! What handlers are given of a request: who asks, from where, and what.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::{Bytes, BytesMut};
+use hallpass_core::error::{Reason, Refusal};
+use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::request::Origin;
+use hallpass_core::secret::Secret;
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+
+use super::failure::{Failure, Fault, Unreadable};
+use super::form::Parameters;
+use super::json;
+use super::router::ApiState;
+
+/// The connection that a request came over; the listener attaches it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Address of the peer. `Forwarded` headers change nothing about it: no proxy is trusted.
+    pub peer: SocketAddr,
+    /// Name that the TLS client asked for (RFC 6066 §3).
+    pub server_name: Option<Arc<str>>,
+}
+
+/// Id and source of the request, from the edge.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context(pub(super) Origin);
+
+impl<S: Sync> FromRequestParts<S> for Context {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        // The edge attaches it to every request; a router without the edge is a mistake of ours.
+        parts.extensions.get::<Self>().copied().ok_or(Failure::Crashed)
+    }
+}
+
+/// The proof in `Authorization: Bearer` (RFC 6750 §2.1).
+#[derive(Debug)]
+pub(super) struct Bearer(pub(super) Proof);
+
+impl<S: Sync> FromRequestParts<S> for Bearer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        bearer(&parts.headers)?.map(Self).ok_or_else(|| {
+            let detail = "send a proof as `Authorization: Bearer`";
+            let refusal = Refusal::proof(Reason::ProofMissing, detail).about("Authorization");
+            Unreadable::new(Fault::Content, refusal).into()
+        })
+    }
+}
+
+/// The proof in `Authorization: Bearer`, where there is one.
+#[derive(Debug)]
+pub(super) struct MaybeBearer(pub(super) Option<Proof>);
+
+impl<S: Sync> FromRequestParts<S> for MaybeBearer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(bearer(&parts.headers)?))
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<Proof>, Unreadable> {
+    let Some(value) = single(headers, &AUTHORIZATION)? else { return Ok(None) };
+    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else { return Ok(None) };
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Proof { token: Secret::new(token.to_owned()), token_type: TokenType::Bearer }))
+}
+
+/// The value of a header that must not be repeated: two readers could each believe another one.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Unreadable> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Unreadable::syntax(name.as_str(), format!("the header `{name}` is repeated"))),
+        (value, None) => Ok(value),
+    }
+}
+
+/// `Idempotency-Key`: 1–255 visible characters.
+#[derive(Debug)]
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+        let Some(value) = single(&parts.headers, &NAME)? else { return Ok(Self(None)) };
+        let key = value.as_bytes();
+        if (1..=255).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic) {
+            return Ok(Self(Some(String::from_utf8_lossy(key).into_owned())));
+        }
+        Err(Unreadable::content("Idempotency-Key", "`Idempotency-Key` has 1 to 255 visible ASCII characters").into())
+    }
+}
+
+/// A strict JSON body, or why it is none: the handler says so only to somebody who has proved who it is.
+pub(super) struct Json<T>(pub(super) Result<Read<T>, Unreadable>);
+
+/// A body with the bytes that it was read from.
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    pub(super) raw: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        if let Err(unreadable) = refuse_other_types(&parts.headers, "application/json") {
+            return Ok(Self(Err(unreadable)));
+        }
+        let limits = &state.limits;
+        let read = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
+            Unread::TooLarge => too_large(limits.max_body_bytes),
+            Unread::Broken => Unreadable::syntax("body", "the body ends early"),
+        });
+        Ok(Self(read.and_then(|raw| Ok(Read { value: json::parse(&raw, limits.max_json_depth)?, raw }))))
+    }
+}
+
+/// No body at all counts as none.
+impl<T: DeserializeOwned> OptionalFromRequest<Arc<ApiState>> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Option<Self>, Failure> {
+        if request.headers().contains_key(CONTENT_TYPE) || !hyper::body::Body::is_end_stream(request.body()) {
+            return <Self as FromRequest<_>>::from_request(request, state).await.map(Some);
+        }
+        Ok(None)
+    }
+}
+
+fn too_large(limit: usize) -> Unreadable {
+    let detail = format!("the body is larger than {limit} bytes");
+    Unreadable::new(Fault::TooLarge, Refusal::request(Reason::MalformedRequest, "body", detail))
+}
+
+/// A form body (RFC 6749 §3.2).
+pub(super) struct Form(pub(super) Parameters);
+
+impl FromRequest<Arc<ApiState>> for Form {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        refuse_other_types(&parts.headers, "application/x-www-form-urlencoded")?;
+        let limits = &state.limits;
+        let raw = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
+            // Nothing but a token makes a form of the contract that large.
+            Unread::TooLarge => {
+                let detail = format!("the body is larger than {} bytes", limits.max_body_bytes);
+                Unreadable::new(
+                    Fault::TooLarge,
+                    Refusal::new(hallpass_core::error::Step::Request, Reason::TokenTooLarge, detail),
+                )
+            }
+            Unread::Broken => Unreadable::syntax("body", "the body ends early"),
+        })?;
+        Ok(Self(Parameters::parse(&raw, limits.max_parameters)?))
+    }
+}
+
+/// Whether the body is of the `expected` type, in UTF-8 and not encoded.
+fn refuse_other_types(headers: &HeaderMap, expected: &str) -> Result<(), Unreadable> {
+    let refuse = || Unreadable::media_type(expected);
+    let value = single(headers, &CONTENT_TYPE)?.ok_or_else(refuse)?;
+    let mut parts = value.to_str().map_err(|_| refuse())?.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let charset_is_utf8 = parts.all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value.as_bytes() != b"identity");
+    if essence.eq_ignore_ascii_case(expected) && charset_is_utf8 && !encoded { Ok(()) } else { Err(refuse()) }
+}
+
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// How much of a body that is too large is still taken off the wire. To close a connection on unread bytes resets it,
+/// and the caller may then never see why; more than this is nobody's honest mistake.
+const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Reads a body of at most `limit` bytes. Of a larger one nothing is kept.
+async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
+        // Who waits for `100 Continue` has not sent the body, and need not.
+        if !headers.contains_key(EXPECT) {
+            discard(&mut body).await;
+        }
+        return Err(Unread::TooLarge);
+    }
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        if held.len().saturating_add(data.len()) > limit {
+            drop(held);
+            discard(&mut body).await;
+            return Err(Unread::TooLarge);
+        }
+        if held.is_empty() && hyper::body::Body::is_end_stream(&body) {
+            return Ok(data);
+        }
+        held.extend_from_slice(&data);
+    }
+    Ok(held.freeze())
+}
+
+async fn discard(body: &mut Body) {
+    let mut discarded = 0_u64;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        discarded = discarded.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        if discarded > MAX_DISCARDED_BYTES {
+            return;
+        }
+    }
+}

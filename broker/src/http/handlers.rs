@@ -1,0 +1,93 @@
+//! One file a resource; each handler parses, calls one service, and maps.
+
+pub(super) mod audit;
+pub(super) mod catalog;
+pub(super) mod discovery;
+pub(super) mod exchange;
+pub(super) mod grants;
+pub(super) mod identity;
+pub(super) mod oauth;
+pub(super) mod operations;
+pub(super) mod pki;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::response::Response;
+use hallpass_core::audit::Actor;
+use hallpass_core::error::ServiceError;
+use hallpass_core::id::GrantId;
+use hallpass_core::identity::Proof;
+use hallpass_core::request::{Idempotency, Origin};
+use hallpass_core::service::inspect::{Caller, caller};
+use serde::Serialize;
+
+use super::failure::{Failure, Unreadable};
+use super::router::ApiState;
+
+/// A JSON answer.
+fn json(value: &impl Serialize) -> Result<Response, Failure> {
+    let bytes = bytes_of(value)?;
+    Ok(json_body(Body::from(bytes)))
+}
+
+fn json_body(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn bytes_of(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Failure::Crashed
+    })
+}
+
+/// Something public that may be kept for a short while.
+fn public(content_type: &'static str, cache_control: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    response
+}
+
+/// What was read of a request, once its sender has proved who it is. Nobody else is told what is wrong with it.
+async fn readable<T>(
+    state: &ApiState,
+    proof: &Proof,
+    read: Result<T, Unreadable>,
+    origin: &Origin,
+) -> Result<T, Failure> {
+    match read {
+        Ok(value) => Ok(value),
+        Err(mut unreadable) => {
+            let caller = caller(&state.ports, proof, origin).await?;
+            unreadable.actor = Some(Box::new(Actor::from(caller.identity())));
+            Err(unreadable.into())
+        }
+    }
+}
+
+/// The id of a grant in a path. One in another spelling is answered as one that does not exist: after the proof.
+async fn grant_id(state: &ApiState, proof: &Proof, text: &str, origin: &Origin) -> Result<GrantId, Failure> {
+    match text.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => {
+            let _: Caller = caller(&state.ports, proof, origin).await?;
+            Err(ServiceError::NotFound.into())
+        }
+    }
+}
+
+/// A caller's idempotency key with the digest of what it asks for.
+fn idempotency<'a>(key: Option<String>, parts: impl IntoIterator<Item = &'a [u8]>) -> Option<Idempotency> {
+    let key = key?;
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    let request_digest = context.finish().as_ref().try_into().unwrap_or_default();
+    Some(Idempotency { key, request_digest })
+}

@@ -1,0 +1,133 @@
+//! `/v1/roles` and `/v1/owners`: the inventory, as far as the caller may read it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallpass_core::port::PageRequest;
+use hallpass_core::service::inspect;
+use hallpass_sdk::wire::Page;
+
+use super::{json, readable};
+use crate::http::extract::{Bearer, Context};
+use crate::http::failure::{Failure, Unreadable};
+use crate::http::query::Query;
+use crate::http::router::ApiState;
+use crate::http::wire;
+
+type Api = State<Arc<ApiState>>;
+
+/// `GET /v1/roles`.
+pub(in crate::http) async fn roles(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Query(query): Query<PageRequest>,
+) -> Result<Response, Failure> {
+    let page = readable(&state, &proof, query, &origin).await?;
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let roles = caller.roles(&state.ports).await?;
+    let page = cut(&roles, &page, |role| role.name.as_str())?;
+    json(&Page {
+        items: page.items.into_iter().map(|role| wire::role(role, caller.revision())).collect(),
+        next_cursor: page.next_cursor,
+    })
+}
+
+/// `GET /v1/roles/{name}`, the name with its slashes.
+pub(in crate::http) async fn role(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let role = caller.role(&state.ports, &name).await?;
+    json(&wire::role(&role, caller.revision()))
+}
+
+/// `GET /v1/owners`.
+pub(in crate::http) async fn owners(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Query(query): Query<PageRequest>,
+) -> Result<Response, Failure> {
+    let page = readable(&state, &proof, query, &origin).await?;
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let owners = caller.owners(&state.ports).await?;
+    let page = cut(&owners, &page, |owner| owner.name.as_str())?;
+    json(&Page {
+        items: page.items.into_iter().map(|owner| wire::owner(owner)).collect(),
+        next_cursor: page.next_cursor,
+    })
+}
+
+/// `GET /v1/owners/{name}`.
+pub(in crate::http) async fn owner(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let owner = caller.owner(&state.ports, &name).await?;
+    json(&wire::owner(&owner))
+}
+
+/// One page of what is sorted by name. The cursor is the last name of the page before, wrapped so that nobody builds on
+/// it.
+fn cut<'a, T>(all: &'a [T], page: &PageRequest, name: impl Fn(&T) -> &str) -> Result<Page<&'a T>, Unreadable> {
+    let after = match &page.cursor {
+        None => None,
+        Some(cursor) => Some(unwrapped(cursor).ok_or_else(|| {
+            Unreadable::content("cursor", "`cursor` is not one that this list gave; start again without it")
+        })?),
+    };
+    let mut left = all.iter().filter(|item| after.as_deref().is_none_or(|after| name(item) > after));
+    let items: Vec<&T> = left.by_ref().take(page.limit).collect();
+    let more = left.next().is_some();
+    let next_cursor = items.last().filter(|_| more).map(|item| URL_SAFE_NO_PAD.encode(format!("name:{}", name(item))));
+    Ok(Page { items, next_cursor })
+}
+
+fn unwrapped(cursor: &str) -> Option<String> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    text.strip_prefix("name:").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(cursor: Option<String>, limit: usize) -> PageRequest {
+        PageRequest { cursor, limit }
+    }
+
+    #[test]
+    fn pages_hold_everything_once() {
+        let all = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        let mut seen = Vec::new();
+        let mut cursor = None;
+        for _ in 0..3 {
+            let cut = cut(&all, &page(cursor, 2), String::as_str).unwrap();
+            seen.extend(cut.items.into_iter().cloned());
+            cursor = cut.next_cursor;
+        }
+        assert_eq!(seen, all);
+        assert_eq!(cursor, None);
+        let whole = cut(&all, &page(None, 5), String::as_str).unwrap();
+        assert_eq!(whole.next_cursor, None, "a full last page is the last");
+    }
+
+    #[test]
+    fn a_cursor_of_ones_own_making_is_refused() {
+        let all = ["a".to_owned()];
+        for cursor in ["tampered", "", "%", "Zm9v"] {
+            let cut = cut(&all, &page(Some(cursor.to_owned()), 2), String::as_str);
+            assert!(cut.is_err(), "{cursor}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `/.well-known`: what others need to know to trust what the broker signs.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hallpass_sdk::wire::grant_type;
+use serde_json::{Value, json};
+
+use super::{bytes_of, public};
+use crate::http::failure::Failure;
+use crate::http::router::ApiState;
+
+/// Long enough to spare the broker, short enough that a new endpoint is found within a coffee.
+const METADATA_CACHE: &str = "public, max-age=300";
+/// A removed key must be forgotten soon.
+const KEYS_CACHE: &str = "public, max-age=60";
+
+/// `GET /.well-known/oauth-authorization-server` (RFC 8414 §3).
+pub(in crate::http) async fn authorization_server(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
+    Ok(public("application/json", METADATA_CACHE, bytes_of(&metadata(&state))?))
+}
+
+/// `GET /.well-known/openid-configuration` (OpenID Connect Discovery §4): for clouds and others that trust the broker
+/// as an issuer. Nobody logs in here, so there is no authorization endpoint.
+pub(in crate::http) async fn openid_configuration(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
+    let mut metadata = metadata(&state);
+    if let Value::Object(members) = &mut metadata {
+        members.insert("subject_types_supported".to_owned(), json!(["public"]));
+        members.insert("id_token_signing_alg_values_supported".to_owned(), json!(state.keys.algorithms()));
+        members.insert("claims_supported".to_owned(), json!(CLAIMS));
+    }
+    Ok(public("application/json", METADATA_CACHE, bytes_of(&metadata)?))
+}
+
+/// `GET /.well-known/jwks.json` (RFC 7517 §5).
+pub(in crate::http) async fn jwks(State(state): State<Arc<ApiState>>) -> Response {
+    public("application/json", KEYS_CACHE, state.keys.jwks())
+}
+
+/// Claims of RFC 9068 §2.2.
+const CLAIMS: &[&str] = &["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope"];
+
+fn metadata(state: &ApiState) -> Value {
+    let at = |path: &str| format!("{}{path}", state.public_url);
+    json!({
+        "issuer": state.public_url,
+        "token_endpoint": at("/oauth2/token"),
+        "jwks_uri": at("/.well-known/jwks.json"),
+        "introspection_endpoint": at("/oauth2/introspect"),
+        "revocation_endpoint": at("/oauth2/revoke"),
+        "grant_types_supported": [grant_type::TOKEN_EXCHANGE],
+        // RFC 8414 requires the member, and strict relying parties want `id_token` in it.
+        "response_types_supported": ["id_token"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+    })
+}

@@ -1,0 +1,170 @@
+//! `POST /oauth2/token`: a proof for a credential that is one token (RFC 8693).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hallpass_core::credential::CredentialMaterial;
+use hallpass_core::error::{Reason, Refusal, ServiceError, Step};
+use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::request::GrantRequest;
+use hallpass_core::secret::Secret;
+use hallpass_core::time::Ttl;
+use hallpass_sdk::wire::{self, TokenResponse, grant_type, token_type};
+
+use super::{bytes_of, idempotency, json_body};
+use crate::http::extract::{Context, Form, IdempotencyKey};
+use crate::http::failure::{Failure, Fault, Unreadable};
+use crate::http::form::Parameters;
+use crate::http::issuance::{Issued, issue};
+use crate::http::measure;
+use crate::http::router::ApiState;
+use crate::http::wire::{life, scope, ticket};
+
+pub(in crate::http) async fn exchange(
+    State(state): State<Arc<ApiState>>,
+    Context(origin): Context,
+    IdempotencyKey(key): IdempotencyKey,
+    Form(form): Form,
+) -> Result<Response, Failure> {
+    let Exchange { proof, request, issued_as } = Exchange::read(form, key)?;
+    let issued = issue(&state, proof, request, origin).await?;
+    answer(&state, issued, issued_as)
+}
+
+/// A token exchange that was asked for.
+struct Exchange {
+    proof: Proof,
+    request: GrantRequest,
+    issued_as: &'static str,
+}
+
+impl Exchange {
+    fn read(mut form: Parameters, key: Option<String>) -> Result<Self, Unreadable> {
+        form.refuse_repeats(&["audience", "resource"])?;
+        let named = form.require("grant_type")?;
+        if named != grant_type::TOKEN_EXCHANGE {
+            let detail = format!("the one grant type here is {}", grant_type::TOKEN_EXCHANGE);
+            let refusal = Refusal::request(Reason::MalformedRequest, "grant_type", detail);
+            return Err(Unreadable::new(Fault::GrantType, refusal));
+        }
+        let token = Secret::new(form.require("subject_token")?);
+        let token_type = subject_token_type(&form.require("subject_token_type")?)?;
+        refuse_actor(&mut form)?;
+        let issued_as = issued_as(form.take("requested_token_type"))?;
+        let role = target(&mut form)?;
+        let ttl = form.take("ttl").map(|text| ttl(&text)).transpose()?;
+        let scope = scope(
+            form.take("scope").unwrap_or_default().split(' ').map(str::to_owned).filter(|s| !s.is_empty()).collect(),
+        )?;
+        let (purpose, ticket) = (form.take("purpose"), ticket(form.take("ticket"))?);
+        // Says which client this is and proves nothing (RFC 6749 §3.2.1).
+        form.take("client_id");
+        measure::ignored_parameters(form.rest().len());
+        let seconds = ttl.map(|ttl| ttl.as_secs().to_be_bytes());
+        let digest_parts = [
+            b"token".as_slice(),
+            role.as_bytes(),
+            purpose.as_deref().unwrap_or_default().as_bytes(),
+            ticket.as_deref().unwrap_or_default().as_bytes(),
+            seconds.as_ref().map_or(&[], <[u8; 8]>::as_slice),
+            issued_as.as_bytes(),
+        ];
+        let idempotency = idempotency(key, digest_parts.into_iter().chain(scope.iter().map(String::as_bytes)));
+        let request = GrantRequest {
+            role,
+            purpose,
+            ttl,
+            ticket,
+            task: None,
+            scope,
+            csr: None,
+            heartbeat: None,
+            replaces: None,
+            idempotency,
+            single_token: true,
+        };
+        Ok(Self { proof: Proof { token, token_type }, request, issued_as })
+    }
+}
+
+/// What the caller says that its proof is. A type that can be no proof here is refused before anything is parsed.
+fn subject_token_type(identifier: &str) -> Result<TokenType, Unreadable> {
+    match identifier {
+        token_type::JWT => Ok(TokenType::Jwt),
+        token_type::ID_TOKEN => Ok(TokenType::IdToken),
+        token_type::ACCESS_TOKEN => Ok(TokenType::AccessToken),
+        _ => {
+            let detail = "a proof is a `jwt`, an `id_token` or an `access_token` (RFC 8693 section 3)";
+            let refusal = Refusal::request(Reason::WrongTokenType, "subject_token_type", detail);
+            Err(Unreadable::new(Fault::Content, refusal))
+        }
+    }
+}
+
+/// Nobody acts for another in this version. RFC 8693 §2.1: both actor parameters, or neither.
+fn refuse_actor(form: &mut Parameters) -> Result<(), Unreadable> {
+    match (form.take("actor_token").map(Secret::new), form.take("actor_token_type")) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(Unreadable::content("actor_token_type", "`actor_token` needs `actor_token_type`")),
+        (None, Some(_)) => Err(Unreadable::content("actor_token", "`actor_token_type` needs `actor_token`")),
+        (Some(_), Some(_)) => {
+            let detail = "this version does not support `actor_token`";
+            Err(Unreadable::new(Fault::Content, Refusal::request(Reason::NotAllowedActor, "actor_token", detail)))
+        }
+    }
+}
+
+/// How the answer names its token: as asked for, or as the access token that it is (RFC 8693 §2.2.1).
+fn issued_as(requested: Option<String>) -> Result<&'static str, Unreadable> {
+    match requested.as_deref() {
+        None | Some(token_type::ACCESS_TOKEN) => Ok(token_type::ACCESS_TOKEN),
+        Some(token_type::JWT) => Ok(token_type::JWT),
+        Some(_) => {
+            let detail = "ask for an `access_token` or a `jwt` (RFC 8693 section 3), or for none";
+            Err(Unreadable::content("requested_token_type", detail))
+        }
+    }
+}
+
+/// The one role that is wanted. A request for several targets would get the rights of all in one token.
+fn target(form: &mut Parameters) -> Result<String, Unreadable> {
+    let (audiences, resources) = (form.take_all("audience"), form.take_all("resource"));
+    let mut roles = audiences.into_iter();
+    match (roles.next(), roles.next(), resources.is_empty()) {
+        (Some(role), None, true) => Ok(role),
+        (None, _, true) => Err(Unreadable::content("audience", "name the role in `audience`")),
+        _ => {
+            let detail = "name exactly one role, in `audience`, and no `resource`";
+            let refusal = Refusal::new(Step::Request, Reason::RoleNotAvailable, detail).about("audience");
+            Err(Unreadable::new(Fault::Content, refusal))
+        }
+    }
+}
+
+/// `15m`, or whole seconds.
+fn ttl(text: &str) -> Result<Ttl, Unreadable> {
+    let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok().map(Ttl::from_secs));
+    let parsed = seconds.unwrap_or_else(|| text.parse::<wire::Duration>().ok().map(life));
+    parsed.ok_or_else(|| Unreadable::content("ttl", "`ttl` is a duration such as 15m, or whole seconds"))
+}
+
+fn answer(state: &ApiState, issued: Issued, issued_as: &'static str) -> Result<Response, Failure> {
+    let Issued { grant, credential, handover } = issued;
+    let CredentialMaterial::Jwt { token } = &credential.material else {
+        // The use-case was told that one token is all that can be answered.
+        tracing::error!(grant = %grant.record.id, "a backend that says it makes one token made something else");
+        let detail = "this role's credential is not one token; ask for it at /v1/grants";
+        return Err(ServiceError::Backend { reason: Reason::BackendRefused, detail: detail.to_owned() }.into());
+    };
+    let scope = &grant.record.terms.scope;
+    let response = TokenResponse {
+        access_token: wire::Secret::new(token.expose().to_owned()),
+        issued_token_type: issued_as.to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_in: credential.expires_at.since(state.ports.now()).as_secs(),
+        scope: (!scope.is_empty()).then(|| scope.join(" ")),
+        grant_id: grant.record.id.to_string(),
+    };
+    Ok(json_body(handover.body(bytes_of(&response)?)))
+}

@@ -1,0 +1,155 @@
+//! `/v1/grants`: opening, reading, renewing and ending.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::header::{HeaderValue, LOCATION};
+use axum::response::Response;
+use hallpass_core::error::ServiceError;
+use hallpass_core::grant::Grant;
+use hallpass_core::port::{GrantFilter, PageRequest};
+use hallpass_core::service::{abandon, heartbeat, inspect, renew, revoke};
+use hallpass_sdk::wire::{AbandonRequest, CreateGrant, CreateGrantResponse, Page, RenewRequest, RevokeRequest};
+use http::StatusCode;
+
+use super::{bytes_of, grant_id, idempotency, json, json_body, readable};
+use crate::http::extract::{Bearer, Context, IdempotencyKey, Json};
+use crate::http::failure::Failure;
+use crate::http::issuance::{Issued, issue};
+use crate::http::measure;
+use crate::http::query::Query;
+use crate::http::router::ApiState;
+use crate::http::wire;
+
+type Api = State<Arc<ApiState>>;
+
+/// `POST /v1/grants`.
+pub(in crate::http) async fn open(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<CreateGrant>,
+) -> Result<Response, Failure> {
+    let asked = body.and_then(|body| {
+        let idempotency = idempotency(key, [b"grant".as_slice(), &body.raw]);
+        wire::grant_request(body.value, idempotency)
+    });
+    let request = readable(&state, &proof, asked, &origin).await?;
+    let Issued { grant, credential, handover } = issue(&state, proof, request, origin).await?;
+    let grant = wire::grant(&grant, &state.public_url);
+    let location = HeaderValue::try_from(format!("{}/v1/grants/{}", state.public_url, grant.id));
+    let answer = CreateGrantResponse { grant, credential: wire::credential(credential) };
+    let mut response = json_body(handover.body(bytes_of(&answer)?));
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
+    Ok(response)
+}
+
+/// `GET /v1/grants/{id}`.
+pub(in crate::http) async fn read(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let id = id.parse().map_err(|_| ServiceError::NotFound)?;
+    let grant = caller.grant(&state.ports, id, &origin).await?;
+    json(&wire::grant(&grant, &state.public_url))
+}
+
+/// `GET /v1/grants`.
+pub(in crate::http) async fn list(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Query(query): Query<(GrantFilter, PageRequest)>,
+) -> Result<Response, Failure> {
+    let (filter, page) = readable(&state, &proof, query, &origin).await?;
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let found = caller.grants(&state.ports, &filter, &page).await?;
+    let items = found.items.iter().map(|grant| wire::grant(grant, &state.public_url)).collect();
+    json(&Page { items, next_cursor: found.next })
+}
+
+/// `POST /v1/grants/{id}/renew`.
+pub(in crate::http) async fn renew(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+    body: Option<Json<RenewRequest>>,
+) -> Result<Response, Failure> {
+    let id = grant_id(&state, &proof, &id, &origin).await?;
+    let asked = readable(&state, &proof, or_default(body), &origin).await?;
+    let grant = renew::renew(&state.ports, &proof, id, asked.ttl.map(wire::life), &origin).await?;
+    json(&wire::grant(&grant, &state.public_url))
+}
+
+/// `POST /v1/grants/{id}/revoke`.
+pub(in crate::http) async fn revoke(
+    state: Api,
+    context: Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+    body: Option<Json<RevokeRequest>>,
+) -> Result<Response, Failure> {
+    let id = grant_id(&state, &proof, &id, &context.0).await?;
+    let asked = readable(&state, &proof, or_default(body), &context.0).await?;
+    let grant = revoke::revoke(&state.ports, &proof, id, asked.reason, &context.0).await?;
+    ending(&state, &grant)
+}
+
+/// `DELETE /v1/grants/{id}`: the same without a reason.
+pub(in crate::http) async fn delete(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let id = grant_id(&state, &proof, &id, &origin).await?;
+    let grant = revoke::revoke(&state.ports, &proof, id, None, &origin).await?;
+    ending(&state, &grant)
+}
+
+/// `POST /v1/grants/{id}/abandon`.
+pub(in crate::http) async fn abandon(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+    Json(body): Json<AbandonRequest>,
+) -> Result<Response, Failure> {
+    let id = grant_id(&state, &proof, &id, &origin).await?;
+    let asked = readable(&state, &proof, body, &origin).await?.value;
+    let grant = abandon::abandon(&state.ports, &proof, id, Some(asked.reason), &origin).await?;
+    json(&wire::grant(&grant, &state.public_url))
+}
+
+/// `POST /v1/grants/{id}/heartbeat`.
+pub(in crate::http) async fn heartbeat(
+    State(state): Api,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let id = grant_id(&state, &proof, &id, &origin).await?;
+    let grant = heartbeat::heartbeat(&state.ports, &proof, id, &origin).await?;
+    json(&wire::grant(&grant, &state.public_url))
+}
+
+/// The grant, with the status that says whether it has ended or is ending.
+fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
+    measure::end_requested();
+    let mut response = json(&wire::grant(grant, &state.public_url))?;
+    if !grant.state_name().is_final() {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    Ok(response)
+}
+
+/// What the body says, or nothing where there is none.
+fn or_default<T: Default>(body: Option<Json<T>>) -> Result<T, crate::http::failure::Unreadable> {
+    body.map_or_else(|| Ok(T::default()), |Json(read)| read.map(|read| read.value))
+}

@@ -1,0 +1,91 @@
+//! `/oauth2/introspect` and `/oauth2/revoke`: about tokens that this broker minted.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use hallpass_core::error::{ServiceError, Step};
+use hallpass_core::grant::Grant;
+use hallpass_core::service::{inspect, revoke};
+use hallpass_sdk::wire::Introspection;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::json;
+use crate::http::desk::OwnToken;
+use crate::http::extract::{Bearer, Context, Form, MaybeBearer};
+use crate::http::failure::Failure;
+use crate::http::measure;
+use crate::http::router::ApiState;
+
+/// `POST /oauth2/introspect` (RFC 7662): whether a token works now. A token that does not, that is not ours or that the
+/// caller may not ask about is `{"active": false}`, indistinguishably (§2.2).
+pub(in crate::http) async fn introspect(
+    State(state): State<Arc<ApiState>>,
+    Context(origin): Context,
+    Bearer(proof): Bearer,
+    Form(mut form): Form,
+) -> Result<Response, Failure> {
+    form.refuse_repeats(&[])?;
+    let token = form.require("token")?;
+    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+    let own = state.tokens.read(&token).filter(|own| state.ports.now() < own.expires_at);
+    let Some(own) = own else { return json(&Introspection::default()) };
+    let live = caller.introspect(&state.ports, own.grant).await?;
+    json(&live.map(|grant| shown(own, &grant, &state.public_url)).unwrap_or_default())
+}
+
+fn shown(own: OwnToken, grant: &Grant, issuer: &str) -> Introspection {
+    let mut audiences = own.audiences;
+    let aud = match audiences.len() {
+        1 => audiences.pop().map(Value::String),
+        _ => Some(Value::from(audiences)),
+    };
+    Introspection {
+        active: true,
+        iss: Some(issuer.to_owned()),
+        sub: Some(own.subject),
+        aud,
+        client_id: own.client_id,
+        scope: own.scope,
+        token_type: Some("Bearer".to_owned()),
+        exp: Some(own.expires_at.as_secs()),
+        iat: Some(own.issued_at.as_secs()),
+        nbf: None,
+        jti: own.token_id,
+        grant_id: Some(grant.record.id.to_string()),
+        claims: serde_json::Map::new(),
+    }
+}
+
+/// `POST /oauth2/revoke` (RFC 7009): whoever has a token may end it. One that is not ours is no error (§2.2). A proof is
+/// not needed; where one comes, it must hold, and it may give its identity more rights than the token has.
+pub(in crate::http) async fn revoke(
+    State(state): State<Arc<ApiState>>,
+    Context(origin): Context,
+    MaybeBearer(proof): MaybeBearer,
+    Form(mut form): Form,
+) -> Result<Response, Failure> {
+    form.refuse_repeats(&[])?;
+    let own = state.tokens.read(&form.require("token")?);
+    let by_proof = match (&proof, &own) {
+        (None, _) => None,
+        (Some(proof), None) => {
+            inspect::caller(&state.ports, proof, &origin).await?;
+            None
+        }
+        (Some(proof), Some(own)) => {
+            let reason = Some("its token was presented for revocation".to_owned());
+            match revoke::revoke(&state.ports, proof, own.grant, reason, &origin).await {
+                Err(ServiceError::NotFound) => None,
+                Err(ServiceError::Refused(refusal)) if refusal.step == Step::Policy => None,
+                ended => Some(ended?),
+            }
+        }
+    };
+    if let (None, Some(own)) = (by_proof, own) {
+        revoke::revoke_by_credential(&state.ports, own.grant, &origin).await?;
+    }
+    measure::end_requested();
+    Ok(StatusCode::OK.into_response())
+}

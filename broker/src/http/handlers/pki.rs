@@ -1,0 +1,28 @@
+//! `/pki`: the built-in certificate authority.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::public;
+use crate::http::desk::Pki;
+use crate::http::failure::Failure;
+use crate::http::router::ApiState;
+
+/// `GET /pki/ca.pem` (RFC 8555 §9.1 has the media type).
+pub(in crate::http) async fn ca(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
+    let pki = authority(&state)?;
+    Ok(public("application/pem-certificate-chain", "public, max-age=300", pki.ca_pem()))
+}
+
+/// `GET /pki/crl.der` (RFC 5280 §5; RFC 2585 §4.2 has the media type). Cached briefly: while an old list is believed, a
+/// revoked certificate is too.
+pub(in crate::http) async fn crl(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
+    let list = authority(&state)?.crl(state.ports.now()).await?;
+    Ok(public("application/pkix-crl", "public, max-age=10", list))
+}
+
+fn authority(state: &ApiState) -> Result<&dyn Pki, Failure> {
+    state.pki.as_deref().ok_or(Failure::NoSuchEndpoint)
+}

@@ -1,0 +1,30 @@
+//! What one request, and all of them together, may take.
+
+use std::time::Duration;
+
+/// Limits of the API listener's requests. Those of its connections are the listener's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Largest body in bytes. Larger ones are refused before they are held.
+    pub max_body_bytes: usize,
+    /// Deepest nesting of a JSON body. The contract's deepest is 3; parsers have died of deep ones.
+    pub max_json_depth: usize,
+    /// Most parameters of a form or a query.
+    pub max_parameters: usize,
+    /// Most requests at work at once. More are refused at once: a queue would only make every answer late.
+    pub max_in_flight: usize,
+    /// How long a request may take, its body included: a body that trickles in holds a place for no longer.
+    pub request_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 64 * 1024,
+            max_json_depth: 16,
+            max_parameters: 64,
+            max_in_flight: 1_024,
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}

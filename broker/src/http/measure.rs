@@ -1,0 +1,88 @@
+//! What requests are counted by. Labels are words of ours, never of a caller: their number is bounded.
+
+use std::time::Duration;
+
+use axum::extract::MatchedPath;
+use axum::response::Response;
+use metrics::{counter, histogram};
+
+use super::failure::Failure;
+use super::problem;
+use hallpass_core::error::ServiceError;
+
+/// One request and its answer.
+pub(super) struct Outcome<'a> {
+    pub(super) route: Option<&'a MatchedPath>,
+    pub(super) response: &'a Response,
+    pub(super) failure: Option<&'a Failure>,
+    pub(super) elapsed: Duration,
+}
+
+/// Counts a request, and an exchange where it was one.
+pub(super) fn request(outcome: &Outcome<'_>) {
+    let route = outcome.route.map_or("none", MatchedPath::as_str);
+    let status = outcome.response.status();
+    histogram!("hallpass_http_request_seconds", "route" => route.to_owned(), "status" => class(status.as_u16()))
+        .record(outcome.elapsed);
+    if matches!(route, "/oauth2/token" | "/v1/grants") {
+        exchange(outcome);
+    }
+}
+
+/// Counts an exchange by how it ended.
+fn exchange(outcome: &Outcome<'_>) {
+    match outcome.failure {
+        None => {}
+        Some(failure) => {
+            let result = if outcome.response.status().is_server_error() { "failed" } else { "refused" };
+            counter!(
+                "hallpass_exchanges_total",
+                "outcome" => result, "reason" => problem::code_of(failure), "step" => step_of(failure)
+            )
+            .increment(1);
+        }
+    }
+}
+
+/// Counts a grant that was opened.
+pub(super) fn opened() {
+    counter!("hallpass_exchanges_total", "outcome" => "issued", "reason" => "", "step" => "").increment(1);
+}
+
+/// Counts a grant whose credential reached nobody.
+pub(super) fn undelivered() {
+    counter!("hallpass_grants_undelivered_total").increment(1);
+}
+
+/// Counts a grant that somebody asked to end.
+pub(super) fn end_requested() {
+    counter!("hallpass_grants_end_requested_total").increment(1);
+}
+
+/// Counts parameters that nobody knows (RFC 6749 §3.2 has them ignored): a client that misspells one shows here.
+pub(super) fn ignored_parameters(count: usize) {
+    if count > 0 {
+        counter!("hallpass_token_parameters_ignored_total").increment(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+}
+
+fn step_of(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Service(error) => match error.as_ref() {
+            ServiceError::Refused(refusal) => refusal.step.as_str(),
+            ServiceError::Backend { .. } => "backend",
+            _ => "",
+        },
+        Failure::Unreadable(unreadable) => unreadable.refusal.step.as_str(),
+        _ => "",
+    }
+}
+
+const fn class(status: u16) -> &'static str {
+    match status {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,148 @@
+//! What lists are asked for: filters and pages. A filter that is not known is refused, because ignoring it would answer
+//! more than was asked for.
+
+use std::str::FromStr;
+
+use axum::extract::FromRequestParts;
+use hallpass_core::grant::StateName;
+use hallpass_core::port::{AuditFilter, GrantFilter, PageRequest};
+use hallpass_core::time::Timestamp;
+use http::request::Parts;
+use std::sync::Arc;
+
+use super::failure::{Failure, Unreadable};
+use super::form::Parameters;
+use super::router::ApiState;
+
+/// Entries on a page that is not asked to have more or fewer.
+const DEFAULT_LIMIT: usize = 100;
+
+/// The query of a list, or why it is none: the handler says so only to somebody who has proved who it is.
+pub(super) struct Query<T>(pub(super) Result<T, Unreadable>);
+
+/// Something that a query says.
+pub(super) trait FromQuery: Sized {
+    /// Takes what it knows.
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable>;
+}
+
+impl<T: FromQuery> FromRequestParts<Arc<ApiState>> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Failure> {
+        Ok(Self(read(parts.uri.query().unwrap_or_default(), state.limits.max_parameters)))
+    }
+}
+
+fn read<T: FromQuery>(text: &str, max: usize) -> Result<T, Unreadable> {
+    let mut query = Parameters::parse(text.as_bytes(), max)?;
+    query.refuse_repeats(&[])?;
+    let taken = T::take(&mut query)?;
+    match query.rest().iter().find(|(_, value)| !value.is_empty()) {
+        Some((name, _)) => {
+            let name: String = name.chars().take(100).collect();
+            Err(Unreadable::unknown_field(&name, format!("`{name}` is not a parameter of this list")))
+        }
+        None => Ok(taken),
+    }
+}
+
+impl FromQuery for PageRequest {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        let limit = match query.take("limit") {
+            None => DEFAULT_LIMIT,
+            Some(text) => {
+                let limit = text.parse().ok().filter(|limit| (1..=Self::MAX_LIMIT).contains(limit));
+                let detail = format!("`limit` is a number from 1 to {}", Self::MAX_LIMIT);
+                limit.ok_or_else(|| Unreadable::content("limit", detail))?
+            }
+        };
+        Ok(Self { cursor: query.take("cursor"), limit })
+    }
+}
+
+impl FromQuery for (GrantFilter, PageRequest) {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        let state = query.take("state").map(|word| {
+            let words: Vec<_> = StateName::ALL.iter().map(|state| state.as_str()).collect();
+            StateName::parse(&word)
+                .ok_or_else(|| Unreadable::content("state", format!("`state` is one of {}", words.join(", "))))
+        });
+        let filter = GrantFilter {
+            states: state.transpose()?.into_iter().collect(),
+            owner: query.take("owner"),
+            role: query.take("role"),
+            issuer: query.take("issuer"),
+            subject: query.take("subject"),
+            repository: query.take("repository"),
+            repository_id: query.take("repository_id"),
+            commit: query.take("commit"),
+            run: query.take("run"),
+            environment: query.take("environment"),
+            backend: query.take("backend"),
+            policy: query.take("policy"),
+            purpose: query.take("purpose"),
+            ticket: query.take("ticket"),
+            since: instant(query, "since")?,
+            until: instant(query, "until")?,
+        };
+        Ok((filter, PageRequest::take(query)?))
+    }
+}
+
+impl FromQuery for (AuditFilter, PageRequest) {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        let filter = AuditFilter { request_id: id(query, "request_id")?, grant: id(query, "grant")? };
+        Ok((filter, PageRequest::take(query)?))
+    }
+}
+
+fn id<T: FromStr>(query: &mut Parameters, name: &str) -> Result<Option<T>, Unreadable> {
+    let parsed = query.take(name).map(|text| text.parse());
+    parsed.transpose().map_err(|_| Unreadable::content(name, format!("`{name}` is not an id")))
+}
+
+fn instant(query: &mut Parameters, name: &str) -> Result<Option<Timestamp>, Unreadable> {
+    let parsed = query.take(name).map(|text| Timestamp::parse_rfc3339(&text));
+    parsed.transpose().map_err(|error| Unreadable::content(name, format!("`{name}`: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(text: &str) -> Result<(GrantFilter, PageRequest), Unreadable> {
+        read(text, 64)
+    }
+
+    #[test]
+    fn filters_of_the_contract_are_read() {
+        let (filter, page) = grants(
+            "state=active&owner=o&role=a%2Fb&issuer=i&subject=s&repository=r&commit=c&run=1&repository_id=2\
+             &environment=e&backend=b&policy=p&purpose=why+not&ticket=t&since=2026-01-01T00:00:00Z&limit=500&cursor=x",
+        )
+        .unwrap();
+        assert_eq!(filter.states, [StateName::Active]);
+        assert_eq!((filter.role.as_deref(), filter.purpose.as_deref()), (Some("a/b"), Some("why not")));
+        assert_eq!(filter.since, Some(Timestamp::from_secs(1_767_225_600)));
+        assert_eq!((page.limit, page.cursor.as_deref()), (500, Some("x")));
+        assert_eq!(grants("").unwrap().1, PageRequest { cursor: None, limit: DEFAULT_LIMIT });
+    }
+
+    #[test]
+    fn what_is_not_a_filter_is_refused_by_name() {
+        for (text, parameter) in [
+            ("limit=-1", "limit"),
+            ("limit=0", "limit"),
+            ("limit=501", "limit"),
+            ("limit=x", "limit"),
+            ("state=nonsense", "state"),
+            ("since=yesterday", "since"),
+            ("onwer=payments", "onwer"),
+            ("owner=a&owner=b", "owner"),
+        ] {
+            assert_eq!(grants(text).unwrap_err().refusal.parameter.as_deref(), Some(parameter), "{text}");
+        }
+        assert!(read::<(AuditFilter, PageRequest)>("grant=x", 64).is_err());
+    }
+}

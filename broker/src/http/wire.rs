@@ -1,0 +1,45 @@
+//! Where the domain and the wire meet: wire types never go further in than this, domain types no further out.
+
+mod audit;
+mod catalog;
+mod credential;
+mod grant;
+mod identity;
+mod request;
+
+use hallpass_core::time::{Timestamp, Ttl};
+use hallpass_sdk::wire;
+
+pub(super) use audit::entry;
+pub(super) use catalog::{owner, role};
+pub(super) use credential::credential;
+pub(super) use grant::{grant, obligations};
+pub(super) use identity::who_am_i;
+pub(super) use request::{grant_request, life, scope, ticket};
+
+/// An instant; one outside the years that RFC 3339 can write is moved to their end.
+fn at(instant: Timestamp) -> wire::Timestamp {
+    const YEAR_9999_END: i64 = 253_402_300_799_999;
+    let millis = instant.as_millis().clamp(0, YEAR_9999_END);
+    wire::Timestamp::from_unix_millis(millis).unwrap_or_else(|_| wire::Timestamp::new(time::OffsetDateTime::UNIX_EPOCH))
+}
+
+fn lasting(ttl: Ttl) -> wire::Duration {
+    wire::Duration::from_secs(ttl.as_secs())
+}
+
+/// The word that serde has for a closed set's member.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// The members of a value that is an object.
+fn members(value: impl serde::Serialize) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    }
+}
