@@ -1,1 +1,220 @@
-//! Placeholder.
+//! Accepts connections and serves a router on them, each within limits.
+//!
+//! A stranger can open connections, begin handshakes, and send headers byte by byte, all without a proof. So each of
+//! these has a number or a time it cannot exceed, and none of them holds up the accepting of the others. HTTP/2 is
+//! spoken where TLS negotiated it (ALPN): telling the versions apart by their first bytes would mean to wait for bytes
+//! from whoever sends none.
+
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::http::Connection;
+
+pub use tls::{TlsFilesError, server_config};
+
+/// Limits of a listener's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Most connections at once. More wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Most TLS handshakes at once: each costs a signature.
+    pub max_handshakes: usize,
+    /// How long a TLS handshake may take, the wait for its turn included.
+    pub handshake_timeout: Duration,
+    /// How long the head of an HTTP/1 request may take to arrive; also how long an idle connection is kept.
+    pub header_read_timeout: Duration,
+    /// Largest head of an HTTP/1 request (of 100 headers at most), and largest header list of an HTTP/2 one. At least
+    /// 8 KiB.
+    pub max_header_bytes: usize,
+    /// Most requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// How often a silent HTTP/2 peer is asked whether it is there, and how long it has to answer.
+    pub keep_alive: Duration,
+    /// How long requests have to finish when the listener stops.
+    pub drain: Duration,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8_192,
+            max_handshakes: 512,
+            handshake_timeout: Duration::from_secs(5),
+            header_read_timeout: Duration::from_secs(10),
+            max_header_bytes: 32 * 1024,
+            max_streams: 128,
+            keep_alive: Duration::from_secs(20),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How a listener ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every connection finished what it was doing.
+    Wholly,
+    /// The time was over and so many connections were cut.
+    Cut(usize),
+}
+
+/// Serves `router` on `listener` until `shutdown` resolves, then lets requests finish for [`ListenerLimits::drain`].
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    limits: ListenerLimits,
+    shutdown: impl Future<Output = ()>,
+) -> Drained {
+    let server = Arc::new(Server {
+        router,
+        tls: tls.map(TlsAcceptor::from),
+        handshakes: Semaphore::new(limits.max_handshakes),
+        http: http(&limits),
+        handshake_timeout: limits.handshake_timeout,
+    });
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            // Fails only once the semaphore is closed, which nobody does.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, accept(&listener).await)
+        };
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            (place, (stream, peer)) = accepted => {
+                let (server, watcher, cut) = (Arc::clone(&server), graceful.watcher(), cut.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    tokio::select! {
+                        () = cut.cancelled() => {}
+                        () = server.connection(stream, peer, watcher) => {}
+                    }
+                });
+            }
+        }
+    }
+    drop(listener);
+    let mut finished = std::pin::pin!(graceful.shutdown());
+    if tokio::time::timeout(limits.drain, &mut finished).await.is_ok() {
+        return Drained::Wholly;
+    }
+    let open = limits.max_connections.saturating_sub(places.available_permits());
+    cut.cancel();
+    finished.await;
+    tracing::warn!(connections = open, "connections were cut: their requests did not finish in time");
+    Drained::Cut(open)
+}
+
+/// What every connection needs.
+struct Server {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    handshakes: Semaphore,
+    http: auto::Builder<TokioExecutor>,
+    handshake_timeout: Duration,
+}
+
+impl Server {
+    /// One connection, to its end.
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
+        // Answers are small and written whole: waiting for more to send with them only delays them.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            let http = self.http.clone().http1_only();
+            return answer(&http, stream, &self.router, Connection { peer, server_name: None }, watcher).await;
+        };
+        let handshake = async {
+            let _turn = self.handshakes.acquire().await.ok()?;
+            tls.accept(stream).await.ok()
+        };
+        // Most failures here are scanners; a line for each would fill a disk.
+        let Ok(Some(stream)) = tokio::time::timeout(self.handshake_timeout, handshake).await else {
+            tracing::debug!(%peer, "a TLS handshake failed");
+            return;
+        };
+        let (_, session) = stream.get_ref();
+        let server_name = session.server_name().map(Arc::from);
+        let http = match session.alpn_protocol() {
+            Some(b"h2") => self.http.clone().http2_only(),
+            _ => self.http.clone().http1_only(),
+        };
+        answer(&http, stream, &self.router, Connection { peer, server_name }, watcher).await;
+    }
+}
+
+async fn answer<S>(
+    http: &auto::Builder<TokioExecutor>,
+    stream: S,
+    router: &Router,
+    connection: Connection,
+    watcher: Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = router.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection.clone());
+        let mut router = router.clone();
+        async move { router.call(request).await }
+    });
+    let served = http.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(served).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Waits for a connection. Errors are the connection's own, or mean that descriptors ran out: then accepting pauses.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn http(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(limits.max_header_bytes);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(limits.keep_alive);
+    http
+}
+
+#[cfg(test)]
+mod tests;
