@@ -17,6 +17,7 @@ mod governance;
 mod policy;
 pub mod sample;
 mod sealer;
+pub mod store_suite;
 mod verifier;
 pub mod verifier_suite;
 mod world;

@@ -1,0 +1,256 @@
+//! What every [`Store`] keeps, whatever database is below it. A store's tests run all of it:
+//!
+//! ```ignore
+//! hallpass_core::store_suite!(fresh);
+//! ```
+//!
+//! where `fresh` is an async function that answers a [`Fresh`] store. Each promise is a test of its own name. None waits:
+//! time is what the calls say.
+
+pub mod changes;
+pub mod evidence;
+pub mod lineages;
+pub mod lists;
+pub mod opening;
+pub mod queue;
+pub mod repeats;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject, RecordedEntry};
+use crate::credential::RevocationClass;
+use crate::grant::Grant;
+use crate::id::{GrantId, RequestId};
+use crate::port::{
+    Applied, AuditFilter, Change, IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, PageRequest,
+    ProofUse, Store, StoreError,
+};
+use crate::testing::sample;
+use crate::time::{Timestamp, Ttl};
+
+/// An empty store, with what must outlive it (a folder, a server).
+pub struct Fresh {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Dropped after it.
+    pub keep: Box<dyn Any + Send + Sync>,
+}
+
+impl Debug for Fresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fresh").finish_non_exhaustive()
+    }
+}
+
+/// Makes one test of each promise. `$fresh` is the path of an `async fn() -> Fresh`.
+#[macro_export]
+macro_rules! store_suite {
+    ($fresh:path) => {
+        $crate::store_suite!($fresh;
+            opening {
+                what_was_opened_is_read_back_whole,
+                nothing_is_read_that_was_not_opened,
+                a_proof_opens_one_grant,
+                a_hundred_openings_with_one_proof_give_one_grant,
+                the_same_proof_id_of_another_issuer_is_another_proof,
+                a_refused_opening_consumes_nothing,
+                an_opening_that_was_decided_before_the_epoch_moved_is_decided_again,
+                a_clock_that_is_behind_opens_nothing,
+                an_opening_that_cannot_be_written_fails_alone,
+                a_status_index_is_given_once,
+            }
+            repeats {
+                a_repeated_key_ends_the_earlier_grant_and_opens_a_fresh_one,
+                a_superseded_grant_that_lives_elsewhere_is_left_to_the_workers,
+                a_repeat_ends_nothing_that_has_ended,
+                a_key_with_another_request_is_refused,
+                a_key_whose_grant_is_pending_has_to_wait,
+                a_key_is_repeated_three_times_at_most,
+                a_used_proof_is_accepted_again_with_its_own_key_only,
+                of_openings_with_one_key_at_once_one_stays_active,
+            }
+            lineages {
+                a_lineage_goes_on_until_it_pauses,
+                a_lineage_is_of_one_workload_and_one_role,
+                terms_from_another_lineage_are_decided_again,
+                renewing_makes_a_lineage_longer,
+            }
+            changes {
+                a_change_is_written_with_its_entry_and_its_decision,
+                every_state_is_read_back_as_it_was_written,
+                a_change_from_another_version_conflicts_and_writes_nothing,
+                a_change_to_what_is_not_there_conflicts,
+                of_many_changes_from_one_version_one_is_written,
+                a_change_that_was_decided_before_the_epoch_moved_is_decided_again,
+                a_change_consumes_a_proof_once_and_only_when_it_is_written,
+                a_better_handle_takes_the_place_of_the_planned_one,
+            }
+            queue {
+                what_is_due_is_given_out_longest_due_first,
+                what_ends_by_itself_is_not_given_out,
+                what_is_held_is_given_to_nobody_else,
+                a_hold_is_released_by_its_holder_only,
+                a_change_releases_its_hold,
+                a_change_under_a_lost_hold_is_refused,
+                somebody_elses_change_does_not_lift_a_hold,
+                each_due_grant_goes_to_one_of_many_workers,
+                a_missed_heartbeat_is_due,
+                what_is_over_expires_as_the_domain_says,
+                expiry_stops_at_its_limit_and_goes_on_from_there,
+                records_are_purged_after_their_horizon_and_not_before,
+            }
+            lists {
+                each_filter_finds_its_grants_and_no_others,
+                filters_given_together_must_all_match,
+                pages_hold_every_match_once_newest_first,
+                what_is_opened_meanwhile_does_not_disturb_a_walk,
+                a_page_is_never_larger_than_the_largest,
+                a_cursor_from_elsewhere_is_refused,
+                refused_credentials_are_listed_until_they_are_over,
+            }
+            evidence {
+                entries_have_places_without_gaps,
+                entries_of_a_refused_change_are_not_written,
+                entries_are_found_by_request_and_by_grant,
+                entries_are_paged_oldest_first,
+                decisions_are_read_back_newest_first,
+                moving_the_epoch_tells_of_itself,
+                keys_are_read_back_as_they_were_kept,
+                the_last_published_revision_is_in_force,
+                a_healthy_store_says_so,
+            }
+        );
+    };
+    ($fresh:path; $($room:ident { $($promise:ident,)+ })+) => {
+        $($(
+            #[tokio::test]
+            async fn $promise() {
+                let fresh = $fresh().await;
+                $crate::testing::store_suite::$room::$promise(&fresh.store).await;
+            }
+        )+)+
+    };
+}
+
+/// An opening of the active, fenced grant `n` at `now`, with nothing that could refuse it.
+#[must_use]
+pub fn opening(store: &Arc<dyn Store>, n: u64, now: Timestamp) -> Opening {
+    opening_of(store, sample::active(n, RevocationClass::Fenced, now), n)
+}
+
+/// The same of a grant made elsewhere.
+#[must_use]
+pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
+    let now = grant.record.created_at;
+    grant.record.status_index = store.next_status_index();
+    Opening {
+        handle: sample::handle(n),
+        decision: sample::decision(n),
+        entries: vec![entry_about(grant.record.id, AuditAction::GrantOpen, now)],
+        proof_use: None,
+        idempotency: None,
+        lineage: LineageClaim { key: lineage_key(&grant), fresh: sample::id(1_000_000 + n), assumed_start: None },
+        epoch: store.epoch(),
+        now,
+        fenced_by_record: true,
+        grant,
+    }
+}
+
+/// The use of proof `id`, kept for an hour from `now`.
+#[must_use]
+pub fn proof(id: &str, now: Timestamp) -> ProofUse {
+    ProofUse {
+        issuer: crate::id::IssuerName::new("ci").unwrap(),
+        proof_id: id.to_owned(),
+        keep_until: now.plus(Ttl::from_hours(1)),
+    }
+}
+
+/// Key `scope` with request `digest`, kept for an hour from `now`.
+#[must_use]
+pub fn key(scope: u8, digest: u8, now: Timestamp) -> IdempotencyClaim {
+    IdempotencyClaim { scope: [scope; 32], request_digest: [digest; 32], keep_until: now.plus(Ttl::from_hours(1)) }
+}
+
+/// Whose lineage a grant belongs to.
+#[must_use]
+pub fn lineage_key(grant: &Grant) -> LineageKey {
+    let holder = &grant.record.holder;
+    LineageKey { issuer: holder.issuer.clone(), subject: holder.subject.clone(), role: grant.record.role.clone() }
+}
+
+/// An entry of the broker's about a grant, in the request of the same number as the grant.
+#[must_use]
+pub fn entry_about(id: GrantId, action: AuditAction, now: Timestamp) -> AuditEntry {
+    let request: RequestId = id.as_uuid().into();
+    AuditEntry::success(now, Actor::Broker, action, AuditObject::Grant { id }).in_request(request)
+}
+
+/// Opens what must open.
+pub async fn open(store: &Arc<dyn Store>, opening: Opening) -> Grant {
+    match store.open(opening).await.unwrap() {
+        OpenOutcome::Opened(grant) => *grant,
+        refused => panic!("an opening was refused: {refused:?}"),
+    }
+}
+
+/// Applies what must be applied; answers the grant after it.
+pub async fn apply(store: &Arc<dyn Store>, grant: Grant, action: AuditAction, now: Timestamp) -> Grant {
+    let entry = entry_about(grant.record.id, action, now);
+    let applied = store.apply(Change::of(grant.clone(), entry)).await.unwrap();
+    assert_eq!(applied, Applied::Done);
+    grant
+}
+
+/// Reads a grant that must be there.
+pub async fn read(store: &Arc<dyn Store>, id: GrantId) -> Grant {
+    store.grant(id).await.unwrap().expect("the grant is there")
+}
+
+/// Every audit entry that matches, page by page.
+pub async fn audit_of(store: &Arc<dyn Store>, filter: &AuditFilter) -> Vec<RecordedEntry> {
+    let mut page = PageRequest { cursor: None, limit: 7 };
+    let mut entries = Vec::new();
+    loop {
+        let got = store.audit(filter, &page).await.unwrap();
+        entries.extend(got.items);
+        let Some(next) = got.next else { return entries };
+        page.cursor = Some(next);
+    }
+}
+
+/// The audit entries about a grant.
+pub async fn audit_about(store: &Arc<dyn Store>, id: GrantId) -> Vec<RecordedEntry> {
+    audit_of(store, &AuditFilter { grant: Some(id), ..AuditFilter::default() }).await
+}
+
+/// How many audit entries there are.
+pub async fn audit_len(store: &Arc<dyn Store>) -> usize {
+    audit_of(store, &AuditFilter::default()).await.len()
+}
+
+/// Runs all at once and answers in order.
+async fn at_once<T, F>(calls: impl IntoIterator<Item = F>) -> Vec<Result<T, StoreError>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, StoreError>> + Send + 'static,
+{
+    let running: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::with_capacity(running.len());
+    for task in running {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+async fn open_at_once(store: &Arc<dyn Store>, openings: Vec<Opening>) -> Vec<Result<OpenOutcome, StoreError>> {
+    at_once(openings.into_iter().map(|opening| {
+        let store = Arc::clone(store);
+        async move { store.open(opening).await }
+    }))
+    .await
+}
