@@ -17,7 +17,7 @@ use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::port::{IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse, Sealer, Store};
 use hallpass_core::testing::{TestSealer, sample};
-use hallpass_core::time::{Timestamp, Ttl};
+use hallpass_core::time::Ttl;
 use hallpass_sqlite::SqliteStore;
 
 #[tokio::main]
@@ -106,7 +106,7 @@ fn opening(n: u64, store: &SqliteStore) -> Opening {
     for chunk in scope.chunks_mut(8) {
         chunk.copy_from_slice(&n.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes());
     }
-    let keep_until = Timestamp::MAX;
+    let keep_until = now.plus(Ttl::from_hours(1));
     Opening {
         handle: sample::handle(n),
         decision: sample::decision(n),

@@ -1,6 +1,6 @@
 //! How things fail here, and what the port hears of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hallpass_core::port::StoreError;
 
@@ -43,17 +43,15 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: rusqlite::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What is in it cannot be.
-    #[error("cannot use the database {}", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
+}
+
+impl OpenError {
+    /// What SQLite refuses of `path`.
+    pub(crate) fn database(path: &Path) -> impl Fn(rusqlite::Error) -> Self + '_ {
+        |source| Self::Database { path: path.to_owned(), source: Box::new(source) }
+    }
 }
 
 /// Why one operation failed.
@@ -82,13 +80,9 @@ impl From<StoreError> for Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Sql(error) => unavailable(&error),
+            // SQLite's messages name tables and columns, never their content.
+            Failure::Sql(error) => Self::Unavailable(error.to_string()),
             Failure::Store(error) => error,
         }
     }
-}
-
-/// What SQLite says, as the port says it. Its messages name tables and columns, never their content.
-pub(crate) fn unavailable(error: &rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

@@ -23,6 +23,9 @@ mod rows;
 mod transaction;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,14 +80,13 @@ impl SqliteStore {
     pub fn open(path: &Path, sealer: Arc<dyn Sealer>, fresh_log: LogId) -> Result<Self, OpenError> {
         let lock = Lock::acquire(path)?;
         lock::prepare_database_file(path)?;
-        let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut connection = connection::to_write(path).map_err(failed)?;
+        let failed = OpenError::database(path);
+        let mut connection = connection::to_write(path).map_err(&failed)?;
         migrate::migrate(&mut connection, path)?;
-        let log = transaction::claim_log(&connection, fresh_log).map_err(failed)?;
+        let log = transaction::claim_log(&connection, fresh_log).map_err(&failed)?;
         let next = "SELECT coalesce(max(status_index) + 1, 0) FROM grants";
-        let next: i64 = connection.query_row(next, [], |row| row.get(0)).map_err(failed)?;
-        let writer = Writer::start(path, connection, lock)
-            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        let next: i64 = connection.query_row(next, [], |row| row.get(0)).map_err(&failed)?;
+        let writer = Writer::start(path, connection, lock)?;
         Ok(Self {
             path: path.to_owned(),
             log,
@@ -102,8 +104,8 @@ impl SqliteStore {
     pub fn migrate(path: &Path) -> Result<Migrated, OpenError> {
         let _lock = Lock::acquire(path)?;
         lock::prepare_database_file(path)?;
-        let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut connection = connection::to_write(path).map_err(failed)?;
+        let failed = OpenError::database(path);
+        let mut connection = connection::to_write(path).map_err(&failed)?;
         let (from, to) = migrate::migrate(&mut connection, path)?;
         Ok(Migrated { from, to })
     }

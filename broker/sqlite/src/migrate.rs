@@ -14,20 +14,20 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_the_record.sql")]
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(usize, usize), OpenError> {
-    let failed = |source| OpenError::Database { path: path.to_owned(), source };
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let failed = OpenError::database(path);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let pending = usize::try_from(found).ok().and_then(|done| Some((done, MIGRATIONS.get(done..)?)));
     let Some((done, pending)) = pending else {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     };
     for migration in pending {
-        transaction.execute_batch(migration).map_err(failed)?;
+        transaction.execute_batch(migration).map_err(&failed)?;
     }
     if !pending.is_empty() {
-        transaction.pragma_update(None, "user_version", known).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
+        transaction.pragma_update(None, "user_version", known).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
     }
     Ok((done, MIGRATIONS.len()))
 }

@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use crate::connection;
-use crate::error::{Outcome, unavailable};
+use crate::error::{Failure, OpenError, Outcome};
 use crate::lock::Lock;
 use crate::transaction::{Numbers, Transaction};
 
@@ -71,8 +71,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread. It keeps `lock` until nothing can write any more.
-    pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, std::io::Error> {
-        let numbers = Numbers::load(&connection).map_err(std::io::Error::other)?;
+    pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, OpenError> {
+        let numbers = Numbers::load(&connection).map_err(OpenError::database(path))?;
         let epoch = Arc::new(AtomicU64::new(numbers.epoch));
         let room = Room {
             path: path.to_owned(),
@@ -82,7 +82,8 @@ impl Writer {
             _lock: lock,
         };
         let (sender, queue) = sync_channel(MAX_WAITING);
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || room.serve(&queue))?;
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || room.serve(&queue));
+        let thread = thread.map_err(|source| OpenError::File { path: path.to_owned(), source })?;
         Ok(Self { queue: Some(sender), thread: Some(thread), epoch })
     }
 
@@ -129,6 +130,9 @@ trait Job: Send {
     /// Runs it and keeps what it found. False when it failed.
     fn run(&mut self, transaction: &mut Transaction<'_>) -> bool;
 
+    /// Why it failed, if it did.
+    fn take_failure(&mut self) -> Option<Failure>;
+
     /// Answers whoever waits.
     fn finish(self: Box<Self>, batch: &Result<(), StoreError>);
 }
@@ -142,6 +146,10 @@ struct Waiting<O: Operation> {
 impl<O: Operation> Job for Waiting<O> {
     fn run(&mut self, transaction: &mut Transaction<'_>) -> bool {
         self.found.insert(self.operation.run(transaction)).is_ok()
+    }
+
+    fn take_failure(&mut self) -> Option<Failure> {
+        self.found.take()?.err()
     }
 
     fn finish(self: Box<Self>, batch: &Result<(), StoreError>) {
@@ -203,14 +211,15 @@ impl Room {
             Ran::Committed => Ok(ran),
             Ran::MustKeepApart => self.attempt(batch, Apart::Yes),
         });
-        ran.map(|_| ()).map_err(|error| {
+        ran.map(|_| ()).map_err(|failure| {
+            self.recover(&failure);
+            let error = StoreError::from(failure);
             tracing::error!(%error, waiting = batch.len(), "a batch of changes was not written");
-            self.recover(&error);
-            unavailable(&error)
+            error
         })
     }
 
-    fn attempt(&mut self, batch: &mut [Box<dyn Job>], apart: Apart) -> rusqlite::Result<Ran> {
+    fn attempt(&mut self, batch: &mut [Box<dyn Job>], apart: Apart) -> Outcome<Ran> {
         let connection = match self.connection.take() {
             Some(connection) => self.connection.insert(connection),
             None => self.connection.insert(connection::to_write(&self.path)?),
@@ -229,11 +238,16 @@ impl Room {
             let done = job.run(&mut Transaction { connection, numbers: &mut numbers });
             if !done {
                 numbers = before;
+                // What SQLite cannot undo alone, such as a full disk, has ended the whole transaction.
+                if connection.is_autocommit()
+                    && let Some(failure) = job.take_failure()
+                {
+                    return Err(failure);
+                }
                 if apart == Apart::No {
                     execute(connection, "ROLLBACK")?;
                     return Ok(Ran::MustKeepApart);
                 }
-                // Fails where the failure has ended the whole transaction; then nobody's change was made.
                 execute(connection, "ROLLBACK TO operation")?;
             }
             if apart == Apart::Yes {
@@ -251,11 +265,17 @@ impl Room {
     }
 
     /// After a failure: nothing is half written, and the next batch begins with what the database says.
-    fn recover(&mut self, error: &rusqlite::Error) {
+    fn recover(&mut self, failure: &Failure) {
         self.numbers = None;
+        let harmless = match failure {
+            Failure::Sql(error) => {
+                matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull))
+            }
+            Failure::Store(_) => true,
+        };
         let usable = self.connection.as_ref().is_some_and(|connection| {
             let rolled_back = connection.is_autocommit() || execute(connection, "ROLLBACK").is_ok();
-            rolled_back && matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull))
+            rolled_back && harmless
         });
         if !usable {
             self.connection = None;

@@ -1,0 +1,89 @@
+//! Queries are answered from indexes: a record of millions is listed as fast as one of hundreds.
+
+use hallpass_core::grant::StateName;
+use hallpass_core::port::GrantFilter;
+use rusqlite::params_from_iter;
+
+use super::House;
+use crate::list::select_grants;
+
+fn plan(house: &House, filter: &GrantFilter) -> String {
+    let (sql, values) = select_grants(filter, Some([1, 1]), 10);
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+}
+
+#[test]
+fn each_filter_walks_its_own_index_in_order() {
+    let house = House::new();
+    let with = |set: fn(&mut GrantFilter)| {
+        let mut filter = GrantFilter::default();
+        set(&mut filter);
+        filter
+    };
+    let some = || Some("x".to_owned());
+    let cases: [(&str, GrantFilter); 15] = [
+        ("grants_created", GrantFilter::default()),
+        ("grants_owner", GrantFilter { owner: some(), ..GrantFilter::default() }),
+        ("grants_role", GrantFilter { role: some(), ..GrantFilter::default() }),
+        ("grants_issuer", GrantFilter { issuer: some(), ..GrantFilter::default() }),
+        ("grants_subject", GrantFilter { subject: some(), ..GrantFilter::default() }),
+        ("grants_repository", GrantFilter { repository: some(), ..GrantFilter::default() }),
+        ("grants_repository_id", GrantFilter { repository_id: some(), ..GrantFilter::default() }),
+        ("grants_commit", GrantFilter { commit: some(), ..GrantFilter::default() }),
+        ("grants_run", GrantFilter { run: some(), ..GrantFilter::default() }),
+        ("grants_environment", GrantFilter { environment: some(), ..GrantFilter::default() }),
+        ("grants_backend", GrantFilter { backend: some(), ..GrantFilter::default() }),
+        ("grants_purpose", GrantFilter { purpose: some(), ..GrantFilter::default() }),
+        ("grants_ticket", GrantFilter { ticket: some(), ..GrantFilter::default() }),
+        ("grants_state", with(|filter| filter.states = vec![StateName::Expired])),
+        ("PRIMARY KEY", GrantFilter { policy: some(), ..GrantFilter::default() }),
+    ];
+    for (index, filter) in cases {
+        let plan = plan(&house, &filter);
+        assert!(plan.contains("SEARCH") && plan.contains(index), "{index}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{index} gives the order too: {plan}");
+        assert!(!plan.contains("SCAN"), "{index}: {plan}");
+    }
+}
+
+#[test]
+fn the_narrowest_filter_drives() {
+    let house = House::new();
+    let some = || Some("x".to_owned());
+    let filter = GrantFilter {
+        run: some(),
+        policy: some(),
+        backend: some(),
+        states: vec![StateName::Active],
+        ..GrantFilter::default()
+    };
+    let plan = plan(&house, &filter);
+    assert!(plan.contains("grants_run") && !plan.contains("grants_backend"), "{plan}");
+}
+
+#[test]
+fn the_queues_are_read_from_their_indexes() {
+    let house = House::new();
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    for (index, sql) in [
+        ("grants_due", "SELECT seq FROM grants WHERE due_at IS NOT NULL AND due_at <= 1 ORDER BY due_at, seq LIMIT 9"),
+        (
+            "grants_over",
+            "SELECT seq FROM grants WHERE over_at IS NOT NULL AND over_at <= 1 ORDER BY over_at, seq LIMIT 9",
+        ),
+        ("grants_reservation", "SELECT seq FROM grants WHERE reservation = x'00'"),
+        ("grants_fenced", "SELECT id FROM grants WHERE backend = 'x' AND fenced_at IS NOT NULL AND expires_at > 1"),
+        ("proof_uses_horizon", "SELECT 1 FROM proof_uses WHERE keep_until < 1 ORDER BY keep_until"),
+        ("idempotency_horizon", "SELECT 1 FROM idempotency WHERE keep_until < 1 ORDER BY keep_until"),
+        ("audit_entries_request", "SELECT entry FROM audit_entries WHERE request_id = x'00' ORDER BY sequence"),
+        ("PRIMARY KEY", "SELECT sequence FROM audit_grants WHERE grant_id = x'00'"),
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+    }
+}
