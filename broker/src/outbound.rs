@@ -4,6 +4,24 @@
 //! deadline from connecting to the last byte, a cap on what is read, no redirects, no proxies from the environment, no
 //! decompression, and goes over plain http only where that was allowed for this call.
 
+/// A client for calls to this machine in `dev`'s story: no proxy, no redirects, a deadline.
+///
+/// # Errors
+/// When it cannot be built.
+#[expect(clippy::disallowed_methods, reason = "bounded here as the lint asks")]
+pub fn loopback_client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(std::time::Duration::from_secs(10))
+        .tls_backend_preconfigured(
+            rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+        )
+        .build()
+}
+
 #[cfg(test)]
 mod tests;
 

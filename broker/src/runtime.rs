@@ -5,6 +5,7 @@ pub mod control;
 pub mod driver;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+pub mod governed;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;

@@ -152,9 +152,8 @@ impl VerifiedIdentity {
             return Err(missing("sub"));
         }
         let expires_at = proof.expires_at.ok_or_else(|| missing("exp"))?;
-        let starts_at = proof.issued_at.or(proof.not_before);
-        if starts_at.is_some_and(|start| expires_at < start) || proof.not_before.is_some_and(|nbf| expires_at < nbf) {
-            return Err(Refusal::proof(Reason::MalformedClaims, "`exp` lies before `iat` or `nbf`").about("exp"));
+        if proof.not_before.is_some_and(|nbf| expires_at < nbf) {
+            return Err(Refusal::proof(Reason::MalformedClaims, "`exp` lies before `nbf`").about("exp"));
         }
         if rules.max_age.is_some() && proof.issued_at.is_none() {
             return Err(missing("iat"));
@@ -168,6 +167,9 @@ impl VerifiedIdentity {
         if let Some(at) = proof.issued_at.filter(|iat| *iat > now.plus(rules.leeway)) {
             let detail = format!("the proof says it was issued at {at}, which is in the future");
             return Err(Refusal::proof(Reason::NotYetValid, detail).about("iat"));
+        }
+        if proof.issued_at.is_some_and(|iat| expires_at < iat) {
+            return Err(Refusal::proof(Reason::MalformedClaims, "`exp` lies before `iat`").about("exp"));
         }
         let lifetime_end = proof.issued_at.unwrap_or(now).plus(rules.max_lifetime);
         if expires_at > lifetime_end {

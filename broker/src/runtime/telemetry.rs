@@ -3,15 +3,7 @@
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::config::server::LogFormat;
 
 /// Starts logging at `level` (a `tracing` filter directive such as `info`); `RUST_LOG` wins where it is set. A second
 /// call changes nothing.
@@ -31,7 +23,5 @@ pub fn start_logging(format: LogFormat, level: &str) {
 /// When another recorder is installed already.
 pub fn start_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
     const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
-        .install_recorder()
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?.install_recorder()
 }

@@ -70,7 +70,7 @@ async fn a_grant_ends_with_its_command_whose_status_is_told() {
     let house = House::open().await;
     let mut running = Running::start(&house, "30s", "exit 7").await;
     assert_eq!(running.status().await, Some(7));
-    running.assert_grant(&house, "revoking", "revoked");
+    running.assert_grant(&house, "revoking", "requested");
     assert!(!running.is_live(&house).await, "the credential outlives its command");
     ledger::assert_sound(&house.store());
 }
@@ -85,7 +85,7 @@ async fn signals_reach_the_command_and_the_grant_ends_after_them() {
         assert!(running.is_live(&house).await, "the command has a credential that does not work");
         running.signal(signal);
         assert_eq!(running.status().await, Some(42), "{name}");
-        running.assert_grant(&house, "revoking", "revoked");
+        running.assert_grant(&house, "revoking", "requested");
     }
 }
 

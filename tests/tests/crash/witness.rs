@@ -225,7 +225,7 @@ impl Received {
         let over = unix_now() * 1000 >= millis(grant, "expires_at");
         match (ended, state) {
             (Some(true), "revoking" | "expired") => assert!(
-                matches!(cause, "revoked" | "superseded") || over && cause == "expired",
+                matches!(cause, "requested" | "superseded") || over && cause == "expired",
                 "grant {id} ended by {cause:?} though its holder ended it"
             ),
             (Some(false), "active" | "revoking" | "expired") => {}

@@ -109,8 +109,8 @@ pub struct Cause(std::borrow::Cow<'static, str>);
 impl Cause {
     /// Its time was over.
     pub const EXPIRED: Self = Self(std::borrow::Cow::Borrowed("expired"));
-    /// Somebody asked.
-    pub const REVOKED: Self = Self(std::borrow::Cow::Borrowed("revoked"));
+    /// Somebody asked. Not called "revoked": that is a state, and said only when it is true.
+    pub const REQUESTED: Self = Self(std::borrow::Cow::Borrowed("requested"));
     /// The caller repeated its request.
     pub const SUPERSEDED: Self = Self(std::borrow::Cow::Borrowed("superseded"));
     /// Another grant took its place.

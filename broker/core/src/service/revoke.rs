@@ -66,14 +66,14 @@ async fn end(
             return Ok(grant);
         }
         let ending =
-            Ending { cause: Cause::REVOKED, actor: Some(actor.clone()), reason: reason.clone(), at: ports.now() };
+            Ending { cause: Cause::REQUESTED, actor: Some(actor.clone()), reason: reason.clone(), at: ports.now() };
         let fenced = is_fenced_by_record(ports, &grant);
         let ended = grant.begin_ending(ending, fenced).map_err(|error| ServiceError::Conflict {
             reason: Reason::StateConflict,
             detail: error.to_string(),
             retry_after: None,
         })?;
-        let mut entry = trail.success(ports).for_reason(Cause::REVOKED.as_str());
+        let mut entry = trail.success(ports).for_reason(Cause::REQUESTED.as_str());
         if let Some(reason) = &reason {
             entry = entry.with("reason", reason);
         }

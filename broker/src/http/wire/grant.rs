@@ -213,7 +213,7 @@ mod tests {
     const URL: &str = "https://hallpass.example";
 
     fn ending(after_mins: u64) -> Ending {
-        Ending { cause: Cause::REVOKED, actor: None, reason: None, at: NOW.plus(Ttl::from_mins(after_mins)) }
+        Ending { cause: Cause::REQUESTED, actor: None, reason: None, at: NOW.plus(Ttl::from_mins(after_mins)) }
     }
 
     #[test]

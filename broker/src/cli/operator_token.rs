@@ -1,0 +1,64 @@
+//! `hallpass-broker operator-token`: beside a running broker it asks at the control socket, without one it opens the
+//! store itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use clap::Args;
+use hallpass_core::entropy::Entropy;
+use hallpass_core::error::ServiceError;
+use hallpass_core::time::{Clock as _, Ttl};
+
+use super::serve;
+use crate::compose::{self, Broker};
+use crate::config::bundle::Bundle;
+use crate::keys::SystemEntropy;
+use crate::runtime::clock::SystemClock;
+use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
+
+/// What for, and how long.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Server file.
+    #[arg(long, value_name = "FILE", env = "HALLPASS_CONFIG")]
+    config: PathBuf,
+    /// Why, in words; it is recorded.
+    #[arg(long)]
+    purpose: String,
+    /// How long, such as `5m`; 15 minutes at most.
+    #[arg(long)]
+    ttl: Option<String>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = serve::load(&arguments.config)?;
+    let ttl = arguments.ttl.as_deref().map(Ttl::parse).transpose().map_err(|error| anyhow!("--ttl: {error}"))?;
+    let foundation = serve::foundation(&config);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let sealer = compose::sealer(&foundation, &entropy)?;
+    let now = SystemClock::start().now();
+    let request = OperatorRequest::new(arguments.purpose.clone(), ttl, now, sealer.as_ref());
+    let token = match control::ask(&foundation.store, &request).await? {
+        Some(OperatorAnswer::Token(token)) => token,
+        Some(OperatorAnswer::Refused(why)) => bail!("the broker refused: {why}"),
+        None => {
+            let bundle = Bundle::load(&config.bundle.path).map_err(compose::findings_error)?;
+            let broker = Broker::assemble(foundation, bundle).await?;
+            broker.operator_token(&arguments.purpose, ttl).await.map_err(|error| anyhow!(explain(error)))?
+        }
+    };
+    println!("{token}");
+    Ok(())
+}
+
+/// What a failure is to the person at the terminal.
+pub(super) fn explain(error: ServiceError) -> String {
+    match error {
+        ServiceError::Refused(refusal) => refusal.detail,
+        ServiceError::Conflict { detail, .. }
+        | ServiceError::Unavailable { detail, .. }
+        | ServiceError::Backend { detail, .. } => detail,
+        ServiceError::NotFound => "not found".to_owned(),
+    }
+}

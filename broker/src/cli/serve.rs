@@ -1,0 +1,161 @@
+//! `hallpass-broker serve`, and what `dev` has in common with it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hallpass_core::time::Ttl;
+use tokio::net::TcpListener;
+
+use crate::compose::{self, Broker, Foundation};
+use crate::config::bundle::Bundle;
+use crate::config::server::{Limits, ServerConfig};
+use crate::http::{self, ApiState, HttpLimits, Operations};
+use crate::outbound::AllowHttp;
+use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
+use crate::runtime::driver::Driver;
+use crate::runtime::lifecycle::{Lifecycle, Order, Orders};
+use crate::runtime::listener::{self, ListenerLimits};
+use crate::runtime::telemetry;
+
+pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
+    ServerConfig::load(config).map_err(compose::findings_error)
+}
+
+pub(super) fn foundation(config: &ServerConfig) -> Foundation {
+    Foundation {
+        store: config.store.path.clone(),
+        key_file: config.keys.key_encryption_key_file.clone(),
+        create_key_file: false,
+        retired_key_files: config.keys.retired_key_encryption_key_files.clone(),
+        public_url: config.server.public_url.clone(),
+        outbound_ca_file: None,
+        allow_http: AllowHttp::Never,
+        unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
+    }
+}
+
+pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
+    let config = load(&config)?;
+    telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level);
+    let bundle = Bundle::load(&config.bundle.path).map_err(compose::findings_error)?;
+    let mut orders = Orders::listen().context("signals cannot be handled")?;
+    let broker = Arc::new(Broker::assemble(foundation(&config), bundle).await?);
+    let lifecycle = Lifecycle::default();
+    let driver = Driver::start(&broker.ports, &lifecycle.tasks, &lifecycle.stopping());
+    let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
+    lifecycle.tasks.spawn(answer_operators(control, Arc::clone(&broker), lifecycle.stopped()));
+
+    let tls = match &config.server.tls {
+        Some(files) => Some(listener::server_config(&files.certificate_file, &files.private_key_file)?),
+        None => None,
+    };
+    let front = Front { limits: &config.limits, drain: config.server.drain_timeout, tls };
+    let listen = TcpListener::bind(config.server.listen).await.context(config.server.listen)?;
+    let operations = TcpListener::bind(config.server.ops_listen).await.context(config.server.ops_listen)?;
+    let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
+    tracing::info!(address = %addresses, public_url = %config.server.public_url, "listening");
+
+    loop {
+        match orders.next().await {
+            Order::Reload => reload(&broker, &driver, &config.bundle.path).await,
+            Order::Stop => break,
+        }
+    }
+    tracing::info!("stopping: no new connections, and what runs is finished");
+    if !lifecycle.drain(config.server.drain_timeout.as_duration()).await {
+        tracing::warn!("some requests were still running when the drain timeout passed");
+    }
+    Ok(())
+}
+
+async fn reload(broker: &Broker, driver: &Driver, folder: &Path) {
+    driver.confirm_clock(&broker.ports);
+    let outcome = match Bundle::load(folder) {
+        Ok(bundle) => broker.reload(&bundle).await,
+        Err(findings) => Err(compose::findings_error(findings)),
+    };
+    match outcome {
+        Ok(revision) => tracing::info!(%revision, "the bundle was loaded again"),
+        Err(error) => tracing::error!(error = %format!("{error:#}"), "the bundle is refused; the one in force stays"),
+    }
+}
+
+async fn answer_operators(listener: tokio::net::UnixListener, broker: Arc<Broker>, stopped: impl Future<Output = ()>) {
+    let answer = |request: OperatorRequest| {
+        let broker = Arc::clone(&broker);
+        async move {
+            if !request.is_genuine(broker.ports.sealer.as_ref(), broker.ports.now()) {
+                tracing::warn!("a request at the control socket was not made with this broker's key");
+                return OperatorAnswer::Refused(
+                    "the request was not made lately with this broker's key file".to_owned(),
+                );
+            }
+            match broker.operator_token(&request.purpose, request.ttl.map(Ttl::from_secs)).await {
+                Ok(token) => OperatorAnswer::Token(token),
+                Err(error) => OperatorAnswer::Refused(super::operator_token::explain(error)),
+            }
+        }
+    };
+    control::serve(listener, stopped, answer).await;
+}
+
+/// The listeners of a broker.
+pub(super) struct Front<'a> {
+    pub(super) limits: &'a Limits,
+    /// How long requests have to finish when the listeners stop.
+    pub(super) drain: Ttl,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Front<'_> {
+    /// Serves the API on `listen`, and operations where there is a listener for them, until the lifecycle stops.
+    pub(super) fn open(
+        self,
+        broker: &Broker,
+        public_url: &str,
+        listen: TcpListener,
+        operations: Option<TcpListener>,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<SocketAddr> {
+        let address = listen.local_addr()?;
+        let api = Arc::new(ApiState {
+            ports: broker.ports.clone(),
+            public_url: public_url.to_owned(),
+            limits: HttpLimits {
+                max_body_bytes: self.limits.body_bytes,
+                max_in_flight: self.limits.concurrency,
+                request_timeout: self.limits.request_timeout.as_duration(),
+                ..HttpLimits::default()
+            },
+            tokens: broker.token_desk(),
+            keys: broker.public_keys(),
+            pki: Some(broker.pki()),
+            tasks: lifecycle.tasks.clone(),
+        });
+        let connections = ListenerLimits {
+            max_connections: self.limits.connections,
+            drain: self.drain.as_duration(),
+            ..ListenerLimits::default()
+        };
+        lifecycle.tasks.spawn(listener::serve(listen, self.tls, http::api(api), connections, lifecycle.stopped()));
+        if let Some(listen) = operations {
+            let metrics = telemetry::start_metrics().context("metrics cannot be collected")?;
+            let state = Arc::new(Operations {
+                ports: broker.ports.clone(),
+                readiness: broker.readiness(),
+                metrics: Arc::new(move || metrics.render()),
+            });
+            let router = http::operations(state);
+            lifecycle.tasks.spawn(listener::serve(
+                listen,
+                None,
+                router,
+                ListenerLimits::default(),
+                lifecycle.stopped(),
+            ));
+        }
+        Ok(address)
+    }
+}
