@@ -71,7 +71,8 @@ pub fn trust(name: &str, issuer: &Issuer, algorithms: &[&str]) -> Value {
 /// Has an issuer's keys fetched again this often.
 pub fn fetch_keys_every(issuer: &mut Value, seconds: u32) {
     let every = format!("{seconds}s");
-    issuer["jwks"] = json!({"max_age": every, "min_interval": every});
+    issuer["keys_max_age"] = json!(every);
+    issuer["keys_min_interval"] = json!(every);
 }
 
 impl Setup {
@@ -149,9 +150,9 @@ impl Setup {
                 "public_url": format!("http://{listen}"),
             },
             "store": {"path": database(folder)},
-            "keys": {"kek_file": folder.join("kek")},
+            "keys": {"key_encryption_key_file": folder.join("kek")},
             "bundle": {"source": "files", "path": bundle},
-            "audit": {"unverified_refusals_per_minute": 100_000},
+            "limits": {"unverified_refusals_per_source_per_minute": 100_000},
         });
         merge(&mut server, self.server.clone());
         let key_file = folder.join("kek");
@@ -164,7 +165,7 @@ impl Setup {
         write_toml(&bundle.join("issuers.toml"), &json!({"issuer": self.issuers}))?;
         write_toml(
             &bundle.join("backends.toml"),
-            &json!({"backend": [{"name": "jwt", "kind": "jwt"}, {"name": "x509", "kind": "x509"}]}),
+            &json!({"backend": [{"name": "jwt", "kind": "jwt"}, {"name": "x509", "kind": "x509", "trust_domain": "example.test"}]}),
         )?;
         write_toml(&bundle.join("owners.toml"), &json!({"owner": self.owners()}))?;
         for (name, role) in &self.roles {

@@ -95,7 +95,7 @@ async fn a_decision_or_an_entry_that_does_not_read_is_named() {
 /// One hard grant that is due now.
 async fn due(house: &House, n: u64) -> Grant {
     let active = open(&house.port, opening_of(&house.port, sample::active(n, RevocationClass::Hard, NOW), n)).await;
-    let ending = active.begin_ending(Ending::by_broker(Cause::REVOKED, NOW), false).unwrap();
+    let ending = active.begin_ending(Ending::by_broker(Cause::REQUESTED, NOW), false).unwrap();
     apply(&house.port, ending, AuditAction::GrantRevoke, NOW).await
 }
 

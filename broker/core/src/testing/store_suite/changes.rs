@@ -16,7 +16,7 @@ fn later(secs: u64) -> Timestamp {
 }
 
 fn asked(at: Timestamp) -> Ending {
-    Ending { cause: Cause::REVOKED, actor: Some("ci:user:ada".to_owned()), reason: Some("leaked".to_owned()), at }
+    Ending { cause: Cause::REQUESTED, actor: Some("ci:user:ada".to_owned()), reason: Some("leaked".to_owned()), at }
 }
 
 /// State and evidence commit together.

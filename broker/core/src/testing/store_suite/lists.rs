@@ -51,7 +51,7 @@ async fn one_unlike_the_others(store: &Arc<dyn Store>) -> Grant {
         plain.grant.record.environment = Some(EnvironmentName::new("production").unwrap());
         open(store, plain).await;
     }
-    let ended = odd.begin_ending(Ending::by_broker(Cause::REVOKED, later(1)), true).unwrap();
+    let ended = odd.begin_ending(Ending::by_broker(Cause::REQUESTED, later(1)), true).unwrap();
     apply(store, ended, AuditAction::GrantRevoke, later(1)).await
 }
 
@@ -228,7 +228,7 @@ pub async fn a_cursor_from_elsewhere_is_refused(store: &Arc<dyn Store>) {
 pub async fn refused_credentials_are_listed_until_they_are_over(store: &Arc<dyn Store>) {
     let tokens = BackendName::new("tokens").unwrap();
     open(store, opening(store, 1, NOW)).await;
-    let asked = || Ending::by_broker(Cause::REVOKED, later(1));
+    let asked = || Ending::by_broker(Cause::REQUESTED, later(1));
     let fenced = open(store, opening(store, 2, NOW)).await.begin_ending(asked(), true).unwrap();
     let fenced = apply(store, fenced, AuditAction::GrantFence, later(1)).await;
     let given_up = open(store, opening(store, 3, NOW)).await.begin_ending(asked(), true).unwrap();

@@ -32,7 +32,7 @@ async fn pending(store: &Arc<dyn Store>, n: u64, at: Timestamp) -> Grant {
 /// One hard grant that must be undone from `at` on.
 async fn ending(store: &Arc<dyn Store>, n: u64, at: Timestamp) -> Grant {
     let grant = open(store, opening_of(store, sample::active(n, RevocationClass::Hard, NOW), n)).await;
-    let ending = grant.begin_ending(Ending::by_broker(Cause::REVOKED, at), false).unwrap();
+    let ending = grant.begin_ending(Ending::by_broker(Cause::REQUESTED, at), false).unwrap();
     apply(store, ending, AuditAction::GrantRevoke, at).await
 }
 
@@ -58,7 +58,7 @@ pub async fn what_is_due_is_given_out_longest_due_first(store: &Arc<dyn Store>) 
 pub async fn what_ends_by_itself_is_not_given_out(store: &Arc<dyn Store>) {
     let fenced = open(store, opening(store, 1, NOW)).await;
     open(store, opening_of(store, sample::active(2, RevocationClass::ExpiryOnly, NOW), 2)).await;
-    let asked = || Ending::by_broker(Cause::REVOKED, later(1));
+    let asked = || Ending::by_broker(Cause::REQUESTED, later(1));
     let standing = open(store, opening(store, 3, NOW)).await.begin_ending(asked(), true).unwrap();
     apply(store, standing, AuditAction::GrantFence, later(1)).await;
     let open_fence = open(store, opening(store, 4, NOW)).await.begin_ending(asked(), false).unwrap();
@@ -130,7 +130,7 @@ pub async fn a_change_under_a_lost_hold_is_refused(store: &Arc<dyn Store>) {
 pub async fn somebody_elses_change_does_not_lift_a_hold(store: &Arc<dyn Store>) {
     let grant = open(store, opening_of(store, sample::active(1, RevocationClass::Hard, NOW), 1)).await;
     let reserved = store.reserve_due(grant.end_at, HOLD, by(1), 10).await.unwrap().remove(0);
-    let asked = grant.begin_ending(Ending::by_broker(Cause::REVOKED, reserved.grant.end_at), false).unwrap();
+    let asked = grant.begin_ending(Ending::by_broker(Cause::REQUESTED, reserved.grant.end_at), false).unwrap();
     let asked = apply(store, asked, AuditAction::GrantRevoke, later(1)).await;
     let own = reserved.grant.begin_ending(Ending::by_broker(Cause::EXPIRED, asked.end_at), false).unwrap();
     let mut change = Change::of(own, entry_about(asked.record.id, AuditAction::GrantRevoke, later(1)));
@@ -171,7 +171,7 @@ pub async fn a_missed_heartbeat_is_due(store: &Arc<dyn Store>) {
 
 /// In bulk what [`Grant::expire`] does to one; one entry tells of all.
 pub async fn what_is_over_expires_as_the_domain_says(store: &Arc<dyn Store>) {
-    let asked = || Ending { actor: Some("ci:user:ada".to_owned()), ..Ending::by_broker(Cause::REVOKED, later(1)) };
+    let asked = || Ending { actor: Some("ci:user:ada".to_owned()), ..Ending::by_broker(Cause::REQUESTED, later(1)) };
     let active = open(store, opening(store, 1, NOW)).await;
     let only_time = open(store, opening_of(store, sample::active(2, RevocationClass::ExpiryOnly, NOW), 2)).await;
     let fenced = open(store, opening(store, 3, NOW)).await.begin_ending(asked(), true).unwrap();
