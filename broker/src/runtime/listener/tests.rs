@@ -1,1 +1,296 @@
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::Extension;
+use axum::routing::get;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+
+/// Longer than anything here takes; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+struct House {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Drained>,
+    /// How many requests are at work, and what lets them finish.
+    at_work: Arc<AtomicUsize>,
+    finish: Arc<Notify>,
+}
+
+impl House {
+    async fn open(tls: Option<Arc<ServerConfig>>, change: impl FnOnce(&mut ListenerLimits)) -> Self {
+        let mut limits = ListenerLimits::default();
+        change(&mut limits);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (at_work, finish) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let router = Router::new().route("/", get(whence)).route("/held", {
+            let (at_work, finish) = (Arc::clone(&at_work), Arc::clone(&finish));
+            get(move || async move {
+                let _work = Work::begin(at_work);
+                finish.notified().await;
+                "held"
+            })
+        });
+        let served = tokio::spawn(serve(listener, tls, router, limits, async {
+            let _ = stopped.await;
+        }));
+        Self { address, stop: Some(stop), served, at_work, finish }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    async fn holds(&self, requests: usize) {
+        let held = async {
+            while self.at_work.load(Ordering::SeqCst) != requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, held).await.expect("so many requests are at work");
+    }
+}
+
+/// A request at work, until it is answered or dropped.
+struct Work(Arc<AtomicUsize>);
+
+impl Work {
+    fn begin(at_work: Arc<AtomicUsize>) -> Self {
+        at_work.fetch_add(1, Ordering::SeqCst);
+        Self(at_work)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn whence(Extension(connection): Extension<Connection>) -> String {
+    format!("{} {}", connection.peer.ip(), connection.server_name.as_deref().unwrap_or("-"))
+}
+
+/// What comes until the peer closes. A reset is a close too.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    let _: io::Result<usize> = read.expect("the listener closes the connection");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One answer with a body that ends in `end`.
+async fn answer(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut bytes = [0; 1024];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("an answer").unwrap();
+        assert!(read > 0, "closed after {text:?}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    text
+}
+
+struct Certificate {
+    der: CertificateDer<'static>,
+    config: Arc<ServerConfig>,
+    _folder: tempfile::TempDir,
+}
+
+fn certificate() -> Certificate {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    Certificate { der: made.cert.der().clone(), config: server_config(&chain, &key).unwrap(), _folder: folder }
+}
+
+fn client(certificate: &Certificate, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der.clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn handshake(house: &House, connector: &TlsConnector) -> TlsStream<TcpStream> {
+    let name = ServerName::try_from("localhost").unwrap();
+    connector.connect(name, house.connect().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_knows_where_it_came_from() {
+    let house = House::open(None, |_| ()).await;
+    let mut stream = house.connect().await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    assert!(answer(&mut stream, "127.0.0.1 -").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn sessions_resume_and_requests_know_the_name_that_was_asked_for() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |_| ()).await;
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let connector = client(&certificate, version, &[]);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut stream = handshake(&house, &connector).await;
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
+            stream.write_all(GET.as_bytes()).await.unwrap();
+            answer(&mut stream, "127.0.0.1 localhost").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_it_was_negotiated() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |_| ()).await;
+    let connector = client(&certificate, &rustls::version::TLS13, &["h2", "http/1.1"]);
+    let mut stream = handshake(&house, &connector).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    stream.write_all(&[PREFACE, &EMPTY_SETTINGS].concat()).await.unwrap();
+    let mut head = [0; 9];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[3], 4, "a SETTINGS frame answers the preface (RFC 9113 §3.4)");
+}
+
+#[tokio::test]
+async fn whoever_sends_no_head_or_half_of_one_is_sent_away() {
+    let house = House::open(None, |limits| limits.header_read_timeout = Duration::from_millis(50)).await;
+    for sent in ["", "P", "GET / HTTP/1.1\r\nHost: loc"] {
+        let mut stream = house.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        assert!(!rest(&mut stream).await.contains("200"), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_not_kept_for_ever() {
+    let house = House::open(None, |limits| limits.header_read_timeout = Duration::from_millis(50)).await;
+    let mut stream = house.connect().await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    answer(&mut stream, "127.0.0.1 -").await;
+    rest(&mut stream).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_finish_a_handshake_is_sent_away_and_holds_up_nobody() {
+    let certificate = certificate();
+    let change = |limits: &mut ListenerLimits| limits.handshake_timeout = Duration::from_millis(200);
+    let house = House::open(Some(Arc::clone(&certificate.config)), change).await;
+    let mut silent = house.connect().await;
+    let mut stream = handshake(&house, &client(&certificate, &rustls::version::TLS13, &[])).await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    answer(&mut stream, "localhost").await;
+    assert_eq!(rest(&mut silent).await, "");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let house = House::open(None, |limits| limits.max_header_bytes = 8 * 1024).await;
+    let mut stream = house.connect().await;
+    let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-A: {}\r\n\r\n", "a".repeat(16 * 1024));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_connection_ends() {
+    let house = House::open(None, |limits| limits.max_connections = 1).await;
+    let mut first = house.connect().await;
+    first.write_all(GET.as_bytes()).await.unwrap();
+    answer(&mut first, "127.0.0.1 -").await;
+    let mut second = house.connect().await;
+    second.write_all(GET.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read_u8()).await;
+    assert!(early.is_err(), "answered although every place was taken");
+    drop(first);
+    answer(&mut second, "127.0.0.1 -").await;
+}
+
+#[tokio::test]
+async fn a_request_whose_caller_hangs_up_is_dropped() {
+    let house = House::open(None, |_| ()).await;
+    let mut held = house.connect().await;
+    held.write_all(GET.replace("/ ", "/held ").as_bytes()).await.unwrap();
+    house.holds(1).await;
+    drop(held);
+    house.holds(0).await;
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_finish_and_takes_no_more() {
+    let mut house = House::open(None, |_| ()).await;
+    let mut idle = house.connect().await;
+    idle.write_all(GET.as_bytes()).await.unwrap();
+    answer(&mut idle, "127.0.0.1 -").await;
+    let mut held = house.connect().await;
+    held.write_all(GET.replace("/ ", "/held ").as_bytes()).await.unwrap();
+    house.holds(1).await;
+    house.stop();
+    assert_eq!(rest(&mut idle).await, "", "an idle connection ends at once");
+    assert!(TcpStream::connect(house.address).await.is_err(), "nobody listens any longer");
+    house.finish.notify_one();
+    assert!(rest(&mut held).await.ends_with("held"));
+    assert_eq!(house.served.await.unwrap(), Drained::Wholly);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_finish_is_cut() {
+    let mut house = House::open(None, |limits| limits.drain = Duration::from_millis(50)).await;
+    let mut held = house.connect().await;
+    held.write_all(GET.replace("/ ", "/held ").as_bytes()).await.unwrap();
+    house.holds(1).await;
+    house.stop();
+    assert_eq!(rest(&mut held).await, "");
+    assert_eq!(house.served.await.unwrap(), Drained::Cut(1));
+}
+
+#[test]
+fn files_that_cannot_be_served_with_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (one, other) = (made("a"), made("b"));
+    let chain = file("chain.pem", &one.cert.pem());
+    let key = file("key.pem", &one.signing_key.serialize_pem());
+    let empty = file("empty.pem", "");
+    let another = file("another.pem", &other.signing_key.serialize_pem());
+    assert!(server_config(&chain, &key).is_ok());
+    for (chain, key, named) in [
+        (&empty, &key, "empty.pem"),
+        (&chain, &empty, "empty.pem"),
+        (&folder.path().join("none.pem"), &key, "none.pem"),
+        (&chain, &another, "another.pem"),
+    ] {
+        let error = server_config(chain, key).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Reading: lists, oneself, decisions, the inventory, the audit log, discovery.
+
+use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::testing::{Ruling, World};
+use hallpass_core::time::Ttl;
+use serde_json::{Value, json};
+
+use crate::house::{House, URL};
+
+#[tokio::test]
+async fn a_list_is_filtered_and_paged() {
+    let house = House::open();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(house.grant().await.1);
+        house.world.clock.advance(Ttl::from_secs(1));
+    }
+    let first = house.get("/v1/grants?limit=2&state=active&role=payments%2Fprod%2Fdeploy").await;
+    assert_eq!(first.body["items"].as_array().unwrap().len(), 2, "{}", first.text);
+    let cursor = first.said("next_cursor");
+    let rest = house.get(&format!("/v1/grants?limit=2&state=active&role=payments/prod/deploy&cursor={cursor}")).await;
+    assert_eq!(rest.body["items"][0]["id"], json!(ids[0]), "{}", rest.text);
+    assert_eq!(rest.body["next_cursor"], Value::Null);
+    assert_eq!(house.get("/v1/grants?subject=nobody").await.body["items"], json!([]));
+    for query in ["limit=0", "limit=501", "cursor=tampered", "state=x", "onwer=a", "owner=a&owner=b"] {
+        let answer = house.get(&format!("/v1/grants?{query}")).await;
+        assert!(matches!(answer.status, 400 | 422), "{query}: {}", answer.text);
+        assert_eq!(answer.said("parameter"), query.split('=').next().unwrap(), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn whoami_shows_the_proof_without_its_content() {
+    let house = House::open();
+    let proof = house.proof();
+    let me = house.call("GET", "/v1/whoami", &proof, None).await;
+    assert_eq!((me.said("issuer"), me.said("kind"), me.said("subject")), ("ci", "workload", World::SUBJECT));
+    assert_eq!(me.body["provenance"]["repository_id"], "222");
+    assert_eq!(me.body["proof"]["key_id"], "key-1");
+    assert!(!me.text.contains(&proof));
+    let nameless = house.world.proof_with(World::SUBJECT, |proof| {
+        proof.proof_id = None;
+        proof.rules.single_use = false;
+    });
+    let me = house.call("GET", "/v1/whoami", nameless.token.expose(), None).await;
+    assert_eq!(me.body["proof"]["id"].as_str().unwrap().len(), 64, "a digest stands in for the id: {}", me.text);
+}
+
+#[tokio::test]
+async fn a_decision_is_previewed_without_a_grant() {
+    let house = House::open();
+    let ten = Obligations { max_ttl: Some(Ttl::from_mins(10)) };
+    house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Allow(ten));
+    let asked = json!({"role": World::ROLE, "purpose": "deploy 4f2c"});
+    let answer = house.call("POST", "/v1/decisions", &house.proof(), Some(asked)).await;
+    assert_eq!((answer.status, answer.said("outcome")), (200, "allow"), "{}", answer.text);
+    assert_eq!(answer.body["determining_policies"], json!(["scripted-permit"]));
+    assert_eq!(answer.body["obligations"], json!({"max_ttl": "10m"}));
+    assert!(house.world.all_grants().await.is_empty());
+    let other = json!({"role": World::ROLE, "action": "publish"});
+    let other = house.call("POST", "/v1/decisions", &house.proof(), Some(other)).await;
+    assert_eq!((other.status, other.said("parameter")), (422, "action"));
+}
+
+#[tokio::test]
+async fn a_denial_tells_why_only_to_who_may_read_the_role() {
+    let house = House::open();
+    let ask = async |role: &str| {
+        let asked = json!({"role": role, "purpose": "deploy 4f2c"});
+        house.call("POST", "/v1/decisions", &house.proof(), Some(asked)).await
+    };
+    house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Deny);
+    let readable = ask(World::ROLE).await;
+    assert_eq!(readable.body["determining_policies"], json!(["scripted-forbid"]));
+    house.world.policy.rule(Action::Read, None, Ruling::Deny);
+    let unknown = ask("no/such/role").await;
+    assert_eq!(unknown.said("outcome"), "deny");
+    assert_eq!(ask(World::ROLE).await.text, unknown.text);
+    house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Error);
+    assert_eq!(ask(World::ROLE).await.text, unknown.text);
+}
+
+#[tokio::test]
+async fn roles_and_owners_are_there_for_who_may_read_them() {
+    let house = House::open();
+    let roles = house.get("/v1/roles").await;
+    assert_eq!(roles.body["items"][0]["name"], World::ROLE, "{}", roles.text);
+    for path in ["/v1/roles/payments/prod/deploy", "/v1/roles/payments%2Fprod%2Fdeploy"] {
+        let role = house.get(path).await;
+        assert_eq!((role.status, role.said("owner")), (200, "payments"), "{path}");
+        assert_eq!((role.said("revocation_class"), &role.body["ttl"]["max"]), ("fenced", &json!("1h")));
+    }
+    let owner = house.get("/v1/owners/payments").await;
+    assert_eq!(owner.body["members"][0]["subject"], "user:ada");
+    assert_eq!(house.get("/v1/owners").await.body["items"][0], owner.body);
+    house.world.policy.rule(Action::Read, None, Ruling::Deny);
+    assert_eq!(house.get("/v1/roles").await.body["items"], json!([]));
+    for path in ["/v1/roles/payments/prod/deploy", "/v1/roles/no/such", "/v1/owners/payments", "/v1/owners/x"] {
+        assert_eq!(house.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_is_read_by_request_and_by_grant() {
+    let house = House::open();
+    let proof = house.proof();
+    let opened = house.call("POST", "/v1/grants", &proof, Some(crate::house::wanted())).await;
+    let id = opened.body["grant"]["id"].as_str().unwrap();
+    let actions = |page: &Value| -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    };
+    let by_request = house.get(&format!("/v1/audit?request_id={}", opened.header("x-request-id"))).await;
+    assert_eq!(actions(&by_request.body), ["grant.open", "grant.activate"], "{}", by_request.text);
+    house.call("DELETE", &format!("/v1/grants/{id}"), &proof, None).await;
+    let by_grant = house.get(&format!("/v1/audit?grant={id}&limit=500")).await;
+    assert!(actions(&by_grant.body).contains(&"grant.revoke".to_owned()), "{}", by_grant.text);
+    assert_eq!(by_grant.body["items"][0]["object"], format!("grant:{id}"));
+    assert_eq!(by_grant.body["items"][0]["actor"], format!("ci:{}", World::SUBJECT));
+    assert_eq!(house.get("/v1/audit?grant=x").await.status, 422);
+    house.world.policy.rule(Action::Read, None, Ruling::Deny);
+    assert_eq!(house.get("/v1/audit").await.status, 403);
+}
+
+#[tokio::test]
+async fn others_find_what_they_need_to_trust_the_broker() {
+    let house = House::open();
+    let server = house.get("/.well-known/oauth-authorization-server").await;
+    assert_eq!((server.said("issuer"), server.said("token_endpoint")), (URL, format!("{URL}/oauth2/token").as_str()));
+    let issuer = house.get("/.well-known/openid-configuration").await;
+    for (member, value) in [
+        ("issuer", json!(URL)),
+        ("jwks_uri", json!(format!("{URL}/.well-known/jwks.json"))),
+        ("response_types_supported", json!(["id_token"])),
+        ("subject_types_supported", json!(["public"])),
+        ("id_token_signing_alg_values_supported", json!(["ES256"])),
+    ] {
+        assert_eq!(issuer.body[member], value, "{member}");
+    }
+    assert!(issuer.body["claims_supported"].is_array());
+    let keys = house.get("/.well-known/jwks.json").await;
+    assert_eq!((keys.text.as_str(), keys.header("cache-control")), (r#"{"keys":[]}"#, "public, max-age=60"));
+}
+
+#[tokio::test]
+async fn the_certificate_authority_is_public_where_there_is_one() {
+    let house = House::open();
+    let authority = house.get("/pki/ca.pem").await;
+    assert_eq!((authority.status, authority.header("content-type")), (200, "application/pem-certificate-chain"));
+    let list = house.get("/pki/crl.der").await;
+    assert_eq!((list.status, list.header("content-type")), (200, "application/pkix-crl"));
+    let without = House::with(hallpass_core::testing::Nature::local(), |state| state.pki = None);
+    assert_eq!(without.get("/pki/crl.der").await.status, 404);
+}
