@@ -44,8 +44,8 @@ pub(super) struct Edge {
 pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let started = edge.ports.clock.monotonic();
     let surface = Surface::of(request.uri().path());
-    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let action = audited_action(request.method(), route.as_ref());
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = origin_of(&edge.ports, &request);
     let context = origin.as_ref().copied().unwrap_or_else(|(_, nil)| *nil);
@@ -61,7 +61,6 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         Ok(mut response) => match response.extensions_mut().remove::<Failure>() {
             None => (response, None),
             Some(failure) => {
-                let action = audited_action(&method, route.as_ref());
                 let failure = edge.recorded(failure, action, &context).await;
                 (told(&failure, surface, context.request_id, response.headers()), Some(failure))
             }
@@ -75,7 +74,14 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let elapsed = edge.ports.clock.monotonic().saturating_sub(started);
-    measure::request(&Outcome { route: route.as_ref(), response: &response, failure: failure.as_ref(), elapsed });
+    let mints = action == AuditAction::GrantOpen;
+    measure::request(&Outcome {
+        route: route.as_ref(),
+        mints,
+        response: &response,
+        failure: failure.as_ref(),
+        elapsed,
+    });
     if response.status().is_server_error() {
         let code = failure.as_ref().map_or("", problem::code_of);
         tracing::warn!(request_id = %context.request_id, status = response.status().as_u16(), code, "a request failed");

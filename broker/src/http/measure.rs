@@ -13,6 +13,8 @@ use hallpass_core::error::ServiceError;
 /// One request and its answer.
 pub(super) struct Outcome<'a> {
     pub(super) route: Option<&'a MatchedPath>,
+    /// Whether a credential was asked for.
+    pub(super) mints: bool,
     pub(super) response: &'a Response,
     pub(super) failure: Option<&'a Failure>,
     pub(super) elapsed: Duration,
@@ -24,23 +26,10 @@ pub(super) fn request(outcome: &Outcome<'_>) {
     let status = outcome.response.status();
     histogram!("hallpass_http_request_seconds", "route" => route.to_owned(), "status" => class(status.as_u16()))
         .record(outcome.elapsed);
-    if matches!(route, "/oauth2/token" | "/v1/grants") {
-        exchange(outcome);
-    }
-}
-
-/// Counts an exchange by how it ended.
-fn exchange(outcome: &Outcome<'_>) {
-    match outcome.failure {
-        None => {}
-        Some(failure) => {
-            let result = if outcome.response.status().is_server_error() { "failed" } else { "refused" };
-            counter!(
-                "hallpass_exchanges_total",
-                "outcome" => result, "reason" => problem::code_of(failure), "step" => step_of(failure)
-            )
-            .increment(1);
-        }
+    if let Some(failure) = outcome.failure.filter(|_| outcome.mints) {
+        let result = if status.is_server_error() { "failed" } else { "refused" };
+        let (reason, step) = (problem::code_of(failure), step_of(failure));
+        counter!("hallpass_exchanges_total", "outcome" => result, "reason" => reason, "step" => step).increment(1);
     }
 }
 

@@ -138,7 +138,7 @@ impl<'a> Told<'a> {
                     StatusCode::GATEWAY_TIMEOUT,
                     "timed_out",
                     "temporarily_unavailable",
-                    "the request took too long; what it may have opened is being ended",
+                    "the request took too long; repeat it under its `Idempotency-Key`, without which what it opened is ended",
                 )
             },
             Failure::Crashed => Self::plain(
