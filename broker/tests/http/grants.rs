@@ -157,7 +157,7 @@ async fn a_grant_is_ended_by_its_holder_and_says_how_far_that_is() {
     let revoke = format!("{path}/revoke");
     let ending = house.call("POST", &revoke, &proof, Some(json!({"reason": "done"}))).await;
     assert_eq!((ending.status, ending.said("state")), (202, "revoking"), "{}", ending.text);
-    assert_eq!((ending.said("cause"), &ending.body["revocation"]["class"]), (Cause::REVOKED.as_str(), &json!("hard")));
+    assert_eq!((ending.said("cause"), &ending.body["revocation"]["class"]), (Cause::REQUESTED.as_str(), &json!("hard")));
     house.world.settle().await;
     let fresh = house.proof();
     for (method, path) in [("POST", &revoke), ("DELETE", &path)] {
