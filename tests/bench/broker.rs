@@ -197,7 +197,7 @@ fn setup(issuer: &Issuer) -> Setup {
         ));
         policies.push_str(&format!(
             "@id(\"bench-{number:03}\")\n@max_ttl(\"15m\")\npermit (principal is Workload, action == Action::\"mint\", \
-             resource == Role::\"{name}\")\nwhen {{ context.purpose like \"*deploy*\" }};\n\n"
+             resource == Role::\"{name}\")\nwhen {{ context has purpose && context.purpose like \"*deploy*\" }};\n\n"
         ));
     }
     setup.policy("bench.cedar", &policies)
@@ -214,7 +214,7 @@ fn certify(folder: &Path, listen: SocketAddr) -> anyhow::Result<(rustls::ClientC
     let client = rustls::ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
     let server = json!({"server": {
         "public_url": format!("https://localhost:{}", listen.port()),
-        "tls": {"certificate_file": certificate, "key_file": key},
+        "tls": {"certificate_file": certificate, "private_key_file": key},
     }});
     Ok((client, server))
 }

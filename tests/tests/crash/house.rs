@@ -91,7 +91,11 @@ impl House {
         let mut chance = Chance::new();
         let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
         let second = self.folder.path().join("second");
-        let setup = self.setup.clone().server(json!({"store": {"path": self.database}}));
+        let key = self.folder.path().join("kek");
+        let setup = self.setup.clone().server(json!({
+            "store": {"path": self.database},
+            "keys": {"key_encryption_key_file": key},
+        }));
         let file = setup.write(&second, listen, operations).expect("the configuration is written");
         Process::new(file, operations, second.join("broker.log"))
     }

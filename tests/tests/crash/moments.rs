@@ -12,13 +12,25 @@ use crate::witness::Witness;
 /// The longest that clients work before a crash.
 const LONGEST_MILLIS: u64 = 600;
 
+/// Crashes of one ledger. A ledger that grew for ever would make looking at it the most of the work.
+const CRASHES: usize = 25;
+
 // EXP-01, EXP-02
 #[tokio::test]
 async fn killed_at_random_moments_under_load_it_keeps_every_word() {
     let mut chance = Chance::new();
+    let mut left = size(15, 200);
+    while left > 0 {
+        let crashes = left.min(CRASHES);
+        crash_again_and_again(&mut chance, crashes).await;
+        left -= crashes;
+    }
+}
+
+async fn crash_again_and_again(chance: &mut Chance, crashes: usize) {
     let mut house = House::open().await;
     let witness = Witness::default();
-    for _ in 0..size(15, 200) {
+    for _ in 0..crashes {
         let mut load = tokio::spawn({
             let (witness, caller) = (witness.clone(), house.caller.clone());
             async move { witness.watch_until_silence(&caller).await }

@@ -222,18 +222,14 @@ impl Received {
         assert_eq!(text(grant, "proof_id"), self.errand.proof.id, "grant {id} is of another proof");
         assert_eq!(text(grant, "role"), self.errand.role(), "grant {id} is of another role");
         assert!(!grant["activated_at"].is_null(), "grant {id} was {state}, and its credential was given out");
-        let over = unix_now() * 1000 >= millis(grant, "expires_at");
+        let timely = cause == "expired" && unix_now() * 1000 >= millis(grant, "end_at");
         match (ended, state) {
-            (Some(true), "revoking" | "expired") => assert!(
-                matches!(cause, "requested" | "superseded") || over && cause == "expired",
-                "grant {id} ended by {cause:?} though its holder ended it"
-            ),
-            (Some(false), "active" | "revoking" | "expired") => {}
-            (None, "active") => {}
-            (None, "expired") => {
-                assert!(over && cause == "expired" || cause == "superseded", "{id} ended by {cause:?}")
+            (_, "revoking" | "expired") if timely => {}
+            (Some(_), "revoking" | "expired") => {
+                assert!(matches!(cause, "requested" | "superseded"), "grant {id} ended by {cause:?}");
             }
-            (None, "revoking") => assert_eq!(cause, "superseded", "grant {id} ends though nobody asked"),
+            (None, "revoking" | "expired") => assert_eq!(cause, "superseded", "grant {id} ends though nobody asked"),
+            (Some(false) | None, "active") => {}
             _ => panic!("grant {id} is {state} ({cause:?}); asked to end and answered: {ended:?}"),
         }
         if state == "revoking" {
