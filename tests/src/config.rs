@@ -65,6 +65,8 @@ pub fn trust(name: &str, issuer: &Issuer, algorithms: &[&str]) -> Value {
         "leeway": format!("{LEEWAY_SECONDS}s"),
         "max_age": "1h",
         "max_lifetime": "24h",
+        // The issuers of the tests are on loopback.
+        "dangerous_allow_http": true,
     })
 }
 
