@@ -38,8 +38,26 @@ pub(in crate::http) async fn jwks(State(state): State<Arc<ApiState>>) -> Respons
     public("application/json", KEYS_CACHE, state.keys.jwks())
 }
 
-/// Claims of RFC 9068 §2.2.
-const CLAIMS: &[&str] = &["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope"];
+/// What a token of the broker's own can say: the claims of RFC 9068 §2.2, and the grant's answers.
+const CLAIMS: &[&str] = &[
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "jti",
+    "client_id",
+    "scope",
+    "grant_id",
+    "role",
+    "owner",
+    "purpose",
+    "repository",
+    "repository_id",
+    "commit",
+    "run",
+    "status",
+];
 
 fn metadata(state: &ApiState) -> Value {
     let at = |path: &str| format!("{}{path}", state.public_url);
