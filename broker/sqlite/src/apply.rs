@@ -48,6 +48,10 @@ impl Operation for Apply {
         if self.epoch.is_some_and(|epoch| epoch != transaction.numbers.epoch) {
             return Ok(Applied::Moved);
         }
+        // What is decided is decided by the clock, and so refused when that is behind.
+        if let Some(decision) = &self.decision {
+            transaction.observe_clock(decision.decision.decided_at)?;
+        }
         // Asked before anything is written, recorded after: a change that is refused consumes no proof.
         if let Some(used) = &self.proof_use
             && !proof::may_be_used(transaction.connection, used, None)?

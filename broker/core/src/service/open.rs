@@ -269,7 +269,11 @@ impl Attempt<'_> {
         order: &IssueOrder,
     ) -> Result<(Handle, IssuedCredential), IssueError> {
         let planned = subject.backend.plan(order)?;
-        let mut issued = subject.backend.issue(order, &planned).await?;
+        // A key that signs may live elsewhere; waiting for it has the same limit as any other call.
+        let deadline = self.ports.limits.call_deadline.as_duration();
+        let call = tokio::time::timeout(deadline, subject.backend.issue(order, &planned)).await;
+        let late = |_| IssueError::Unavailable { internal: "no answer within the call deadline".to_owned() };
+        let mut issued = call.map_err(late)??;
         if issued.expires_at > order.expires_at {
             return Err(IssueError::Refused { detail: OUTLIVES.to_owned(), parameter: None });
         }

@@ -54,6 +54,18 @@ impl RefusalBudget {
         false
     }
 
+    /// Takes back the counts of a summary that could not be written.
+    pub(crate) fn take_back(&self, summary: &AuditEntry) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        for reason in Reason::ALL.iter().map(|reason| reason.as_str()) {
+            let told = summary.detail.get(reason).and_then(|count| count.parse::<u64>().ok());
+            if let Some(told) = told {
+                let count = window.suppressed.entry(reason).or_default();
+                *count = count.saturating_add(told);
+            }
+        }
+    }
+
     /// One entry with the counts of what was not written since the last call; none when nothing was held back.
     pub(crate) fn summary(&self, now: Timestamp) -> Option<AuditEntry> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);

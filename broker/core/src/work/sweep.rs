@@ -28,7 +28,8 @@ pub struct Swept {
 pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Swept, StoreError> {
     let now = ports.now();
     if let Some(summary) = ports.refusals.summary(now) {
-        ports.store.record(vec![summary], None).await?;
+        let told = ports.store.record(vec![summary.clone()], None).await;
+        told.inspect_err(|_| ports.refusals.take_back(&summary))?;
     }
     let stepped = watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
     if stepped.is_some() {
