@@ -17,10 +17,14 @@ use crate::time::{Timestamp, Ttl};
 
 /// A store in front of another that fails as it is told to.
 pub struct FaultingStore {
-    inner: Arc<dyn Store>,
+    inner: Mutex<Option<Arc<dyn Store>>>,
     faults: Mutex<HashMap<Write, (usize, StoreFault)>>,
+    meanwhile: Mutex<HashMap<Write, Meanwhile>>,
     epoch_ahead: AtomicU64,
 }
+
+/// What happens while a write is under way.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// A call that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +54,29 @@ impl FaultingStore {
     /// Wraps `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, faults: Mutex::default(), epoch_ahead: AtomicU64::new(0) }
+        Self {
+            inner: Mutex::new(Some(inner)),
+            faults: Mutex::default(),
+            meanwhile: Mutex::default(),
+            epoch_ahead: AtomicU64::new(0),
+        }
+    }
+
+    /// Closes the store behind it, and opens another.
+    pub fn reopen(&self, open: impl FnOnce() -> Arc<dyn Store>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner = None;
+        *inner = Some(open());
+    }
+
+    fn inner(&self) -> Arc<dyn Store> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(inner.as_ref().expect("the store is open"))
+    }
+
+    /// Does `then`, once, when the next `write` is asked for, before it is done: the world moves at the worst moment.
+    pub fn meanwhile(&self, write: Write, then: impl FnOnce() + Send + 'static) {
+        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).insert(write, Box::new(then));
     }
 
     /// Fails the write `write` after `passing` more of them have passed.
@@ -69,6 +95,10 @@ impl FaultingStore {
     }
 
     fn fault(&self, write: Write) -> Option<StoreFault> {
+        let then = self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).remove(&write);
+        if let Some(then) = then {
+            then();
+        }
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let (passing, fault) = faults.get_mut(&write)?;
         if *passing > 0 {
@@ -91,8 +121,8 @@ fn lost() -> StoreError {
 
 /// Does `$call` as the fault says.
 macro_rules! faulting {
-    ($self:ident, $write:expr, $call:expr) => {
-        match $self.fault($write) {
+    ($fault:expr, $call:expr) => {
+        match $fault {
             Some(StoreFault::Lost) => Err(lost()),
             Some(StoreFault::AnswerLost) => $call.await.and(Err(lost())),
             None => $call.await,
@@ -103,23 +133,25 @@ macro_rules! faulting {
 #[async_trait]
 impl Store for FaultingStore {
     async fn open(&self, mut opening: Opening) -> Result<OpenOutcome, StoreError> {
+        let fault = self.fault(Write::Open);
         if opening.epoch < self.epoch() {
             return Ok(OpenOutcome::Moved);
         }
         opening.epoch = opening.epoch.saturating_sub(self.ahead());
-        faulting!(self, Write::Open, self.inner.open(opening))
+        faulting!(fault, self.inner().open(opening))
     }
 
     async fn apply(&self, mut change: Change) -> Result<Applied, StoreError> {
+        let fault = self.fault(Write::Apply);
         if change.epoch.is_some_and(|epoch| epoch < self.epoch()) {
             return Ok(Applied::Moved);
         }
         change.epoch = change.epoch.map(|epoch| epoch.saturating_sub(self.ahead()));
-        faulting!(self, Write::Apply, self.inner.apply(change))
+        faulting!(fault, self.inner().apply(change))
     }
 
     async fn record(&self, entries: Vec<AuditEntry>, decision: Option<Decision>) -> Result<(), StoreError> {
-        faulting!(self, Write::Record, self.inner.record(entries, decision))
+        faulting!(self.fault(Write::Record), self.inner().record(entries, decision))
     }
 
     async fn reserve_due(
@@ -129,83 +161,83 @@ impl Store for FaultingStore {
         reservation: ReservationId,
         limit: usize,
     ) -> Result<Vec<Reserved>, StoreError> {
-        faulting!(self, Write::Reserve, self.inner.reserve_due(now, hold, reservation, limit))
+        faulting!(self.fault(Write::Reserve), self.inner().reserve_due(now, hold, reservation, limit))
     }
 
     async fn release(&self, reservation: ReservationId) -> Result<(), StoreError> {
-        self.inner.release(reservation).await
+        self.inner().release(reservation).await
     }
 
     async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        faulting!(self, Write::Expire, self.inner.expire_due(now, limit))
+        faulting!(self.fault(Write::Expire), self.inner().expire_due(now, limit))
     }
 
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.inner.purge(now, limit).await
+        self.inner().purge(now, limit).await
     }
 
     async fn grant(&self, id: GrantId) -> Result<Option<Grant>, StoreError> {
-        self.inner.grant(id).await
+        self.inner().grant(id).await
     }
 
     async fn handle(&self, id: GrantId) -> Result<Option<Handle>, StoreError> {
-        self.inner.handle(id).await
+        self.inner().handle(id).await
     }
 
     async fn grants(&self, filter: &GrantFilter, page: &PageRequest) -> Result<Page<Grant>, StoreError> {
-        self.inner.grants(filter, page).await
+        self.inner().grants(filter, page).await
     }
 
     async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
-        self.inner.fenced(backend, now).await
+        self.inner().fenced(backend, now).await
     }
 
     async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError> {
-        self.inner.lineage(key, now).await
+        self.inner().lineage(key, now).await
     }
 
     async fn decision(&self, id: DecisionId) -> Result<Option<Decision>, StoreError> {
-        self.inner.decision(id).await
+        self.inner().decision(id).await
     }
 
     async fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError> {
-        self.inner.decisions(limit).await
+        self.inner().decisions(limit).await
     }
 
     async fn audit(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<RecordedEntry>, StoreError> {
-        self.inner.audit(filter, page).await
+        self.inner().audit(filter, page).await
     }
 
     fn next_status_index(&self) -> u64 {
-        self.inner.next_status_index()
+        self.inner().next_status_index()
     }
 
     fn epoch(&self) -> u64 {
-        self.inner.epoch().saturating_add(self.ahead())
+        self.inner().epoch().saturating_add(self.ahead())
     }
 
     async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError> {
-        let moved = self.inner.move_epoch(entries).await?;
+        let moved = self.inner().move_epoch(entries).await?;
         Ok(moved.saturating_add(self.ahead()))
     }
 
     async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
-        self.inner.put_key(key, entry).await
+        self.inner().put_key(key, entry).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.inner.keys().await
+        self.inner().keys().await
     }
 
     async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError> {
-        self.inner.publish_revision(revision, entry).await
+        self.inner().publish_revision(revision, entry).await
     }
 
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
-        self.inner.active_revision().await
+        self.inner().active_revision().await
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
+        self.inner().check().await
     }
 }

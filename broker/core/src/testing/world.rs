@@ -92,14 +92,10 @@ impl World {
         Self { clock, entropy, store, backend, policy, verifier, governance, ports, watch }
     }
 
-    /// The same world after a restart, over the same store opened again. What was in memory alone is lost.
-    #[must_use]
-    pub fn restarted(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Arc::new(FaultingStore::new(store));
-        self.ports.store = Arc::clone(&self.store) as Arc<dyn Store>;
-        self.ports.refusals = Arc::new(RefusalBudget::new(10));
-        self.watch = Mutex::new(ClockWatch::new(self.clock.as_ref()));
-        self
+    /// The broker restarts over the same store, opened again by `open` after it was closed.
+    pub fn restart(&self, open: impl FnOnce() -> Arc<dyn Store>) {
+        self.store.reopen(open);
+        self.confirm_clock();
     }
 
     /// Edits the role [`World::ROLE`].

@@ -1,0 +1,271 @@
+//! Promises 2, 3 and 4: every credential dies on time, nothing due is forgotten, and endings are told as they were.
+
+use hallpass_core::credential::RevocationClass;
+use hallpass_core::error::Reason;
+use hallpass_core::grant::{GrantState, StateName};
+use hallpass_core::service::{abandon, heartbeat, revoke};
+use hallpass_core::testing::{Call, Fault, Nature, World, Write};
+use hallpass_core::time::{Clock, Ttl};
+
+use crate::lab::{Lab, in_no_time};
+
+const NATURES: [fn() -> Nature; 4] = [Nature::hard, Nature::fenced, Nature::expiry_only, Nature::local];
+
+#[test]
+fn promise_2_every_credential_dies_on_time_even_if_the_broker_never_runs_again() {
+    in_no_time(async {
+        for nature in NATURES {
+            for min_life in [1, 600, 900, 3_600] {
+                // The intent takes as long as it may to record, the answer as long as it may to come.
+                for (store_takes, backend_takes) in [(0, 0), (5, 9), (5, 10)] {
+                    let lab = Lab::new(Nature { min_life: Ttl::from_secs(min_life), ..nature() });
+                    let clock = std::sync::Arc::clone(&lab.clock);
+                    lab.store.meanwhile(Write::Open, move || clock.advance(Ttl::from_secs(store_takes)));
+                    lab.backend.next(Call::Issue, [Some(Fault::Slow(Ttl::from_secs(backend_takes)))]);
+                    let opened = lab.open(&lab.request()).await;
+                    for credential in lab.backend.journal() {
+                        let grants = lab.all_grants().await;
+                        let Some(grant) = grants.iter().find(|one| one.record.id == credential.grant) else {
+                            assert!(opened.is_err(), "minted here, and never left");
+                            continue;
+                        };
+                        assert!(credential.expires_at <= grant.expires_at, "{credential:?} outlives {grant:?}");
+                        assert!(grant.expires_at <= grant.record.terms.expires_at, "only ever made earlier");
+                        assert!(grant.end_at <= grant.expires_at);
+                        lab.clock.advance(grant.expires_at.since(lab.clock.now()).plus(Ttl::from_secs(1)));
+                        assert!(lab.backend.working().is_empty(), "no worker ran, and it is dead");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn promise_2_a_credential_that_outlives_what_was_asked_for_is_not_returned() {
+    in_no_time(async {
+        for nature in NATURES {
+            let lab = Lab::new(nature());
+            // Beyond what the worst case leaves room for.
+            lab.backend.next(Call::Issue, [Some(Fault::Overlong(Ttl::from_secs(60)))]);
+            let error = lab.open(&lab.request()).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::BackendRefused);
+            let recorded = lab.all_grants().await;
+            if nature().effect == hallpass_core::credential::Effect::Remote {
+                let lives_until = lab.backend.journal()[0].expires_at;
+                assert!(recorded[0].expires_at >= lives_until, "the record says how long it can really work");
+            }
+            lab.settle().await;
+            assert!(lab.backend.working().is_empty() || recorded.is_empty());
+        }
+    });
+}
+
+#[test]
+fn promise_2_a_ttl_under_the_least_life_is_refused_unless_the_class_is_hard() {
+    in_no_time(async {
+        for nature in NATURES {
+            let lab = Lab::new(Nature { min_life: Ttl::from_secs(900), ..nature() });
+            let mut request = lab.request();
+            request.ttl = Some(Ttl::from_secs(899));
+            let answer = lab.open(&request).await;
+            match nature().class {
+                RevocationClass::Hard => {
+                    let grant = answer.unwrap().grant;
+                    assert_eq!(grant.end_at, grant.record.created_at.plus(Ttl::from_secs(899)));
+                    assert!(lab.backend.journal()[0].expires_at <= grant.expires_at);
+                }
+                _ => assert_eq!(answer.unwrap_err().reason(), Reason::BackendMinTtl),
+            }
+        }
+    });
+}
+
+#[test]
+fn promise_3_nothing_due_is_forgotten() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        // The backend is away for a week. There is no attempt after which we stop.
+        lab.backend.always(Call::Revoke, Some(Fault::Unavailable));
+        lab.clock.advance(Ttl::from_mins(10));
+        let away_until = lab.clock.now().plus(Ttl::from_hours(7 * 24));
+        let mut longest_wait = Ttl::ZERO;
+        while lab.clock.now() < away_until {
+            lab.step().await.unwrap();
+            let due = lab.grant(id).await.due_at().expect("it stays due");
+            longest_wait = longest_wait.max(due.since(lab.clock.now()));
+            lab.clock.advance(due.since(lab.clock.now()).plus(Ttl::from_secs(1)));
+            if lab.clock.now().as_secs() % 50 == 0 {
+                lab.restart();
+            }
+        }
+        assert!(lab.backend.calls(Call::Revoke) > 1_500, "{} tries in a week", lab.backend.calls(Call::Revoke));
+        assert!(longest_wait <= Ttl::from_mins(5), "{longest_wait}");
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoking);
+        lab.backend.always(Call::Revoke, None);
+        lab.settle().await;
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoked);
+    });
+}
+
+#[test]
+fn promise_3_a_crash_between_intent_and_answer_leaves_work_and_no_credential() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        // The backend made it, and the broker was gone before it could write anything down.
+        lab.backend.next(Call::Issue, [Some(Fault::AnswerLost)]);
+        lab.backend.next(Call::Revoke, [Some(Fault::Unavailable)]);
+        lab.store.fail(Write::Apply, 0, hallpass_core::testing::StoreFault::Lost);
+        lab.open(&lab.request()).await.unwrap_err();
+        assert_eq!(lab.all_grants().await[0].state_name(), StateName::Pending);
+        assert_eq!(lab.backend.working().len(), 1);
+        lab.restart();
+        lab.clock.advance(lab.ports.limits.pending_deadline());
+        lab.settle().await;
+        assert!(lab.backend.journal()[0].ended_at.is_some());
+        assert_eq!(lab.all_grants().await[0].state_name(), StateName::Revoked);
+    });
+}
+
+#[test]
+fn promise_3_a_credential_made_after_the_first_undo_is_undone_too() {
+    in_no_time(async {
+        for done_after in 0..12 {
+            let lab = Lab::new(Nature::hard());
+            let done_after = Some(Ttl::from_secs(done_after * 2));
+            lab.backend.next(Call::Issue, [Some(Fault::Silent { waits: Ttl::from_secs(10), done_after })]);
+            let error = lab.open(&lab.request()).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::BackendOutcomeUnknown);
+            lab.step().await.unwrap();
+            let first = lab.all_grants().await.pop().unwrap();
+            assert_eq!(first.state_name(), StateName::Revoking, "the first undo is not believed yet");
+            lab.settle().await;
+            assert_eq!(lab.grant(first.record.id).await.state_name(), StateName::Revoked);
+            assert!(lab.backend.journal()[0].ended_at.is_some(), "made after {done_after:?}");
+        }
+    });
+}
+
+#[test]
+fn promise_3_one_grant_that_cannot_be_undone_keeps_no_other_from_its_end() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        for _ in 0..40 {
+            lab.open(&lab.request()).await.unwrap();
+        }
+        lab.clock.advance(Ttl::from_mins(10));
+        lab.step().await.unwrap();
+        // Nothing answers, each until its deadline: those that wait for their turn give it back rather than overstay.
+        let silent = Fault::Silent { waits: Ttl::from_secs(1), done_after: None };
+        lab.backend.next(Call::Revoke, std::iter::repeat_n(Some(silent), 20));
+        lab.settle().await;
+        assert!(lab.all_grants().await.iter().all(|grant| grant.state_name() == StateName::Revoked));
+    });
+}
+
+#[test]
+fn promise_4_honest_endings() {
+    in_no_time(async {
+        for nature in NATURES {
+            let lab = Lab::new(nature());
+            let opened = lab.open(&lab.request()).await.unwrap();
+            let id = opened.grant.record.id;
+            lab.clock.advance(Ttl::from_secs(30));
+            let holder = lab.proof(World::SUBJECT);
+            let revoked =
+                revoke::revoke(&lab.ports, &holder, id, Some("done".to_owned()), &lab.origin()).await.unwrap();
+            assert_eq!(revoked.state_name(), StateName::Revoking, "asked for is not done");
+            lab.step().await.unwrap();
+            let now = lab.clock.now();
+            let grant = lab.grant(id).await;
+            let is_local = nature().effect == hallpass_core::credential::Effect::Local;
+            match (nature().class, &grant.state) {
+                (RevocationClass::Hard, GrantState::Revoked { confirmed_at, .. }) => {
+                    assert_eq!(*confirmed_at, now);
+                    assert!(lab.backend.working().is_empty());
+                }
+                (RevocationClass::Fenced, GrantState::Revoking { fenced_at: Some(fenced_at), .. }) => {
+                    assert_eq!(*fenced_at, now);
+                    assert!(is_local || lab.backend.working().is_empty());
+                    let fenced = lab.ports.store.fenced(&grant.record.backend, now).await.unwrap();
+                    assert_eq!(fenced.iter().map(|one| one.id).collect::<Vec<_>>(), [id], "verifiers are told");
+                }
+                (RevocationClass::ExpiryOnly, GrantState::Revoking { fenced_at: None, .. }) => {
+                    assert_eq!(lab.backend.working().len(), 1, "it still works, and is not said to be gone");
+                    assert_eq!(lab.backend.calls(Call::Revoke), 0, "there is nothing to call for it");
+                }
+                (class, state) => panic!("{class:?} ends as {state:?}"),
+            }
+            lab.settle().await;
+            let wanted = if nature().class == RevocationClass::Hard { StateName::Revoked } else { StateName::Expired };
+            let ended = lab.grant(id).await;
+            assert_eq!(ended.state_name(), wanted);
+            if wanted == StateName::Expired {
+                assert!(lab.clock.now() >= ended.expires_at, "never said before it is so");
+            }
+        }
+    });
+}
+
+#[test]
+fn promise_4_what_an_operator_gives_up_on_is_abandoned_and_never_revoked() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        let operator = || lab.proof("user:ada");
+        let why = || Some("the cluster is gone".to_owned());
+        let early = abandon::abandon(&lab.ports, &operator(), id, why(), &lab.origin()).await;
+        assert_eq!(early.unwrap_err().reason(), Reason::StateConflict, "only what is ending");
+        lab.backend.always(Call::Revoke, Some(Fault::Unavailable));
+        revoke::revoke(&lab.ports, &operator(), id, None, &lab.origin()).await.unwrap();
+        lab.step().await.unwrap();
+        let silent = abandon::abandon(&lab.ports, &operator(), id, None, &lab.origin()).await;
+        assert_eq!(silent.unwrap_err().reason(), Reason::MalformedRequest, "only with a reason");
+        abandon::abandon(&lab.ports, &operator(), id, why(), &lab.origin()).await.unwrap();
+        lab.backend.always(Call::Revoke, None);
+        lab.settle().await;
+        let GrantState::Abandoned { ending, .. } = lab.grant(id).await.state else { panic!("abandoned") };
+        assert_eq!(ending.reason, why());
+        assert_eq!(ending.actor.as_deref(), Some("ci:user:ada"));
+    });
+}
+
+#[test]
+fn a_heartbeat_counts_from_when_there_is_something_to_hold() {
+    in_no_time(async {
+        for nature in NATURES {
+            let lab = Lab::new(nature());
+            let mut request = lab.request();
+            request.heartbeat = Some(Ttl::from_secs(5));
+            let slow = nature().effect == hallpass_core::credential::Effect::Remote;
+            lab.backend.next(Call::Issue, [slow.then_some(Fault::Slow(Ttl::from_secs(9)))]);
+            let id = lab.open(&request).await.expect("a slow backend costs the holder no heartbeat").grant.record.id;
+            for _ in 0..3 {
+                lab.clock.advance(Ttl::from_secs(4));
+                lab.step().await.unwrap();
+                heartbeat::heartbeat(&lab.ports, &lab.proof(World::SUBJECT), id, &lab.origin()).await.unwrap();
+            }
+            lab.clock.advance(Ttl::from_secs(5));
+            let late = heartbeat::heartbeat(&lab.ports, &lab.proof(World::SUBJECT), id, &lab.origin()).await;
+            assert_eq!(late.unwrap_err().reason(), Reason::StateConflict, "too late is not alive");
+            lab.step().await.unwrap();
+            let grant = lab.grant(id).await;
+            let GrantState::Revoking { ending, .. } = &grant.state else { panic!("{:?}", grant.state) };
+            assert_eq!(ending.cause.as_str(), "heartbeat_missed");
+        }
+    });
+}
+
+#[test]
+fn only_the_holder_gives_signs_of_life() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::local());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        let other_run = lab.proof_with(World::SUBJECT, |proof| proof.provenance.run = Some("4243".to_owned()));
+        for not_the_holder in [lab.proof("user:ada"), other_run] {
+            let answer = heartbeat::heartbeat(&lab.ports, &not_the_holder, id, &lab.origin()).await;
+            assert_eq!(answer.unwrap_err().reason(), Reason::NotFound);
+        }
+    });
+}

@@ -1,0 +1,173 @@
+//! Lists of operations, made up at random and run under one clock, with everything failing now and then. After each, the
+//! invariants hold; in the end, everything is over.
+
+use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::request::Idempotency;
+use hallpass_core::service::{abandon, heartbeat, open, renew, revoke};
+use hallpass_core::testing::{Call, Fault, Nature, Ruling, StoreFault, World, Write};
+use hallpass_core::time::Ttl;
+use proptest::prelude::*;
+
+use crate::invariants::{Seen, all_is_over};
+use crate::lab::{Lab, cases, in_no_time};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Open { ttl: Option<u64>, key: Option<u8>, heartbeat: Option<u64>, bounded: bool },
+    Renew { which: usize, ttl: Option<u64> },
+    Revoke { which: usize },
+    Heartbeat { which: usize },
+    Abandon { which: usize },
+    Backend { call: Call, fault: Fault },
+    BackendAway { call: Call, fault: Option<Fault> },
+    Store { write: Write, passing: usize, fault: StoreFault },
+    Policy { action: Action, ruling: Ruling },
+    EpochMoves,
+    Advance { millis: i64 },
+    ClockSteps { secs: u64 },
+    ClockConfirmed,
+    Step,
+    Sweep,
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let which = 0_usize..6;
+    let ttl = || prop::option::of(prop_oneof![Just(0), 1_u64..20, 590_u64..610, 3_590_u64..3_610, Just(u64::MAX)]);
+    let fault = || {
+        let silent = (0_u64..=10, prop::option::of(0_u64..=10)).prop_map(|(waits, done_after)| Fault::Silent {
+            waits: Ttl::from_secs(waits),
+            done_after: done_after.map(Ttl::from_secs),
+        });
+        prop_oneof![
+            Just(Fault::Refused),
+            Just(Fault::Unavailable),
+            Just(Fault::AnswerLost),
+            Just(Fault::RequestLost),
+            (0_u64..=10).prop_map(|secs| Fault::Slow(Ttl::from_secs(secs))),
+            silent,
+        ]
+    };
+    let call = || prop::sample::select(vec![Call::Plan, Call::Issue, Call::Extend, Call::Revoke]);
+    let write = prop::sample::select(vec![Write::Open, Write::Apply, Write::Record, Write::Reserve, Write::Expire]);
+    let store_fault = prop::sample::select(vec![StoreFault::Lost, StoreFault::AnswerLost]);
+    let allow = |max_ttl: Option<u64>| Ruling::Allow(Obligations { max_ttl: max_ttl.map(Ttl::from_secs) });
+    let ruling = prop_oneof![
+        2 => prop::option::of(300_u64..2_000).prop_map(allow),
+        1 => Just(Ruling::Deny),
+        1 => Just(Ruling::Error),
+    ];
+    let action = prop::sample::select(vec![Action::Mint, Action::Renew]);
+    prop_oneof![
+        8 => (ttl(), prop::option::weighted(0.3, 0_u8..2), prop::option::weighted(0.2, 5_u64..60), any::<bool>())
+            .prop_map(|(ttl, key, heartbeat, bounded)| Op::Open { ttl, key, heartbeat, bounded }),
+        3 => (which.clone(), ttl()).prop_map(|(which, ttl)| Op::Renew { which, ttl }),
+        3 => which.clone().prop_map(|which| Op::Revoke { which }),
+        2 => which.clone().prop_map(|which| Op::Heartbeat { which }),
+        1 => which.prop_map(|which| Op::Abandon { which }),
+        5 => (call(), fault()).prop_map(|(call, fault)| Op::Backend { call, fault }),
+        1 => (call(), prop::option::of(fault())).prop_map(|(call, fault)| Op::BackendAway { call, fault }),
+        2 => (write, 0_usize..3, store_fault).prop_map(|(write, passing, fault)| Op::Store { write, passing, fault }),
+        1 => (action, ruling).prop_map(|(action, ruling)| Op::Policy { action, ruling }),
+        1 => Just(Op::EpochMoves),
+        6 => prop_oneof![0_i64..30_000, Just(599_999), Just(602_000), 0_i64..4_000_000].prop_map(|millis| Op::Advance { millis }),
+        1 => (1_u64..10_000).prop_map(|secs| Op::ClockSteps { secs }),
+        1 => Just(Op::ClockConfirmed),
+        8 => Just(Op::Step),
+        3 => Just(Op::Sweep),
+        1 => Just(Op::Restart),
+    ]
+}
+
+fn nature() -> impl Strategy<Value = Nature> {
+    let kind = prop::sample::select(vec![Nature::hard(), Nature::fenced(), Nature::expiry_only(), Nature::local()]);
+    let min_life = prop::sample::select(vec![1_u64, 60, 600, 900]);
+    (kind, min_life, any::<bool>()).prop_map(|(kind, min_life, extends)| Nature {
+        min_life: Ttl::from_secs(min_life),
+        extends: extends && kind.effect == hallpass_core::credential::Effect::Remote,
+        ..kind
+    })
+}
+
+/// A lab under way.
+struct Run {
+    lab: Lab,
+    seen: Seen,
+    proofs: Vec<hallpass_core::identity::Proof>,
+    opened: Vec<hallpass_core::id::GrantId>,
+}
+
+impl Run {
+    async fn take(&mut self, op: Op) {
+        let (lab, origin) = (&self.lab, self.lab.origin());
+        let ports = &lab.ports;
+        let proof = lab.proof(World::SUBJECT);
+        let chosen = |which: usize| self.opened.iter().rev().nth(which).copied();
+        match op {
+            Op::Open { ttl, key, heartbeat, bounded } => {
+                let mut request = lab.request();
+                request.ttl = ttl.map(Ttl::from_secs);
+                request.heartbeat = heartbeat.map(Ttl::from_secs);
+                request.idempotency = key.map(|key| Idempotency { key: key.to_string(), request_digest: [key; 32] });
+                // With a key, the same proof comes again until it has expired.
+                let again = key.and_then(|key| self.proofs.get(usize::from(key)));
+                let fresh = lab.proof_with(World::SUBJECT, |proof| proof.rules.bounds_ttl = bounded);
+                let answer = open::open(ports, again.unwrap_or(&fresh), &request, &origin).await;
+                if let Ok(opened) = answer {
+                    self.seen.receive(lab, &opened).await;
+                    self.opened.push(opened.grant.record.id);
+                }
+            }
+            Op::Renew { which, ttl } => {
+                let Some(id) = chosen(which) else { return };
+                let _ = renew::renew(ports, &proof, id, ttl.map(Ttl::from_secs), &origin).await;
+            }
+            Op::Revoke { which } => {
+                let Some(id) = chosen(which) else { return };
+                let _ = revoke::revoke(ports, &proof, id, None, &origin).await;
+            }
+            Op::Heartbeat { which } => {
+                let Some(id) = chosen(which) else { return };
+                // A sign of life has no entry, so whether one was written must be certain.
+                lab.store.heal();
+                if heartbeat::heartbeat(ports, &proof, id, &origin).await.is_ok() {
+                    self.seen.beat(id);
+                }
+            }
+            Op::Abandon { which } => {
+                let Some(id) = chosen(which) else { return };
+                let _ = abandon::abandon(ports, &proof, id, Some("no longer ours".to_owned()), &origin).await;
+            }
+            Op::Backend { call, fault } => lab.backend.next(call, [Some(fault)]),
+            Op::BackendAway { call, fault } => lab.backend.always(call, fault),
+            Op::Store { write, passing, fault } => lab.store.fail(write, passing, fault),
+            Op::Policy { action, ruling } => lab.policy.rule(action, None, ruling),
+            Op::EpochMoves => lab.store.move_epoch_now(),
+            Op::Advance { millis } => lab.clock.advance_millis(millis),
+            Op::ClockSteps { secs } => lab.clock.step_wall(Ttl::from_secs(secs)),
+            Op::ClockConfirmed => lab.confirm_clock(),
+            Op::Step => drop(lab.step().await),
+            Op::Sweep => drop(lab.sweep().await),
+            Op::Restart => lab.restart(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    #[test]
+    fn whatever_happens_the_promises_hold(nature in nature(), ops in prop::collection::vec(op(), 1..60)) {
+        in_no_time(async {
+            let lab = Lab::new(nature);
+            let proofs = (0..2).map(|_| lab.proof(World::SUBJECT)).collect();
+            let mut run = Run { lab, seen: Seen::default(), proofs, opened: Vec::new() };
+            for op in ops {
+                run.take(op).await;
+                run.seen.check(&run.lab).await;
+            }
+            all_is_over(&run.lab).await;
+            run.seen.check(&run.lab).await;
+        });
+    }
+}
