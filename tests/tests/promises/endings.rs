@@ -131,18 +131,27 @@ fn promise_3_a_crash_between_intent_and_answer_leaves_work_and_no_credential() {
 #[test]
 fn promise_3_a_credential_made_after_the_first_undo_is_undone_too() {
     in_no_time(async {
-        for done_after in 0..12 {
-            let lab = Lab::new(Nature::hard());
-            let done_after = Some(Ttl::from_secs(done_after * 2));
-            lab.backend.next(Call::Issue, [Some(Fault::Silent { waits: Ttl::from_secs(10), done_after })]);
-            let error = lab.open(&lab.request()).await.unwrap_err();
-            assert_eq!(error.reason(), Reason::BackendOutcomeUnknown);
-            lab.step().await.unwrap();
-            let first = lab.all_grants().await.pop().unwrap();
-            assert_eq!(first.state_name(), StateName::Revoking, "the first undo is not believed yet");
-            lab.settle().await;
-            assert_eq!(lab.grant(first.record.id).await.state_name(), StateName::Revoked);
-            assert!(lab.backend.journal()[0].ended_at.is_some(), "made after {done_after:?}");
+        for nature in [Nature::hard(), Nature::fenced()] {
+            for done_after in 0..12 {
+                let lab = Lab::new(nature);
+                let done_after = Some(Ttl::from_secs(done_after * 2));
+                lab.backend.next(Call::Issue, [Some(Fault::Silent { waits: Ttl::from_secs(10), done_after })]);
+                let error = lab.open(&lab.request()).await.unwrap_err();
+                assert_eq!(error.reason(), Reason::BackendOutcomeUnknown);
+                lab.step().await.unwrap();
+                let first = lab.all_grants().await.pop().unwrap();
+                assert!(
+                    matches!(first.state, GrantState::Revoking { fenced_at: None, .. }),
+                    "the first undo is not believed yet: {first:?}"
+                );
+                lab.clock.advance(lab.ports.limits.settling());
+                lab.step().await.unwrap();
+                assert!(lab.backend.working().is_empty(), "{:?} made after {done_after:?}", nature.class);
+                lab.settle().await;
+                let hard = nature.class == RevocationClass::Hard;
+                let wanted = if hard { StateName::Revoked } else { StateName::Expired };
+                assert_eq!(lab.grant(first.record.id).await.state_name(), wanted);
+            }
         }
     });
 }

@@ -129,31 +129,31 @@ async fn undo(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
     };
     fail::fail_point!("step::after-undo");
     let now = ports.now();
-    let (changed, entry) = match outcome {
-        Ok(Undone::Gone) if grant.record.class() == RevocationClass::Hard => match settles_at(ports, &grant, now) {
-            // The backend has nothing now, but what was never heard of may still be on its way there.
-            Some(at) => {
-                let waiting = grant.retry(at, "waiting until a lost answer can no longer take effect".to_owned());
-                let waiting = waiting.map_err(illegal)?;
-                let entry = entry(ports, &waiting, AuditAction::GrantRetry);
-                (waiting, entry)
-            }
-            None => {
-                let revoked = grant.confirm(now).map_err(illegal)?;
-                let entry = entry(ports, &revoked, AuditAction::GrantConfirm);
-                (revoked, entry)
-            }
-        },
-        Ok(Undone::Gone | Undone::Fenced) if grant.record.class() == RevocationClass::Fenced => {
+    let class = grant.record.class();
+    let settles_at = settles_at(ports, &grant, now);
+    let (changed, entry) = match (outcome, settles_at) {
+        // The backend has nothing more to undo now, but what was never heard of may still be on its way there.
+        (Ok(Undone::Gone | Undone::Fenced), Some(at)) => {
+            let waiting = grant.retry(at, "waiting until a lost answer can no longer take effect".to_owned());
+            let waiting = waiting.map_err(illegal)?;
+            let entry = entry(ports, &waiting, AuditAction::GrantRetry);
+            (waiting, entry)
+        }
+        (Ok(Undone::Gone), None) if class == RevocationClass::Hard => {
+            let revoked = grant.confirm(now).map_err(illegal)?;
+            let entry = entry(ports, &revoked, AuditAction::GrantConfirm);
+            (revoked, entry)
+        }
+        (Ok(Undone::Gone | Undone::Fenced), None) if class == RevocationClass::Fenced => {
             let fenced = grant.fence(now).map_err(illegal)?;
             let entry = entry(ports, &fenced, AuditAction::GrantFence);
             (fenced, entry)
         }
-        Ok(undone) => {
-            let class = grant.record.class().as_str();
+        (Ok(undone), _) => {
+            let class = class.as_str();
             retry(ports, grant, format!("the backend answered {undone:?} for a credential of class {class}"))?
         }
-        Err(error) => retry(ports, grant, error)?,
+        (Err(error), _) => retry(ports, grant, error)?,
     };
     apply(ports, changed, entry, reservation).await
 }
