@@ -95,7 +95,8 @@ pub(crate) fn told_of(log: &[RecordedEntry], grant: GrantId) -> Vec<&RecordedEnt
     log.iter().filter(|one| about(&one.entry.object) && one.entry.outcome != AuditOutcome::Denied).collect()
 }
 
-/// Runs a test whose timers pass as soon as nothing else can happen.
+/// Runs a test whose timers pass as soon as nothing else can happen. Not for one that holds a call back while the store
+/// works for another: waiting for the store is nothing happening, and the held call's deadline would pass.
 pub(crate) fn in_no_time<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
 }

@@ -105,57 +105,53 @@ fn promise_2_a_renewal_whose_answer_is_lost_leaves_no_credential_that_outlives_i
     });
 }
 
-#[test]
-fn a_sign_of_life_while_renewing_costs_neither() {
-    in_no_time(async {
-        let lab = Lab::new(Nature::hard());
-        let opened = lab.open(&lab.request()).await.unwrap().grant;
-        let (id, proof, beat) = (opened.record.id, lab.proof(World::SUBJECT), lab.proof(World::SUBJECT));
+#[tokio::test]
+async fn a_sign_of_life_while_renewing_costs_neither() {
+    let lab = Lab::new(Nature::hard());
+    let opened = lab.open(&lab.request()).await.unwrap().grant;
+    let (id, proof, beat) = (opened.record.id, lab.proof(World::SUBJECT), lab.proof(World::SUBJECT));
+    lab.clock.advance(Ttl::from_mins(5));
+    lab.backend.next(Call::Extend, [Some(Fault::Held)]);
+    let origin = lab.origin();
+    let renewing = renew::renew(&lab.ports, &proof, id, None, &origin);
+    let beating = async {
+        while lab.backend.calls(Call::Extend) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let beat = heartbeat::heartbeat(&lab.ports, &beat, id, &origin).await;
+        lab.backend.release();
+        beat
+    };
+    let (renewed, beat) = tokio::join!(renewing, beating);
+    assert!(beat.is_ok());
+    assert!(renewed.unwrap().end_at > opened.end_at);
+}
+
+#[tokio::test]
+async fn a_renewal_that_meets_a_revocation_does_not_bring_the_grant_back() {
+    for nature in EXTENDING {
+        let lab = Lab::new(nature());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        let (proof, ender, origin) = (lab.proof(World::SUBJECT), lab.proof(World::SUBJECT), lab.origin());
         lab.clock.advance(Ttl::from_mins(5));
         lab.backend.next(Call::Extend, [Some(Fault::Held)]);
-        let origin = lab.origin();
         let renewing = renew::renew(&lab.ports, &proof, id, None, &origin);
-        let beating = async {
+        let ending = async {
             while lab.backend.calls(Call::Extend) == 0 {
                 tokio::task::yield_now().await;
             }
-            let beat = heartbeat::heartbeat(&lab.ports, &beat, id, &origin).await;
+            let ended = revoke::revoke(&lab.ports, &ender, id, None, &origin).await;
             lab.backend.release();
-            beat
+            ended
         };
-        let (renewed, beat) = tokio::join!(renewing, beating);
-        assert!(beat.is_ok());
-        assert!(renewed.unwrap().end_at > opened.end_at);
-    });
-}
-
-#[test]
-fn a_renewal_that_meets_a_revocation_does_not_bring_the_grant_back() {
-    in_no_time(async {
-        for nature in EXTENDING {
-            let lab = Lab::new(nature());
-            let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
-            let (proof, ender, origin) = (lab.proof(World::SUBJECT), lab.proof(World::SUBJECT), lab.origin());
-            lab.clock.advance(Ttl::from_mins(5));
-            lab.backend.next(Call::Extend, [Some(Fault::Held)]);
-            let renewing = renew::renew(&lab.ports, &proof, id, None, &origin);
-            let ending = async {
-                while lab.backend.calls(Call::Extend) == 0 {
-                    tokio::task::yield_now().await;
-                }
-                let ended = revoke::revoke(&lab.ports, &ender, id, None, &origin).await;
-                lab.backend.release();
-                ended
-            };
-            let (renewed, ended) = tokio::join!(renewing, ending);
-            assert_eq!(renewed.unwrap_err().reason(), Reason::StateConflict);
-            assert!(ended.is_ok());
-            let (grant, credential) = (lab.grant(id).await, lab.backend.journal().remove(0));
-            assert!(credential.expires_at <= grant.expires_at, "the record knows how long it may still work");
-            lab.settle().await;
-            assert!(lab.backend.working().is_empty());
-        }
-    });
+        let (renewed, ended) = tokio::join!(renewing, ending);
+        assert_eq!(renewed.unwrap_err().reason(), Reason::StateConflict);
+        assert!(ended.is_ok());
+        let (grant, credential) = (lab.grant(id).await, lab.backend.journal().remove(0));
+        assert!(credential.expires_at <= grant.expires_at, "the record knows how long it may still work");
+        lab.settle().await;
+        assert!(lab.backend.working().is_empty());
+    }
 }
 
 #[test]
