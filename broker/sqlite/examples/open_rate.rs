@@ -1,6 +1,6 @@
 //! How many grants a second the store opens durably, and what one costs its writer.
 //!
-//! `cargo run --release -p hallpass-sqlite --example open_rate [tasks] [seconds] [folder]`
+//! `cargo run --release -p hallpass-sqlite --example open_rate [tasks] [seconds] [repositories] [folder]`
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -25,6 +25,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let tasks: u64 = arguments.next().map_or(64, |text| text.parse().unwrap());
     let seconds: u64 = arguments.next().map_or(5, |text| text.parse().unwrap());
+    let repositories: u64 = arguments.next().map_or(100, |text| text.parse().unwrap());
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = tempfile::tempdir_in(parent).unwrap();
     let path = folder.path().join("hallpass.db");
@@ -42,7 +43,7 @@ async fn main() {
             while Instant::now() < end {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 let asked = Instant::now();
-                let outcome = store.open(opening(n, &store)).await.unwrap();
+                let outcome = store.open(opening(n, repositories, &store)).await.unwrap();
                 assert!(matches!(outcome, OpenOutcome::Opened(_)), "{outcome:?}");
                 waits.push(asked.elapsed());
                 opened.fetch_add(1, Ordering::Relaxed);
@@ -82,16 +83,16 @@ async fn main() {
     );
 }
 
-fn opening(n: u64, store: &SqliteStore) -> Opening {
+fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
     let now = sample::NOW.plus(Ttl::from_secs(n / 5_000));
     let mut grant = sample::active(n, RevocationClass::Fenced, now);
     grant.record.status_index = store.next_status_index();
-    // A busy organisation: runs and commits are many, repositories and roles some.
+    // Each run opens three; repositories take turns, which is the worst for the indexes that lead to them.
     grant.record.provenance.run = Some(format!("{}", 1_000_000 + n / 3));
     grant.record.provenance.commit = Some(format!("{:040x}", (n / 3).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    grant.record.provenance.repository_id = Some(format!("{}", n % 97));
-    grant.record.provenance.repository = Some(format!("acme/app-{}", n % 97));
-    grant.record.holder.subject = format!("repo:acme/app-{}:ref:refs/heads/main", n % 97);
+    grant.record.provenance.repository_id = Some(format!("{}", n % repositories));
+    grant.record.provenance.repository = Some(format!("acme/app-{}", n % repositories));
+    grant.record.holder.subject = format!("repo:acme/app-{}:ref:refs/heads/main", n % repositories);
     let id = grant.record.id;
     let actor =
         Actor::Identity { issuer: grant.record.holder.issuer.clone(), subject: grant.record.holder.subject.clone() };

@@ -165,7 +165,7 @@ CREATE INDEX proof_uses_horizon ON proof_uses (keep_until);
 CREATE TABLE idempotency (
     scope          BLOB    NOT NULL PRIMARY KEY,
     request_digest BLOB    NOT NULL,
-    grant_id       BLOB    NOT NULL REFERENCES grants (id),
+    grant_id       BLOB    NOT NULL,
     repeats        INTEGER NOT NULL,
     keep_until     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -192,14 +192,16 @@ CREATE TABLE audit_entries (
     decision_id    BLOB,
     request_id     BLOB,
     correlation_id TEXT,
+    grant_id       BLOB,
     entry          BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX audit_entries_request ON audit_entries (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX audit_entries_grant ON audit_entries (grant_id) WHERE grant_id IS NOT NULL;
 
--- Which entries are about which grants; one entry can be about many.
+-- The grants of those entries that are about several.
 CREATE TABLE audit_grants (
     grant_id BLOB    NOT NULL,
-    sequence INTEGER NOT NULL REFERENCES audit_entries (sequence),
+    sequence INTEGER NOT NULL,
     PRIMARY KEY (grant_id, sequence)
 ) STRICT, WITHOUT ROWID;
 

@@ -9,10 +9,6 @@ use rusqlite::{Connection, OpenFlags};
 /// waits is refused. Shorter than a caller's patience, longer than a backup's steps.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(1_000);
 
-/// Pages of 4 KiB in the write-ahead log before they are copied into the database: 16 MiB. Smaller, and pages that
-/// every grant touches are copied again and again; larger, and one commit waits longer for the copying.
-const CHECKPOINT_PAGES: i64 = 4_096;
-
 /// The write-ahead log is cut to this size after a checkpoint, so that one burst does not hold disk for ever.
 const WAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
@@ -25,11 +21,20 @@ pub(crate) fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     // A commit is answered when it is on the disk: in WAL mode anything less than FULL may lose the last ones.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
+    // The checkpointer does it.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_SIZE_LIMIT, |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    Ok(connection)
+}
+
+/// The connection that copies the log into the database, beside the writer.
+pub(crate) fn to_checkpoint(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -64)?;
     Ok(connection)
 }
 

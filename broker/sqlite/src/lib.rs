@@ -9,6 +9,7 @@
 //!   (`rows`).
 
 mod apply;
+mod checkpoint;
 mod connection;
 mod cursor;
 mod error;

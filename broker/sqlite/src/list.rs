@@ -146,8 +146,12 @@ pub(crate) fn audit(
     let mut conditions = vec!["sequence > ?"];
     values.push(Value::Integer(after));
     if let Some(grant) = filter.grant {
-        conditions.push("sequence IN (SELECT sequence FROM audit_grants WHERE grant_id = ?)");
-        values.push(Value::Blob(id_bytes(grant.as_uuid()).to_vec()));
+        conditions.push(
+            "sequence IN (SELECT sequence FROM audit_entries WHERE grant_id = ? \
+             UNION ALL SELECT sequence FROM audit_grants WHERE grant_id = ?)",
+        );
+        let grant = Value::Blob(id_bytes(grant.as_uuid()).to_vec());
+        values.extend([grant.clone(), grant]);
     }
     if let Some(request) = filter.request_id {
         conditions.push(if filter.grant.is_some() { "+request_id = ?" } else { "request_id = ?" });

@@ -1,6 +1,7 @@
 //! What is SQLite's own: faults below the writer, rows that cannot be, plans of queries.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
+mod checkpoints;
 mod faults;
 mod plans;
 mod rows;

@@ -17,6 +17,7 @@ use hallpass_core::port::StoreError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use crate::checkpoint::{Checkpointer, Limits};
 use crate::connection;
 use crate::error::{Failure, OpenError, Outcome};
 use crate::lock::Lock;
@@ -38,7 +39,7 @@ pub(crate) trait Operation: Send + 'static {
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<Self::Found>;
 
-    /// Runs after the commit.
+    /// Runs after the commit, on the caller's task.
     fn answer(self, found: Self::Found) -> Self::Answer;
 }
 
@@ -74,8 +75,10 @@ impl Writer {
     pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, OpenError> {
         let numbers = Numbers::load(&connection).map_err(OpenError::database(path))?;
         let epoch = Arc::new(AtomicU64::new(numbers.epoch));
+        let failed = |source| OpenError::File { path: path.to_owned(), source };
         let room = Room {
             path: path.to_owned(),
+            checkpointer: Checkpointer::start(path, Limits::USUAL).map_err(failed)?,
             connection: Some(connection),
             numbers: Some(numbers),
             epoch: Arc::clone(&epoch),
@@ -83,7 +86,7 @@ impl Writer {
         };
         let (sender, queue) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || room.serve(&queue));
-        let thread = thread.map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        let thread = thread.map_err(failed)?;
         Ok(Self { queue: Some(sender), thread: Some(thread), epoch })
     }
 
@@ -96,7 +99,8 @@ impl Writer {
             TrySendError::Full(_) => StoreError::Unavailable("too many changes wait to be written".to_owned()),
             TrySendError::Disconnected(_) => gone(),
         })?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let (operation, found) = answer.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(operation.answer(found))
     }
 
     /// Runs a small change that needs no preparation.
@@ -140,7 +144,8 @@ trait Job: Send {
 struct Waiting<O: Operation> {
     operation: O,
     found: Option<Outcome<O::Found>>,
-    reply: oneshot::Sender<Result<O::Answer, StoreError>>,
+    /// Gives the operation back: to take it apart is not the writer's work.
+    reply: oneshot::Sender<Result<(O, O::Found), StoreError>>,
 }
 
 impl<O: Operation> Job for Waiting<O> {
@@ -156,7 +161,7 @@ impl<O: Operation> Job for Waiting<O> {
         let Self { operation, found, reply } = *self;
         let answer = match (batch, found) {
             (Err(error), _) => Err(error.clone()),
-            (Ok(()), Some(Ok(found))) => Ok(operation.answer(found)),
+            (Ok(()), Some(Ok(found))) => Ok((operation, found)),
             (Ok(()), Some(Err(failure))) => Err(failure.into()),
             (Ok(()), None) => Err(StoreError::Unavailable("the writer skipped the change".to_owned())),
         };
@@ -168,6 +173,8 @@ impl<O: Operation> Job for Waiting<O> {
 /// The thread's own.
 struct Room {
     path: PathBuf,
+    // Before the connection: the last to close tidies up.
+    checkpointer: Checkpointer,
     /// None after a failure that may have left it unusable.
     connection: Option<Connection>,
     /// None after a failed commit: they are read again.
@@ -202,6 +209,9 @@ impl Room {
             let result = self.commit(&mut batch);
             for job in batch {
                 job.finish(&result);
+            }
+            if let Some(connection) = &self.connection {
+                self.checkpointer.after_commit(connection);
             }
         }
     }

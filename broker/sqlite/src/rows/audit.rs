@@ -29,9 +29,10 @@ impl EncodedEntry {
 
     pub(crate) fn insert(&self, transaction: &Transaction<'_>, sequence: i64) -> Outcome<()> {
         let sql = "INSERT INTO audit_entries (sequence, time, action, outcome, reason, decision_id, request_id,
-                       correlation_id, entry)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                       correlation_id, grant_id, entry)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let entry = &self.entry;
+        let (one, several) = self.grants();
         let values = params![
             sequence,
             entry.time.as_millis(),
@@ -41,24 +42,26 @@ impl EncodedEntry {
             entry.decision.map(|id| id_bytes(id.as_uuid())),
             entry.request_id.map(|id| id_bytes(id.as_uuid())),
             entry.correlation_id,
+            one.map(|id| id_bytes(id.as_uuid())),
             self.canonical,
         ];
         transaction.execute(sql, values)?;
-        for grant in self.grants() {
+        for grant in several {
             let sql = "INSERT INTO audit_grants (grant_id, sequence) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
             transaction.execute(sql, params![id_bytes(grant.as_uuid()), sequence])?;
         }
         Ok(())
     }
 
-    fn grants(&self) -> &[GrantId] {
+    /// The grant that the entry is about, or the several.
+    fn grants(&self) -> (Option<GrantId>, &[GrantId]) {
         match &self.entry.object {
-            AuditObject::Grant { id } => std::slice::from_ref(id),
-            AuditObject::Grants { ids } => ids,
+            AuditObject::Grant { id } => (Some(*id), &[]),
+            AuditObject::Grants { ids } => (None, ids),
             AuditObject::Role { .. }
             | AuditObject::Configuration { .. }
             | AuditObject::Key { .. }
-            | AuditObject::Broker => &[],
+            | AuditObject::Broker => (None, &[]),
         }
     }
 }
