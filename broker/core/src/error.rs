@@ -149,6 +149,8 @@ reasons! {
     NoTimeLeft = "no_time_left",
     /// The backend cannot make a credential that short.
     BackendMinTtl = "backend_min_ttl",
+    /// A scope was asked for that the role does not give.
+    ScopeNotGranted = "scope_not_granted",
     /// The backend's revocation is weaker than the role accepts.
     RevocationFloor = "revocation_floor",
     // What happened later.

@@ -108,6 +108,11 @@ impl CredentialBackend for JwtBackend {
         parameters.check_audience(reserved.map(String::as_str))
     }
 
+    fn scope(&self, role: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
+        let granted = self.parameters(role)?.grant_scope(asked)?;
+        Ok(granted.into_iter().flat_map(|scope| scope.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect())
+    }
+
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         self.parameters(&order.role)?.grant_scope(&order.scope)?;
         if order.csr.is_some() {

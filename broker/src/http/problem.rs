@@ -197,7 +197,7 @@ impl<'a> Told<'a> {
     fn refused(refusal: &'a Refusal, surface: Surface) -> Self {
         let (status, oauth) = match surface {
             Surface::V1 => (refused(refusal.reason), "invalid_request"),
-            Surface::Token => refused_exchange(refusal.reason, refusal.parameter.as_deref()),
+            Surface::Token => refused_exchange(refusal.reason),
             Surface::OAuth => refused_oauth(refusal.reason),
         };
         Self {
@@ -340,6 +340,7 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::NoTimeLeft
         | Reason::BackendMinTtl
         | Reason::RevocationFloor
+        | Reason::ScopeNotGranted
         | Reason::BackendRefused => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::IdempotencyPending | Reason::IdempotencyExhausted | Reason::CannotExtend | Reason::StateConflict => {
             StatusCode::CONFLICT
@@ -367,10 +368,10 @@ const fn unavailable(reason: Reason) -> StatusCode {
 
 /// Status and `error` of a refusal on `/oauth2/token`. A reason about the proof or the request is `invalid_request`
 /// (RFC 8693 §2.2.2), one about the role or policy is `invalid_target`.
-fn refused_exchange(reason: Reason, parameter: Option<&str>) -> (StatusCode, &'static str) {
+fn refused_exchange(reason: Reason) -> (StatusCode, &'static str) {
     match (reason, refused(reason)) {
         (_, StatusCode::FORBIDDEN) | (Reason::RevocationFloor, _) => (StatusCode::BAD_REQUEST, "invalid_target"),
-        (Reason::BackendRefused, _) if parameter == Some("scope") => (StatusCode::BAD_REQUEST, "invalid_scope"),
+        (Reason::ScopeNotGranted, _) => (StatusCode::BAD_REQUEST, "invalid_scope"),
         (_, status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             (status, "temporarily_unavailable")
         }
@@ -385,7 +386,7 @@ fn refused_oauth(reason: Reason) -> (StatusCode, &'static str) {
         (Reason::ProofMissing, status) => (status, "invalid_client"),
         (_, status @ StatusCode::UNAUTHORIZED) => (status, "invalid_token"),
         (_, status @ StatusCode::FORBIDDEN) => (status, "access_denied"),
-        _ => refused_exchange(reason, None),
+        _ => refused_exchange(reason),
     }
 }
 

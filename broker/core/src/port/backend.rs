@@ -36,6 +36,18 @@ pub trait CredentialBackend: Send + Sync {
     /// [`InvalidParameters`] names the key and what would be right.
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters>;
 
+    /// The scope that a credential of `role` gets when `asked` is asked for: all that the role has, when that is nothing.
+    ///
+    /// # Errors
+    /// [`IssueError::Refused`] for a scope that the role does not give, and for any where credentials have none.
+    fn scope(&self, _role: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let detail = format!("a credential of kind {} has no scope", self.kind());
+        Err(IssueError::Refused { detail, parameter: Some("scope") })
+    }
+
     /// What it will take to undo the credential, known before the call.
     ///
     /// # Errors

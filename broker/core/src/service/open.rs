@@ -180,7 +180,10 @@ impl Attempt<'_> {
             call_deadline: self.ports.limits.latest_answer(),
             skew: self.ports.limits.skew,
         })?;
-        let (scope, parameters) = (self.request.scope.clone(), role.parameters.clone());
+        let scope = backend.scope(role, &self.request.scope).map_err(|error| {
+            Refusal::new(Step::Terms, Reason::ScopeNotGranted, error.to_string()).about("scope")
+        })?;
+        let parameters = role.parameters.clone();
         Ok((purpose, Terms { scope, heartbeat, parameters, ..terms }))
     }
 
