@@ -78,6 +78,11 @@ pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Ticked, St
             Err(error) => tracing::error!(%error, "the step of a due grant broke off; it stays due"),
         }
     }
+    if stepped < taken {
+        // What took no step is still held: somebody else was faster, or it failed. Let go of it, so that it is looked at
+        // again when it is due and not when the hold ends.
+        ports.store.release(reservation).await?;
+    }
     Ok(Ticked { taken, stepped })
 }
 
