@@ -24,7 +24,7 @@ use crate::config::server::{Limits, LogFormat};
 use crate::keys::{Jwk, LocalSigner};
 use crate::outbound::AllowHttp;
 use crate::runtime::driver::Driver;
-use crate::runtime::lifecycle::{Lifecycle, Order, Orders};
+use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::telemetry;
 
 /// How to run it.
@@ -116,7 +116,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return told.inspect(|()| println!("\nEvery step held."));
     }
     print_commands(&public_url, &issuer_origin, stage.resource);
-    while orders.next().await != Order::Stop {}
+    // The sample bundle is part of the program: there is nothing to load again.
+    orders.until_stopped(async || ()).await;
     lifecycle.drain(DRAIN.as_duration()).await;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
 use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
 use crate::runtime::driver::Driver;
-use crate::runtime::lifecycle::{Lifecycle, Order, Orders};
+use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, ListenerLimits};
 use crate::runtime::telemetry;
 
@@ -57,12 +57,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
     tracing::info!(address = %addresses, public_url = %config.server.public_url, "listening");
 
-    loop {
-        match orders.next().await {
-            Order::Reload => reload(&broker, &driver, &config.bundle.path).await,
-            Order::Stop => break,
-        }
-    }
+    orders.until_stopped(async || reload(&broker, &driver, &config.bundle.path).await).await;
     tracing::info!("stopping: no new connections, and what runs is finished");
     if !lifecycle.drain(config.server.drain_timeout.as_duration()).await {
         tracing::warn!("some requests were still running when the drain timeout passed");

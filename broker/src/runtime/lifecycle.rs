@@ -51,7 +51,7 @@ impl Lifecycle {
 
 /// What an operator tells the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+enum Order {
     /// SIGTERM or SIGINT.
     Stop,
     /// SIGHUP: load the bundle again, and confirm the clock.
@@ -79,8 +79,14 @@ impl Orders {
         })
     }
 
-    /// The next order.
-    pub async fn next(&mut self) -> Order {
+    /// Carries out what is ordered, one order after the other, until the order is to stop.
+    pub async fn until_stopped(&mut self, mut reload: impl AsyncFnMut()) {
+        while self.next().await == Order::Reload {
+            reload().await;
+        }
+    }
+
+    async fn next(&mut self) -> Order {
         tokio::select! {
             _ = self.terminate.recv() => Order::Stop,
             _ = self.interrupt.recv() => Order::Stop,

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use crate::{Breach, root};
 
@@ -10,11 +13,14 @@ pub(crate) struct Source {
     /// Path from the workspace's root, with `/`.
     pub(crate) path: String,
     pub(crate) code: String,
+    /// Modules of tests that it declares and that lie in files of their own: their paths, without `.rs`.
+    tests: Vec<String>,
 }
 
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), code: without_test_items(&without_comments_and_literals(text)) }
+        let code = without_comments_and_literals(text);
+        Self { path: path.to_owned(), tests: test_modules(path, &code), code: without_test_items(&code) }
     }
 
     /// A breach at a byte offset of the code.
@@ -35,12 +41,35 @@ impl Source {
     }
 }
 
-/// All Rust sources below a folder of the workspace; none if the folder is not there.
+/// All Rust sources below a folder of the workspace but those of tests; none if the folder is not there.
 pub(crate) fn sources_below(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     collect(&root().join(folder), folder, &mut found);
+    without_test_files(&mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
+}
+
+/// Tests may name what production code may not, in files of their own as well.
+fn without_test_files(sources: &mut Vec<Source>) {
+    let tests: Vec<String> = sources.iter().flat_map(|source| source.tests.iter().cloned()).collect();
+    let is_test = |path: &str| {
+        tests
+            .iter()
+            .filter_map(|test| path.strip_prefix(test.as_str()))
+            .any(|rest| rest == ".rs" || rest.starts_with('/'))
+    };
+    sources.retain(|source| !is_test(&source.path));
+}
+
+/// `#[cfg(test)] mod tests;` in `a/b.rs` is `a/b/tests`; in `a/lib.rs` it is `a/tests`.
+fn test_modules(path: &str, code: &str) -> Vec<String> {
+    static DECLARES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"#\[cfg\(test\)\]\s*(?:pub(?:\([a-z]+\))?\s+)?mod\s+(\w+)\s*;").expect("the pattern is valid")
+    });
+    let module = path.trim_end_matches(".rs");
+    let folder = ["/lib", "/main", "/mod"].iter().find_map(|root| module.strip_suffix(root)).unwrap_or(module);
+    DECLARES.captures_iter(code).map(|found| format!("{folder}/{}", &found[1])).collect()
 }
 
 fn collect(folder: &Path, name: &str, found: &mut Vec<Source>) {
@@ -184,4 +213,23 @@ fn d() { axum::serve() }
     let source = Source::new("x.rs", text);
     let places: Vec<String> = source.find_word("axum").iter().map(|at| source.breach(*at, "").place).collect();
     assert_eq!(places, ["x.rs:7", "x.rs:10"]);
+}
+
+#[test]
+fn files_of_tests_are_not_looked_at() {
+    let tests = "#[cfg(test)]\npub(crate) mod tests;\nmod testing;";
+    let mut sources = vec![
+        Source::new("broker/src/lib.rs", tests),
+        Source::new("broker/src/tests.rs", ""),
+        Source::new("broker/src/testing.rs", ""),
+        Source::new("broker/src/backend/jwt.rs", tests),
+        Source::new("broker/src/backend/jwt/tests.rs", ""),
+        Source::new("broker/src/backend/jwt/tests/keys.rs", ""),
+        Source::new("broker/src/backend/x509/tests.rs", ""),
+    ];
+    without_test_files(&mut sources);
+    let left: Vec<_> = sources.iter().map(|source| source.path.as_str()).collect();
+    let expected =
+        ["broker/src/lib.rs", "broker/src/testing.rs", "broker/src/backend/jwt.rs", "broker/src/backend/x509/tests.rs"];
+    assert_eq!(left, expected);
 }
