@@ -9,7 +9,7 @@ mod tests;
 
 pub use limits::Limits;
 pub use listener::{Server, Tls};
-pub use storage::{Audit, BundleSource, Keys, Store};
+pub use storage::{BundleSource, Keys, Store};
 pub use telemetry::{LogFormat, Telemetry};
 
 use std::path::Path;
@@ -29,15 +29,13 @@ pub struct ServerConfig {
     pub store: Store,
     /// `[keys]`.
     pub keys: Keys,
-    /// `[audit]`.
-    pub audit: Audit,
     /// `[limits]`.
     pub limits: Limits,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
 }
 
-const SECTIONS: &[&str] = &["server", "bundle", "store", "keys", "audit", "limits", "telemetry"];
+const SECTIONS: &[&str] = &["server", "bundle", "store", "keys", "limits", "telemetry"];
 
 impl ServerConfig {
     /// Loads the server file.
@@ -64,7 +62,6 @@ impl ServerConfig {
         let bundle = required(&document, "bundle", storage::read_bundle, &mut findings);
         let store = required(&document, "store", storage::read_store, &mut findings);
         let keys = required(&document, "keys", storage::read_keys, &mut findings);
-        let audit = optional(&document, "audit", storage::read_audit, &mut findings);
         let limits = optional(&document, "limits", limits::read, &mut findings);
         let telemetry = optional(&document, "telemetry", telemetry::read, &mut findings);
         let config = || {
@@ -73,7 +70,6 @@ impl ServerConfig {
                 bundle: bundle?,
                 store: store?,
                 keys: keys?,
-                audit: audit?,
                 limits: limits?,
                 telemetry: telemetry?,
             })

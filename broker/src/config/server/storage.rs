@@ -1,12 +1,11 @@
-//! `[bundle]`, `[store]`, `[keys]` and `[audit]`: what the broker reads and what it keeps.
+//! `[bundle]`, `[store]` and `[keys]`: what the broker reads and what it keeps.
 
 use std::path::PathBuf;
 
-use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
 use crate::config::Finding;
-use crate::config::document::{Bounded, Document, Duration, beside};
+use crate::config::document::{Document, beside};
 
 /// `[bundle]`, validated: the bundle is files, published at start and on SIGHUP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,23 +30,6 @@ pub struct Keys {
     pub retired_key_encryption_key_files: Vec<PathBuf>,
 }
 
-/// `[audit]`, validated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Audit {
-    /// How often a signed checkpoint of the log is made, where there is something new.
-    pub checkpoint_every: Ttl,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self { checkpoint_every: CHECKPOINT_EVERY.standard }
-    }
-}
-
-/// Until a checkpoint has left the machine, whoever holds it can rewrite what came after the one before.
-const CHECKPOINT_EVERY: Bounded =
-    Bounded { standard: Ttl::from_mins(1), min: Ttl::from_secs(1), max: Ttl::from_hours(1) };
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBundle {
@@ -67,12 +49,6 @@ struct RawKeys {
     key_encryption_key_file: PathBuf,
     #[serde(default)]
     retired_key_encryption_key_files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAudit {
-    checkpoint_every: Option<Duration>,
 }
 
 pub(super) fn read_bundle(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<BundleSource> {
@@ -102,12 +78,5 @@ pub(super) fn read_keys(section: &Document<'_>, findings: &mut Vec<Finding>) -> 
     Some(Keys {
         key_encryption_key_file: beside(section.file(), &raw.key_encryption_key_file),
         retired_key_encryption_key_files: retired.map(|file| beside(section.file(), file)).collect(),
-    })
-}
-
-pub(super) fn read_audit(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Audit> {
-    let raw: RawAudit = section.read(findings)?;
-    Some(Audit {
-        checkpoint_every: CHECKPOINT_EVERY.check(section, "checkpoint_every", raw.checkpoint_every, findings),
     })
 }
