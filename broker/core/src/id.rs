@@ -209,6 +209,13 @@ name!(
 );
 
 impl RoleName {
+    /// Whether it lies in the namespace of the built-in roles. Policies trust what comes by way of those, so
+    /// configuration cannot make a role there.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.namespaces().next() == Some(IssuerName::RESERVED)
+    }
+
     /// The namespaces that hold this role, outermost first: `payments`, `payments/prod` for `payments/prod/deploy`.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').filter_map(|(at, _)| self.0.get(..at))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hallpass_core::credential::RevocationClass;
-use hallpass_core::id::BackendName;
+use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::SignatureAlgorithm;
 use serde::Deserialize;
 
@@ -84,6 +84,9 @@ pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut 
     let mut backends: Vec<Backend> = Vec::new();
     for entry in document.entries("backend", findings) {
         let Some(backend) = read_one(&entry, base, findings) else { continue };
+        if backend.name.as_str() == IssuerName::RESERVED {
+            findings.push(entry.finding("name", "\"hallpass\" is the broker itself; choose another name"));
+        }
         if backends.iter().any(|other| other.name == backend.name) {
             findings.push(entry.finding("name", format!("the backend {:?} is there already", backend.name.as_str())));
         }

@@ -101,6 +101,10 @@ pub(crate) fn read(
     names: &Names<'_>,
     findings: &mut Vec<Finding>,
 ) -> Option<(Role, Place)> {
+    if name.is_reserved() {
+        let reason = "hallpass/ holds the built-in roles; choose another name".to_owned();
+        findings.push(Finding { file: document.file().to_owned(), line: None, reason });
+    }
     let raw: RawRole = document.read(findings)?;
     let before = findings.len();
     check_words(document, "description", &raw.description, findings);

@@ -82,7 +82,7 @@ fn the_sample_is_clean_and_says_what_it_means() {
     let (server, bundle) = (report.server.unwrap(), report.bundle.unwrap());
     assert_eq!(server.bundle.path, folder.join("bundle"));
     assert_eq!(bundle.catalog.roles.len(), 3);
-    assert_eq!(bundle.tests.len(), 18);
+    assert_eq!(bundle.tests.len(), 23);
     let role = bundle.catalog.roles.get(&"payments/prod/deploy".parse().unwrap()).unwrap();
     assert_eq!(role.ttl.max, Ttl::from_mins(30));
     assert_eq!(role.parameters["audience"], "https://deploy.payments.example.com");
@@ -219,6 +219,12 @@ fn what_a_backend_an_owner_or_an_environment_gets_wrong_is_named_with_its_line()
         ("algorithm that is not ours", backend("kind", "algorithm = \"RS256\"\nkind")),
         ("no trust domain", backend("\"jwt\"", "\"x509\"")),
         ("bad trust domain", backend("\"jwt\"", "\"x509\"\ntrust_domain = \"Example.com\"")),
+        ("reserved name of a backend", {
+            let mut files = backend("\"tokens\"", "\"hallpass\"");
+            let role = files["roles/app/deploy.toml"].replace("\"tokens\"", "\"hallpass\"");
+            files.insert("roles/app/deploy.toml".to_owned(), role);
+            files
+        }),
         ("backend twice", with("backends.toml", &small()["backends.toml"].repeat(2))),
         ("member of an unknown issuer", owner("issuer = \"ci\"", "issuer = \"cii\"")),
         ("member without subject", owner(", subject = \"ada\"", "")),
@@ -277,6 +283,8 @@ fn what_a_role_gets_wrong_is_named_with_its_line() {
         ("table of another kind", role("[jwt]", "[x509]\ndns_names = [\"a.example\"]\n[jwt]")),
         ("infinite parameter", role("audience", "factor = inf\naudience")),
         ("nesting bomb", more(&nested)),
+        ("built-in namespace", with("roles/hallpass/operator.toml", &small()[path])),
+        ("deep in the built-in namespace", with("roles/hallpass/app/deploy.toml", &small()[path])),
         ("bad path", {
             let mut files = small();
             files.insert("roles/App/Deploy.toml".to_owned(), String::new());
