@@ -127,13 +127,33 @@ impl Broker {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
-    /// Runs another command of the same binary on the same folder, such as `check` or `audit verify`.
+    /// Runs another command of the same binary on the same folder, such as `check` or `operator-token`.
     ///
     /// # Panics
     /// When the binary cannot be started.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> std::process::Output {
         let mut command = quiet_command(&program("hallpass-broker"));
         command.args(arguments).arg("--config").arg(&self.file).output().expect("the broker's binary starts")
+    }
+
+    /// Runs the binary with these arguments alone.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn run(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> std::process::Output {
+        quiet_command(&program("hallpass-broker")).args(arguments).output().expect("the broker's binary starts")
+    }
+
+    /// Its server file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// A file of its bundle.
+    #[must_use]
+    pub fn in_bundle(&self, path: &str) -> PathBuf {
+        self.folder.path().join("bundle").join(path)
     }
 
     /// Exchanges a proof at `/oauth2/token`.

@@ -138,6 +138,7 @@ async fn plain_http_to_an_issuer_off_this_machine_is_refused_when_the_bundle_is_
     let issuer = Issuer::start(&[]).await;
     let mut entry = trust("ci", &issuer, &["ES256"]);
     entry["url"] = json!("http://idp.test");
+    entry["dangerous_allow_http"] = json!(false);
     refused_at_load(entry).await;
 }
 

@@ -12,13 +12,16 @@
 
 mod api;
 mod catalogue;
+mod configuration;
 mod credentials;
 mod exchange;
 mod issuers;
 mod keys;
+mod operator;
 mod replay;
 mod secrets;
 mod third_party;
+mod tls;
 
 use hallpass_tests::config::{AUDIENCE, Setup};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey};

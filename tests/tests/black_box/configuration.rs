@@ -1,0 +1,146 @@
+//! What is governed is checked before it governs, and changes while the broker runs.
+
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use hallpass_tests::config::{CLOSED_ROLE, ROLE, Setup};
+use hallpass_tests::{Answer, Broker, Exchange, Issuer, component, eventually};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::House;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const CLOSED_OPENS: &str = "@id(\"closed-opens\")\npermit (principal is Workload, action == Action::\"mint\", resource == Role::\"app/closed\");\n";
+
+fn said(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+}
+
+#[tokio::test]
+async fn a_check_names_file_line_and_reason_of_everything_that_is_wrong() {
+    let issuer = Issuer::start(&[]).await;
+    let broker = Broker::prepare(&Setup::trusting(&[("ci", &issuer)]), &[]);
+    for (file, text) in [
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"ci\"\nkind = \"oidc\"\nurl = \"http://idp.test\"\naudiences = [\"https://broker.test\"]\n",
+        ),
+        (
+            "roles/app/deploy.toml",
+            "owner = \"nobody\"\ndescription = \"Reaches what the tests reach.\"\nbackend = \"jwt\"\n\
+             ttl = { default = \"10m\", max = \"15m\" }\n[jwt]\naudience = \"https://service.test\"\n",
+        ),
+        ("roles/hallpass/operator.toml", ""),
+        ("policies/more.cedar", "\npermit (principal, action, resource);\n"),
+    ] {
+        fs::create_dir_all(broker.in_bundle("roles/hallpass")).expect("a folder");
+        fs::write(broker.in_bundle(file), text).expect("written");
+    }
+    let output = broker.command(["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    for (place, reason) in [
+        ("bundle/issuers.toml:4: ", "url"),
+        ("bundle/roles/app/deploy.toml:1: ", "\"nobody\" is no owner of owners.toml"),
+        ("bundle/roles/hallpass/operator.toml: ", "built-in"),
+        ("bundle/policies/more.cedar:2: ", "@id"),
+    ] {
+        let line = said.lines().find(|line| line.contains(place)).unwrap_or_else(|| panic!("{place} in {said}"));
+        assert!(said.lines().any(|line| line.contains(place) && line.contains(reason)), "{reason} in {line}");
+    }
+    assert!(!broker.folder().join("hallpass.db").exists(), "a check made a store");
+}
+
+#[tokio::test]
+async fn a_check_reads_the_server_file_too() {
+    let issuer = Issuer::start(&[]).await;
+    let setup = Setup::trusting(&[("ci", &issuer)]).server(json!({"audit": {"checkpoint_every": "1m"}}));
+    let broker = Broker::prepare(&setup, &[]);
+    let output = broker.command(["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("hallpass.toml:") && said.contains("unknown key \"audit\""), "{said}");
+}
+
+#[tokio::test]
+async fn the_sample_passes_its_own_check() {
+    let folder = component::root().join("deploy/sample");
+    let output = Broker::run(["check".as_ref(), "--config".as_ref(), folder.join("hallpass.toml").as_os_str()]);
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("revision") && said.contains("payments/prod/deploy"), "{said}");
+}
+
+#[tokio::test]
+async fn a_role_of_production_without_policy_tests_is_neither_checked_nor_served() {
+    let issuer = Issuer::start(&[]).await;
+    let mut setup = Setup::trusting(&[("ci", &issuer)]);
+    for (_, role) in setup.roles.iter_mut().filter(|(name, _)| name == ROLE) {
+        role["environment"] = json!("prod");
+    }
+    let mut broker = Broker::prepare(&setup, &[]);
+    fs::write(broker.in_bundle("environments.toml"), "[[environment]]\nname = \"prod\"\nclass = \"production\"\n")
+        .expect("written");
+    let output = broker.command(["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let checked = said(&output);
+    assert!(!broker.end_by_itself().await.success());
+    for said in [checked, broker.output()] {
+        assert!(said.contains("roles/app/deploy.toml:") && said.contains("needs policy tests"), "{said}");
+    }
+}
+
+/// Asks for the role that no policy permits.
+async fn closed(house: &House) -> Answer {
+    house.broker.exchange(&Exchange::of(&house.proof()).role(CLOSED_ROLE)).await
+}
+
+/// The revision that decided a grant.
+async fn revision(house: &House) -> String {
+    let answer = house.credential().await;
+    let query = "SELECT policy_revision FROM grants ORDER BY created_at DESC LIMIT 1";
+    let rows = house.broker.store().rows(query, &[]);
+    answer.assert_status(200);
+    rows[0]["policy_revision"].as_str().expect("a revision").to_owned()
+}
+
+#[tokio::test]
+async fn a_good_bundle_takes_effect_when_asked_to_without_a_restart() {
+    let house = House::open().await;
+    let before = revision(&house).await;
+    closed(&house).await.assert_refused(400, "invalid_target");
+    fs::write(house.broker.in_bundle("policies/more.cedar"), CLOSED_OPENS).expect("written");
+    closed(&house).await.assert_refused(400, "invalid_target");
+    house.broker.signal(Signal::HUP);
+    eventually("the new bundle is in force", DEADLINE, async || (closed(&house).await.status == 200).then_some(()))
+        .await;
+    assert_ne!(revision(&house).await, before);
+
+    fs::remove_file(house.broker.in_bundle("policies/more.cedar")).expect("removed");
+    house.broker.signal(Signal::HUP);
+    eventually("it is taken back", DEADLINE, async || (closed(&house).await.status == 400).then_some(())).await;
+    assert_eq!(revision(&house).await, before, "a revision is its content");
+}
+
+#[tokio::test]
+async fn a_bad_bundle_never_takes_the_place_of_a_good_one() {
+    let mut house = House::open().await;
+    let before = revision(&house).await;
+    fs::write(house.broker.in_bundle("policies/more.cedar"), CLOSED_OPENS).expect("written");
+    fs::write(house.broker.in_bundle("roles/app/broken.toml"), "owner = \n").expect("written");
+    house.broker.signal(Signal::HUP);
+    eventually("the findings are logged", DEADLINE, async || {
+        house.broker.output().contains("roles/app/broken.toml:1").then_some(())
+    })
+    .await;
+    assert!(house.broker.is_running());
+    closed(&house).await.assert_refused(400, "invalid_target");
+    assert_eq!(revision(&house).await, before);
+
+    fs::remove_file(house.broker.in_bundle("roles/app/broken.toml")).expect("removed");
+    house.broker.signal(Signal::HUP);
+    eventually("the mended bundle is in force", DEADLINE, async || (closed(&house).await.status == 200).then_some(()))
+        .await;
+}
