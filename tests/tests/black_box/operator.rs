@@ -103,9 +103,10 @@ async fn after_a_crash_the_socket_that_was_left_is_no_hindrance() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_token_is_no_way_to_a_credential() {
-    let permit_all =
-        "@id(\"operators-mint\")\npermit (principal is Operator, action == Action::\"mint\", resource is Role);";
-    let house = House::open_with(|setup| setup.policy("operator.cedar", POLICY).policy("mint.cedar", permit_all)).await;
+    // Not even where policy would let it.
+    let mint = "@id(\"operators-mint\")\npermit (principal is Operator, action == Action::\"mint\", resource is Role)\n\
+                when { principal has via_role && principal.via_role == \"hallpass/operator\" };";
+    let house = House::open_with(|setup| setup.policy("operator.cedar", POLICY).policy("mint.cedar", mint)).await;
     let token = token(&house, &[]);
     let exchanged = house.exchange(&token).await;
     house.assert_refused_for(&exchanged, 400, "invalid_request", "unknown_issuer", 1);

@@ -35,10 +35,11 @@ async fn where_proofs_are_used_once_one_without_an_id_is_refused() {
     claims.as_object_mut().expect("an object").remove("jti");
     let answer = house.exchange(&house.key.sign(&claims)).await;
     house.assert_refused_for(&answer, 400, "invalid_request", "missing_claim", 0);
-    for (id, reason) in [(json!(""), "missing_claim"), (json!(7), "malformed_claims")] {
+    // What cannot be the key of a record is as good as none.
+    for id in [json!(""), json!(7), json!("j".repeat(5000))] {
         claims["jti"] = id;
         let answer = house.exchange(&house.key.sign(&claims)).await;
-        house.assert_refused_for(&answer, 400, "invalid_request", reason, 0);
+        house.assert_refused_for(&answer, 400, "invalid_request", "missing_claim", 0);
     }
 }
 
