@@ -31,8 +31,8 @@ pub(super) struct Stage {
 
 /// Proofs of one identity of the embedded issuer, fresh whenever one is asked for.
 struct Persona {
-    issuer: Arc<DevIssuer>,
-    name: &'static str,
+    issuers: Arc<DevIssuer>,
+    issuer: &'static str,
     who: &'static str,
 }
 
@@ -47,7 +47,7 @@ impl ProofSource for Persona {
 
     fn fetch<'a>(&'a self, _context: &'a ProofContext<'a>) -> ProofFuture<'a> {
         Box::pin(async {
-            let token = self.issuer.proof(self.name, self.who, None).map_err(|_| ProofError::Malformed)?;
+            let token = self.issuers.proof(self.issuer, self.who, None).map_err(|_| ProofError::Malformed)?;
             Proof::new(&token)
         })
     }
@@ -59,7 +59,7 @@ impl Stage {
     /// # Errors
     /// When the client cannot be built.
     pub(super) fn client_of(&self, name: &'static str, who: &'static str) -> anyhow::Result<Client> {
-        let persona = Persona { issuer: Arc::clone(&self.issuer), name, who };
+        let persona = Persona { issuers: Arc::clone(&self.issuer), issuer: name, who };
         Ok(Client::builder(format!("http://{}", self.broker)).proof(persona).build()?)
     }
 
