@@ -1,7 +1,7 @@
 //! How many refusals of unverified proofs are written one by one: without a limit, anybody could fill the disk.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
@@ -15,6 +15,10 @@ const WINDOW: Ttl = Ttl::from_secs(60);
 /// the broker remember all of them.
 const MAX_SOURCES: usize = 4_096;
 
+/// How many sources' budgets all of them together may spend in a window: with addresses enough, a budget for each is
+/// none for the disk.
+const SPENT_AT_MOST: u32 = 60;
+
 /// A budget per source address and minute.
 #[derive(Debug)]
 pub struct RefusalBudget {
@@ -26,6 +30,8 @@ pub struct RefusalBudget {
 struct Window {
     started_at: Option<Timestamp>,
     used: HashMap<Option<IpAddr>, u32>,
+    /// By all sources together.
+    spent: u32,
     suppressed: BTreeMap<&'static str, u64>,
 }
 
@@ -42,11 +48,14 @@ impl RefusalBudget {
         if window.started_at.is_none_or(|start| now >= start.plus(WINDOW) || now < start) {
             window.started_at = Some(now);
             window.used.clear();
+            window.spent = 0;
         }
+        let source = source.map(network);
         let known = window.used.contains_key(&source) || window.used.len() < MAX_SOURCES;
         let used = window.used.entry(if known { source } else { None }).or_default();
         *used = used.saturating_add(1);
-        if *used <= self.per_source {
+        if *used <= self.per_source && window.spent < self.per_source.saturating_mul(SPENT_AT_MOST) {
+            window.spent = window.spent.saturating_add(1);
             return true;
         }
         let count = window.suppressed.entry(reason.as_str()).or_default();
@@ -80,6 +89,14 @@ impl RefusalBudget {
     }
 }
 
+/// What one subscriber has: an IPv4 address, or the 2^64 addresses of an IPv6 network (RFC 4291 §2.5.4).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +117,22 @@ mod tests {
 
     #[test]
     fn many_sources_share_one_budget() {
-        let budget = RefusalBudget::new(1);
+        let budget = RefusalBudget::new(3);
         let address = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
         let taken = (0..10_000).filter(|n| budget.take(address(*n), Reason::UnknownIssuer, NOW)).count();
-        assert!(taken <= MAX_SOURCES + 1, "{taken}");
+        assert_eq!(taken, 3 * SPENT_AT_MOST as usize, "a minute has an end of its own, however many ask");
+        let summary = budget.summary(NOW).unwrap();
+        assert_eq!(summary.detail.get("unknown_issuer"), Some(&(10_000 - taken).to_string()));
+        assert!(budget.take(address(1), Reason::UnknownIssuer, NOW.plus(WINDOW)));
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_are_one_source() {
+        let budget = RefusalBudget::new(2);
+        let address = |low: u64| Some(IpAddr::from((0x2001_0db8_u128 << 96 | u128::from(low)).to_be_bytes()));
+        let taken = (0..100).filter(|low| budget.take(address(*low), Reason::UnknownIssuer, NOW)).count();
+        assert_eq!(taken, 2);
+        let other = Some(IpAddr::from((0x2001_0db9_u128 << 96).to_be_bytes()));
+        assert!(budget.take(other, Reason::UnknownIssuer, NOW));
     }
 }
