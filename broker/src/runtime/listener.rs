@@ -5,6 +5,7 @@
 //! spoken where TLS negotiated it (ALPN): telling the versions apart by their first bytes would mean to wait for bytes
 //! from whoever sends none.
 
+mod patience;
 mod tls;
 
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ use tower::Service as _;
 
 use crate::http::Connection;
 
+use self::patience::Patient;
+
 pub use tls::{TlsFilesError, server_config};
 
 /// Limits of a listener's connections.
@@ -42,6 +45,8 @@ pub struct ListenerLimits {
     pub handshake_timeout: Duration,
     /// How long the head of an HTTP/1 request may take to arrive; also how long an idle connection is kept.
     pub header_read_timeout: Duration,
+    /// How long a peer may take to take what it is sent.
+    pub write_timeout: Duration,
     /// Largest head of an HTTP/1 request (of 100 headers at most), and largest header list of an HTTP/2 one. At least
     /// 8 KiB.
     pub max_header_bytes: usize,
@@ -60,6 +65,7 @@ impl Default for ListenerLimits {
             max_handshakes: 512,
             handshake_timeout: Duration::from_secs(5),
             header_read_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
             max_streams: 128,
             keep_alive: Duration::from_secs(20),
@@ -91,6 +97,7 @@ pub async fn serve(
         handshakes: Semaphore::new(limits.max_handshakes),
         http: http(&limits),
         handshake_timeout: limits.handshake_timeout,
+        write_timeout: limits.write_timeout,
     });
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
@@ -135,6 +142,7 @@ struct Server {
     handshakes: Semaphore,
     http: auto::Builder<TokioExecutor>,
     handshake_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Server {
@@ -142,6 +150,7 @@ impl Server {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         // Answers are small and written whole: waiting for more to send with them only delays them.
         let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, self.write_timeout);
         let Some(tls) = &self.tls else {
             let http = self.http.clone().http1_only();
             return answer(&http, stream, &self.router, Connection { peer, server_name: None }, watcher).await;

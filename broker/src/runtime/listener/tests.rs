@@ -197,6 +197,21 @@ async fn an_idle_connection_is_not_kept_for_ever() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_read_its_answers_is_sent_away() {
+    let house = House::open(None, |limits| {
+        limits.write_timeout = Duration::from_millis(200);
+        limits.max_connections = 1;
+    })
+    .await;
+    let mut deaf = house.connect().await;
+    let unread = async { while deaf.write_all(GET.repeat(1_000).as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, unread).await.expect("its connection is cut");
+    let mut next = house.connect().await;
+    next.write_all(GET.as_bytes()).await.unwrap();
+    assert!(answer(&mut next, "127.0.0.1 -").await.starts_with("HTTP/1.1 200"), "its place is free again");
+}
+
+#[tokio::test]
 async fn whoever_does_not_finish_a_handshake_is_sent_away_and_holds_up_nobody() {
     let certificate = certificate();
     let change = |limits: &mut ListenerLimits| limits.handshake_timeout = Duration::from_millis(200);
