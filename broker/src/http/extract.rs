@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
-use hallpass_core::error::{Reason, Refusal};
+use hallpass_core::error::{Reason, Refusal, ServiceError};
 use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::request::Origin;
 use hallpass_core::secret::Secret;
@@ -40,6 +40,21 @@ impl<S: Sync> FromRequestParts<S> for Context {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         // The edge attaches it to every request; a router without the edge is a mistake of ours.
         parts.extensions.get::<Self>().copied().ok_or(Failure::Crashed)
+    }
+}
+
+/// What the rest of the path names. What is not text names nothing.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(_) => Err(ServiceError::NotFound.into()),
+        }
     }
 }
 

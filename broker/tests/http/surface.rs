@@ -177,3 +177,13 @@ async fn a_failing_record_is_the_worse_failure() {
     let answer = house.form("/oauth2/token", None, "grant_type=x").await;
     assert_eq!((answer.status, answer.said("reason")), (503, "store_unavailable"), "{}", answer.text);
 }
+
+#[tokio::test]
+async fn a_path_that_is_no_text_names_nothing() {
+    let house = House::open();
+    for path in ["/v1/roles/%ff", "/v1/owners/%ff", "/v1/grants/%ff"] {
+        let answer = house.get(path).await;
+        assert_eq!((answer.status, answer.said("code")), (404, "not_found"), "{path}: {}", answer.text);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use hallpass_core::service::inspect;
 use hallpass_sdk::wire::Page;
 
 use super::{json, readable};
-use crate::http::extract::{Bearer, Context};
+use crate::http::extract::{Bearer, Context, Named};
 use crate::http::failure::{Failure, Unreadable};
 use crate::http::query::Query;
 use crate::http::router::ApiState;
@@ -41,7 +41,7 @@ pub(in crate::http) async fn role(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Response, Failure> {
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let role = caller.role(&state.ports, &name).await?;
@@ -70,7 +70,7 @@ pub(in crate::http) async fn owner(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Response, Failure> {
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let owner = caller.owner(&state.ports, &name).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
@@ -13,7 +13,7 @@ use hallpass_sdk::wire::{AbandonRequest, CreateGrant, CreateGrantResponse, Page,
 use http::StatusCode;
 
 use super::{bytes_of, grant_id, idempotency, json, json_body, readable};
-use crate::http::extract::{Bearer, Context, IdempotencyKey, Json};
+use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
@@ -51,7 +51,7 @@ pub(in crate::http) async fn read(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Failure> {
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let id = id.parse().map_err(|_| ServiceError::NotFound)?;
@@ -78,7 +78,7 @@ pub(in crate::http) async fn renew(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
     body: Option<Json<RenewRequest>>,
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &origin).await?;
@@ -92,7 +92,7 @@ pub(in crate::http) async fn revoke(
     state: Api,
     context: Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
     body: Option<Json<RevokeRequest>>,
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &context.0).await?;
@@ -106,7 +106,7 @@ pub(in crate::http) async fn delete(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &origin).await?;
     let grant = revoke::revoke(&state.ports, &proof, id, None, &origin).await?;
@@ -118,7 +118,7 @@ pub(in crate::http) async fn abandon(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
     Json(body): Json<AbandonRequest>,
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &origin).await?;
@@ -132,7 +132,7 @@ pub(in crate::http) async fn heartbeat(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &origin).await?;
     let grant = heartbeat::heartbeat(&state.ports, &proof, id, &origin).await?;
