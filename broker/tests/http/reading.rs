@@ -1,7 +1,9 @@
 //! Reading: lists, oneself, decisions, the inventory, the audit log, discovery.
 
+use std::sync::Arc;
+
 use hallpass_core::policy::{Action, Obligations};
-use hallpass_core::testing::{Ruling, World};
+use hallpass_core::testing::{Ruling, World, sample};
 use hallpass_core::time::Ttl;
 use serde_json::{Value, json};
 
@@ -26,6 +28,43 @@ async fn a_list_is_filtered_and_paged() {
         let answer = house.get(&format!("/v1/grants?{query}")).await;
         assert!(matches!(answer.status, 400 | 422), "{query}: {}", answer.text);
         assert_eq!(answer.said("parameter"), query.split('=').next().unwrap(), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_list_does_not_tell_of_what_may_not_be_read() {
+    const HIDDEN: &str = World::ROLE;
+    const SHOWN: &str = "payments/stage/deploy";
+    let house = House::open();
+    house.world.governance.edit(|revision| {
+        let role = sample::role(SHOWN);
+        revision.catalog.roles.insert(role.name.clone(), Arc::new(role));
+    });
+    let mut shown = Vec::new();
+    for at in 0..60 {
+        let role = if [3, 40, 41].contains(&at) { SHOWN } else { HIDDEN };
+        let asked = json!({"role": role, "purpose": "deploy 4f2c"});
+        let opened = house.call("POST", "/v1/grants", &house.proof(), Some(asked)).await;
+        shown.extend((role == SHOWN).then(|| opened.body["grant"]["id"].clone()));
+    }
+    shown.reverse();
+    house.world.policy.rule(Action::Read, Some(HIDDEN), Ruling::Deny);
+    for limit in [1, 2, 3, 4, 100] {
+        let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = house.get(&format!("/v1/grants?limit={limit}{cursor}")).await;
+            seen.extend(page.body["items"].as_array().unwrap().iter().map(|grant| grant["id"].clone()));
+            pages += 1;
+            match page.body["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!((seen, pages), (shown.clone(), shown.len().div_ceil(limit)), "pages of {limit}");
+    }
+    for filter in ["role=payments/prod/deploy", "purpose=deploy+4f2c&role=payments/prod/deploy"] {
+        let hidden = house.get(&format!("/v1/grants?limit=1&{filter}")).await;
+        assert_eq!(hidden.body, json!({"items": [], "next_cursor": null}), "as if there were none");
     }
 }
 

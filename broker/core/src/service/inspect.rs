@@ -17,6 +17,9 @@ use crate::request::Origin;
 use crate::role::Role;
 use crate::time::Ttl;
 
+/// How many grants one list looks at: each is read and decided on, and anybody with a proof may ask.
+const MAX_EXAMINED: usize = 2_000;
+
 /// Somebody who proved who it is, with the revision that the rest of its request is decided by.
 #[derive(Debug)]
 pub struct Caller {
@@ -59,7 +62,9 @@ impl Caller {
 
     /// Grants that match and that the caller may read.
     ///
-    /// A page can hold fewer than were asked for, and still have a next one: what may not be read is left out.
+    /// What may not be read is left out, and is not told of by a next page either: with a filter for each question,
+    /// "there is more" would say who holds what, and since when. Only beyond [`MAX_EXAMINED`] grants in a row that may
+    /// not be read does a page end early.
     ///
     /// # Errors
     /// [`ServiceError`].
@@ -69,15 +74,45 @@ impl Caller {
         filter: &GrantFilter,
         page: &PageRequest,
     ) -> Result<Page<Grant>, ServiceError> {
-        let mut found = ports.store.grants(filter, page).await?;
         let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
-        found.items.retain(|grant| {
+        let mut readable = |grant: &Grant| {
             query.resource = grant_resource(&self.revision, &grant.record);
             query.context.holder = grant.record.is_held_by(&self.identity);
             query.context.owner_member = query.principal.groups.contains(&grant.record.owner.name);
             may(&self.revision, &query)
-        });
-        Ok(found)
+        };
+        let mut items = Vec::new();
+        // Behind the last grant that was taken: a page, and how many of its grants.
+        let mut end: Option<(PageRequest, usize)> = None;
+        let mut part = page.clone();
+        let mut examined = 0_usize;
+        loop {
+            let found = ports.store.grants(filter, &part).await?;
+            examined = examined.saturating_add(found.items.len());
+            for (before, grant) in found.items.into_iter().enumerate() {
+                if !readable(&grant) {
+                    continue;
+                }
+                match &end {
+                    // One more may be read: there is a next page, and it begins where this one ends.
+                    Some((part, taken)) if items.len() >= page.limit => {
+                        let part = PageRequest { cursor: part.cursor.clone(), limit: *taken };
+                        let next = ports.store.grants(filter, &part).await?.next;
+                        return Ok(Page { items, next });
+                    }
+                    _ => {
+                        items.push(grant);
+                        end = Some((part.clone(), before.saturating_add(1)));
+                    }
+                }
+            }
+            if found.next.is_none() || examined >= MAX_EXAMINED {
+                return Ok(Page { items, next: found.next });
+            }
+            // Few at first: for who may read all, the very next one ends the search.
+            let limit = examined.saturating_sub(page.limit).saturating_mul(2).clamp(16, PageRequest::MAX_LIMIT);
+            part = PageRequest { cursor: found.next, limit };
+        }
     }
 
     /// Whether the caller may learn that the grant of a token is alive (RFC 7662), and the grant if it is.
