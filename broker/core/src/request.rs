@@ -61,27 +61,32 @@ impl Purpose {
     /// Longest purpose in characters: enough for a sentence, too short to be a place for data.
     pub const MAX_CHARS: usize = 400;
 
+    /// What the caller said, as it is decided on and recorded: one text for both, or a policy would judge another than
+    /// people read. `None` when it shows nothing.
+    ///
+    /// It is bounded before anything is decided: a decision keeps what it was asked with.
+    ///
+    /// # Errors
+    /// [`Reason::MalformedRequest`] for control characters or too long a text.
+    pub fn stated(text: Option<&str>) -> Result<Option<String>, Refusal> {
+        text.map(visible_text).filter(|text| !text.is_empty()).map(bounded).transpose()
+    }
+
     /// What the caller said, or the role's default; refused when it says nothing.
     ///
     /// # Errors
     /// [`Reason::MissingPurpose`] for none, blank text or a placeholder; [`Reason::PurposePattern`] when the role asks
     /// for a form; [`Reason::MalformedRequest`] for control characters or too long a text.
     pub fn resolve(stated: Option<&str>, role: &Role) -> Result<Self, Refusal> {
-        let text = match stated.map(visible_text).filter(|text| !text.is_empty()) {
+        let text = match Self::stated(stated)? {
             Some(text) => text,
-            None => role
-                .purpose
-                .default
-                .clone()
-                .ok_or_else(|| refuse_missing("say in `purpose` what the credential is for"))?,
+            None => bounded(
+                role.purpose
+                    .default
+                    .clone()
+                    .ok_or_else(|| refuse_missing("say in `purpose` what the credential is for"))?,
+            )?,
         };
-        if text.chars().any(char::is_control) {
-            return Err(Refusal::request(Reason::MalformedRequest, "purpose", "`purpose` has a control character"));
-        }
-        if text.chars().count() > Self::MAX_CHARS {
-            let detail = format!("`purpose` is longer than {} characters", Self::MAX_CHARS);
-            return Err(Refusal::request(Reason::MalformedRequest, "purpose", detail));
-        }
         if says_nothing(&text, role) {
             return Err(refuse_missing(format!("{text:?} does not say what the credential is for")));
         }
@@ -105,6 +110,17 @@ impl Purpose {
     pub fn into_string(self) -> String {
         self.0
     }
+}
+
+fn bounded(text: String) -> Result<String, Refusal> {
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::request(Reason::MalformedRequest, "purpose", "`purpose` has a control character"));
+    }
+    if text.chars().count() > Purpose::MAX_CHARS {
+        let detail = format!("`purpose` is longer than {} characters", Purpose::MAX_CHARS);
+        return Err(Refusal::request(Reason::MalformedRequest, "purpose", detail));
+    }
+    Ok(text)
 }
 
 fn refuse_missing(detail: impl Into<String>) -> Refusal {

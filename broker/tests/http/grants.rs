@@ -157,7 +157,10 @@ async fn a_grant_is_ended_by_its_holder_and_says_how_far_that_is() {
     let revoke = format!("{path}/revoke");
     let ending = house.call("POST", &revoke, &proof, Some(json!({"reason": "done"}))).await;
     assert_eq!((ending.status, ending.said("state")), (202, "revoking"), "{}", ending.text);
-    assert_eq!((ending.said("cause"), &ending.body["revocation"]["class"]), (Cause::REQUESTED.as_str(), &json!("hard")));
+    assert_eq!(
+        (ending.said("cause"), &ending.body["revocation"]["class"]),
+        (Cause::REQUESTED.as_str(), &json!("hard"))
+    );
     house.world.settle().await;
     let fresh = house.proof();
     for (method, path) in [("POST", &revoke), ("DELETE", &path)] {
@@ -221,4 +224,41 @@ async fn a_denied_role_is_forbidden_and_a_purpose_that_says_nothing_invalid() {
     let answer = house.call("POST", "/v1/grants", &house.proof(), Some(wanted())).await;
     assert_eq!((answer.status, answer.said("code")), (403, "role_not_available"));
     assert_eq!(house.reasons(&answer).await, ["policy_denied"], "the log knows more than the caller");
+}
+
+#[tokio::test]
+async fn what_is_decided_on_is_what_is_recorded_and_bounded_first() {
+    let house = House::open();
+    let hidden = json!({"role": World::ROLE, "purpose": "de\u{200b}ploy 4f2c "});
+    let opened = house.call("POST", "/v1/grants", &house.proof(), Some(hidden)).await;
+    assert_eq!(opened.body["grant"]["purpose"], "deploy 4f2c", "{}", opened.text);
+    let decision = opened.body["grant"]["decision"]["id"].as_str().unwrap().parse().unwrap();
+    let decision = house.world.ports.store.decision(decision).await.unwrap().unwrap();
+    assert_eq!(decision.query.context.purpose.as_deref(), Some("deploy 4f2c"));
+
+    house.world.policy.rule(Action::Mint, None, Ruling::Deny);
+    for role in [World::ROLE, "no/such"] {
+        let long = json!({"role": role, "purpose": "deploy ".repeat(1_000)});
+        let answer = house.call("POST", "/v1/grants", &house.proof(), Some(long.clone())).await;
+        assert_eq!((answer.status, answer.said("parameter")), (422, "purpose"), "{}", answer.text);
+        assert_eq!(house.reasons(&answer).await, ["malformed_request"], "no decision keeps such a text");
+        assert_eq!(house.call("POST", "/v1/decisions", &house.proof(), Some(long)).await.status, 422);
+    }
+}
+
+#[tokio::test]
+async fn a_grant_takes_the_place_of_no_other_s() {
+    let house = House::open();
+    let (_, own) = house.grant().await;
+    let asked = |id: &str| json!({"role": World::ROLE, "purpose": "deploy 4f2c", "replaces": id});
+    let again = house.call("POST", "/v1/grants", &house.proof(), Some(asked(&own))).await;
+    assert_eq!((again.status, &again.body["grant"]["replaces"]), (201, &json!(own)), "{}", again.text);
+    let other = house.world.proof("repo:evil/app");
+    let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let said = async |id: &str| {
+        let answer = house.call("POST", "/v1/grants", other.token.expose(), Some(asked(id))).await;
+        (answer.status, answer.said("detail").to_owned())
+    };
+    assert_eq!(said(&own).await, (422, "`replaces` is not the id of a grant of yours".to_owned()));
+    assert_eq!(said(unknown).await, said(&own).await);
 }

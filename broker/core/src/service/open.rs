@@ -88,11 +88,15 @@ struct Subject<'a> {
 impl Attempt<'_> {
     /// `None` when the world moved and it must be decided again.
     async fn run(&self) -> Result<Option<Opened>, ServiceError> {
-        let subject = match self.subject() {
-            Ok(subject) => subject,
+        let found = Purpose::stated(self.request.purpose.as_deref()).and_then(|stated| Ok((self.subject()?, stated)));
+        let (subject, stated) = match found {
+            Ok(found) => found,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let permit = self.permit(&subject).await?;
+        let permit = self.permit(&subject, stated).await?;
+        if let Some(refusal) = self.foreign_replacement().await? {
+            return Err(self.refuse(refusal).await?);
+        }
         let lineage = match subject.role.max_continuous {
             Some(_) => self.ports.store.lineage(&self.lineage_key(subject.role), self.ports.now()).await?,
             None => None,
@@ -123,11 +127,23 @@ impl Attempt<'_> {
         Ok(Subject { role, owner, backend })
     }
 
-    async fn permit(&self, subject: &Subject<'_>) -> Result<Permit, ServiceError> {
+    /// Why the grant that the new one shall take the place of is not the caller's to name: a record must not say of
+    /// another's grant that this one followed it.
+    async fn foreign_replacement(&self) -> Result<Option<Refusal>, ServiceError> {
+        let Some(id) = self.request.replaces else { return Ok(None) };
+        let proof = self.identity.proof();
+        let own = self.ports.store.grant(id).await?.is_some_and(|grant| {
+            grant.record.holder.issuer == proof.issuer && grant.record.holder.subject == proof.subject
+        });
+        let detail = "`replaces` is not the id of a grant of yours";
+        Ok((!own).then(|| Refusal::request(Reason::MalformedRequest, "replaces", detail)))
+    }
+
+    async fn permit(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permit, ServiceError> {
         let facts = role_facts(self.revision, subject.role, subject.backend.as_ref());
         let resource = Resource::Role(facts);
         let mut query = query_of(self.ports, self.revision, self.identity, Action::Mint, resource).await?;
-        query.context.purpose = self.request.purpose.clone().or_else(|| subject.role.purpose.default.clone());
+        query.context.purpose = stated.or_else(|| subject.role.purpose.default.clone());
         query.context.ticket.clone_from(&self.request.ticket);
         query.context.task.clone_from(&self.request.task);
         query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));

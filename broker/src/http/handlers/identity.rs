@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::policy::{Action, Decision, Outcome};
+use hallpass_core::request::Purpose;
 use hallpass_core::service::inspect::{self, Caller, Preview};
 use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, Outcome as Answered};
 
 use super::{json, readable};
 use crate::http::extract::{Bearer, Context, Json};
-use crate::http::failure::{Failure, Unreadable};
+use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::router::ApiState;
 use crate::http::wire;
 
@@ -53,7 +54,8 @@ fn preview(asked: DecisionRequest) -> Result<Preview, Unreadable> {
     Ok(Preview {
         role: asked.role,
         action: Action::Mint,
-        purpose: asked.purpose,
+        purpose: Purpose::stated(asked.purpose.as_deref())
+            .map_err(|refusal| Unreadable::new(Fault::Content, refusal))?,
         ttl: asked.ttl.map(wire::life),
         ticket: wire::ticket(asked.ticket)?,
     })
