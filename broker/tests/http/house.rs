@@ -226,6 +226,10 @@ impl CredentialBackend for OneToken {
         self.0.validate(role)
     }
 
+    fn scope(&self, _: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
+        Ok(asked.to_vec())
+    }
+
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         self.0.plan(order)
     }
