@@ -143,8 +143,12 @@ impl Broker {
         let id = revision.id.clone();
         // In force before it is recorded: the record moves the epoch, and whoever decides again because of that must
         // decide by the new one.
-        self.governed.replace(revision);
-        self.publish(&id, "SIGHUP").await?;
+        let before = self.governed.replace(revision);
+        if let Err(error) = self.publish(&id, "SIGHUP").await {
+            // What is not recorded does not decide.
+            self.governed.restore(before);
+            return Err(error);
+        }
         Ok(id)
     }
 
@@ -182,11 +186,7 @@ impl Broker {
     /// The built-in certificate authority.
     #[must_use]
     pub fn pki(&self) -> Arc<dyn Pki> {
-        Arc::new(BuiltInPki {
-            store: Arc::clone(&self.ports.store),
-            governance: Arc::clone(&self.ports.governance),
-            authority: Arc::clone(&self.composer.authority),
-        })
+        Arc::new(BuiltInPki { store: Arc::clone(&self.ports.store), authority: Arc::clone(&self.composer.authority) })
     }
 
     /// How the parts are.
@@ -447,7 +447,6 @@ impl PublicKeys for Jwks {
 
 struct BuiltInPki {
     store: Arc<dyn Store>,
-    governance: Arc<dyn Governance>,
     authority: Arc<ArcSwapOption<Authority>>,
 }
 
@@ -458,12 +457,8 @@ impl Pki for BuiltInPki {
     }
 
     async fn crl(&self, now: Timestamp) -> Result<Vec<u8>, ServiceError> {
-        let revision = self.governance.current();
-        let mut fenced = Vec::new();
-        for (name, _) in revision.backends.iter().filter(|(_, backend)| backend.kind() == "x509") {
-            let of_backend = self.store.fenced(name, now).await?;
-            fenced.extend(of_backend.into_iter().map(|grant| (grant.id, grant.fenced_at)));
-        }
+        let fenced = self.store.fenced("x509", now).await?;
+        let fenced: Vec<_> = fenced.into_iter().map(|grant| (grant.id, grant.fenced_at)).collect();
         let unavailable = |detail: String| ServiceError::unavailable(Reason::SigningUnavailable, detail);
         let authority = self.authority.load_full().ok_or_else(|| unavailable("there is no authority".to_owned()))?;
         authority.crl(&fenced, now).map_err(|error| unavailable(error.to_string()))

@@ -126,7 +126,7 @@ CREATE TABLE grants (
 CREATE INDEX grants_due ON grants (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX grants_over ON grants (over_at) WHERE over_at IS NOT NULL;
 CREATE INDEX grants_reservation ON grants (reservation) WHERE reservation IS NOT NULL;
-CREATE INDEX grants_fenced ON grants (backend, expires_at) WHERE fenced_at IS NOT NULL;
+CREATE INDEX grants_fenced ON grants (backend_kind, expires_at) WHERE fenced_at IS NOT NULL;
 -- One for each filter, newest first by itself.
 CREATE INDEX grants_created ON grants (created_at);
 CREATE INDEX grants_state ON grants (state, created_at);

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use hallpass_core::audit::{AuditEntry, RecordedEntry};
 use hallpass_core::credential::Handle;
 use hallpass_core::grant::Grant;
-use hallpass_core::id::{BackendName, DecisionId, GrantId, LogId, ReservationId};
+use hallpass_core::id::{DecisionId, GrantId, LogId, ReservationId};
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
@@ -202,9 +202,9 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| list::grants(connection, &filter, &page)).await
     }
 
-    async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
-        let backend = backend.clone();
-        self.readers.read(move |connection| rows::grant::fenced(connection, &backend, now)).await
+    async fn fenced(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
+        let backend_kind = backend_kind.to_owned();
+        self.readers.read(move |connection| rows::grant::fenced(connection, &backend_kind, now)).await
     }
 
     async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError> {

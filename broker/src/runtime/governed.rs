@@ -17,9 +17,15 @@ impl Governed {
         Self(ArcSwap::from_pointee(revision))
     }
 
-    /// Puts `revision` into force for every request that begins from now on.
-    pub fn replace(&self, revision: Revision) {
-        self.0.store(Arc::new(revision));
+    /// Puts `revision` into force for every request that begins from now on, and gives the one before it.
+    #[must_use]
+    pub fn replace(&self, revision: Revision) -> Arc<Revision> {
+        self.0.swap(Arc::new(revision))
+    }
+
+    /// Puts an earlier revision back into force.
+    pub fn restore(&self, revision: Arc<Revision>) {
+        self.0.store(revision);
     }
 }
 

@@ -197,7 +197,7 @@ fn promise_4_honest_endings() {
                 (RevocationClass::Fenced, GrantState::Revoking { fenced_at: Some(fenced_at), .. }) => {
                     assert_eq!(*fenced_at, now);
                     assert!(is_local || lab.backend.working().is_empty());
-                    let fenced = lab.ports.store.fenced(&grant.record.backend, now).await.unwrap();
+                    let fenced = lab.ports.store.fenced(&grant.record.backend_kind, now).await.unwrap();
                     assert_eq!(fenced.iter().map(|one| one.id).collect::<Vec<_>>(), [id], "verifiers are told");
                 }
                 (RevocationClass::ExpiryOnly, GrantState::Revoking { fenced_at: None, .. }) => {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
-use crate::id::{BackendName, DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RevisionId, RoleName};
+use crate::id::{DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RevisionId, RoleName};
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
 
@@ -83,11 +83,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`]; [`StoreError::InvalidCursor`] for a cursor that this store did not give.
     async fn grants(&self, filter: &GrantFilter, page: &PageRequest) -> Result<Page<Grant>, StoreError>;
 
-    /// Grants of a backend that are refused by verifiers and not yet over: the content of its revocation list.
+    /// Grants of a kind of backend that are refused by verifiers and not yet over: the content of its revocation list. By
+    /// kind and not by name, which a bundle may change while credentials live.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError>;
+    async fn fenced(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<Fenced>, StoreError>;
 
     /// How long a workload has held a role without a pause.
     ///

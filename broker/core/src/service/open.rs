@@ -196,9 +196,9 @@ impl Attempt<'_> {
             call_deadline: self.ports.limits.latest_answer(),
             skew: self.ports.limits.skew,
         })?;
-        let scope = backend.scope(role, &self.request.scope).map_err(|error| {
-            Refusal::new(Step::Terms, Reason::ScopeNotGranted, error.to_string()).about("scope")
-        })?;
+        let scope = backend
+            .scope(role, &self.request.scope)
+            .map_err(|error| Refusal::new(Step::Terms, Reason::ScopeNotGranted, error.to_string()).about("scope"))?;
         let parameters = role.parameters.clone();
         Ok((purpose, Terms { scope, heartbeat, parameters, ..terms }))
     }
@@ -362,9 +362,12 @@ impl Attempt<'_> {
     fn idempotency_claim(&self, key: &Idempotency, now: Timestamp) -> IdempotencyClaim {
         let proof = self.identity.proof();
         let mut context = Context::new(&SHA256);
-        let parts: [&str; 5] = [
+        let parts: [&str; 7] = [
             proof.issuer.as_str(),
             &proof.subject,
+            // Every run of a workflow shares its subject, and not every issuer gives proofs an id.
+            proof.provenance.run.as_deref().unwrap_or_default(),
+            proof.provenance.run_attempt.as_deref().unwrap_or_default(),
             proof.proof_id.as_deref().unwrap_or_default(),
             proof.binding_key.as_deref().unwrap_or_default(),
             &key.key,

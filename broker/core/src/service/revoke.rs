@@ -89,11 +89,14 @@ async fn end(
     }
 }
 
-/// Whether the broker's own records are the rule that verifiers of this credential consult.
+/// Whether the broker's own records are the rule that verifiers of this credential consult. Asked of the kind of
+/// backend: its name in the bundle may have changed since.
 pub(crate) fn is_fenced_by_record(ports: &Ports, grant: &Grant) -> bool {
     let revision = ports.governance.current();
+    let of_its_kind =
+        |backend: &&std::sync::Arc<dyn crate::port::CredentialBackend>| backend.kind() == grant.record.backend_kind;
     grant.record.class() == crate::credential::RevocationClass::Fenced
-        && revision.backends.get(&grant.record.backend).is_some_and(|backend| backend.effect() == Effect::Local)
+        && revision.backends.values().find(of_its_kind).is_some_and(|backend| backend.effect() == Effect::Local)
 }
 
 fn trail(actor: Actor, id: GrantId, origin: &Origin) -> Trail<'_> {

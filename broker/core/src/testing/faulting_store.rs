@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::Grant;
-use crate::id::{BackendName, DecisionId, GrantId, ReservationId};
+use crate::id::{DecisionId, GrantId, ReservationId};
 use crate::policy::Decision;
 use crate::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
@@ -188,8 +188,8 @@ impl Store for FaultingStore {
         self.inner().grants(filter, page).await
     }
 
-    async fn fenced(&self, backend: &BackendName, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
-        self.inner().fenced(backend, now).await
+    async fn fenced(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
+        self.inner().fenced(backend_kind, now).await
     }
 
     async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError> {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use hallpass_core::credential::Handle;
 use hallpass_core::grant::{DecisionSummary, EXPIRY_SKEW, Grant, GrantRecord, Holder};
-use hallpass_core::id::{BackendName, GrantId, LineageId};
+use hallpass_core::id::{GrantId, LineageId};
 use hallpass_core::identity::PrincipalKind;
 use hallpass_core::owner::OwnerSnapshot;
 use hallpass_core::policy::{Decision, Terms};
@@ -372,15 +372,16 @@ pub(crate) fn by_seq(connection: &Connection, seq: i64) -> Outcome<Option<Grant>
     Ok(found.transpose()?)
 }
 
-/// What verifiers of `backend` must refuse now.
-pub(crate) fn fenced(connection: &Connection, backend: &BackendName, now: Timestamp) -> Outcome<Vec<Fenced>> {
+/// What verifiers of a kind of backend must refuse now.
+pub(crate) fn fenced(connection: &Connection, backend_kind: &str, now: Timestamp) -> Outcome<Vec<Fenced>> {
     // A verifier whose clock is behind still accepts for the skew; so the fence, too, stands until the grant is over.
     let sql = "SELECT id, fenced_at FROM grants
-               WHERE backend = ?1 AND fenced_at IS NOT NULL AND expires_at > ?2 AND state IN ('revoking', 'abandoned')
+               WHERE backend_kind = ?1 AND fenced_at IS NOT NULL AND expires_at > ?2
+                 AND state IN ('revoking', 'abandoned')
                ORDER BY expires_at, seq";
     let mut statement = connection.prepare_cached(sql)?;
     let still_accepted = now.minus(EXPIRY_SKEW).as_millis();
-    let mut rows = statement.query(rusqlite::params![backend.as_str(), still_accepted])?;
+    let mut rows = statement.query(rusqlite::params![backend_kind, still_accepted])?;
     let mut fenced = Vec::new();
     while let Some(row) = rows.next()? {
         let columns = &mut Columns::new(row, TABLE);

@@ -224,9 +224,8 @@ pub async fn a_cursor_from_elsewhere_is_refused(store: &Arc<dyn Store>) {
     assert_eq!(entries.unwrap_err(), StoreError::InvalidCursor);
 }
 
-/// The content of a revocation list: what is fenced, of one backend, until no verifier could accept it.
+/// The content of a revocation list: what is fenced, of one kind of backend, until no verifier could accept it.
 pub async fn refused_credentials_are_listed_until_they_are_over(store: &Arc<dyn Store>) {
-    let tokens = BackendName::new("tokens").unwrap();
     open(store, opening(store, 1, NOW)).await;
     let asked = || Ending::by_broker(Cause::REQUESTED, later(1));
     let fenced = open(store, opening(store, 2, NOW)).await.begin_ending(asked(), true).unwrap();
@@ -238,7 +237,7 @@ pub async fn refused_credentials_are_listed_until_they_are_over(store: &Arc<dyn 
     let not_yet = open(store, opening(store, 4, NOW)).await.begin_ending(asked(), false).unwrap();
     apply(store, not_yet, AuditAction::GrantRevoke, later(1)).await;
     let mut elsewhere = opening(store, 5, NOW);
-    elsewhere.grant.record.backend = BackendName::new("certificates").unwrap();
+    elsewhere.grant.record.backend_kind = "x509".to_owned();
     let elsewhere = open(store, elsewhere).await.begin_ending(asked(), true).unwrap();
     apply(store, elsewhere, AuditAction::GrantFence, later(1)).await;
     let hard = sample::active(6, RevocationClass::Hard, NOW);
@@ -247,9 +246,9 @@ pub async fn refused_credentials_are_listed_until_they_are_over(store: &Arc<dyn 
     let expected = [2, 3].map(|n| Fenced { id: sample::id(n), fenced_at: later(1) });
     let over = fenced.expires_at.plus(crate::grant::EXPIRY_SKEW);
     for now in [later(1), fenced.expires_at, Timestamp::from_millis(over.as_millis() - 1)] {
-        assert_eq!(store.fenced(&tokens, now).await.unwrap(), expected, "{now}");
+        assert_eq!(store.fenced("jwt", now).await.unwrap(), expected, "{now}");
     }
-    assert_eq!(store.fenced(&tokens, over).await.unwrap(), []);
+    assert_eq!(store.fenced("jwt", over).await.unwrap(), []);
     store.expire_due(over, 10).await.unwrap();
-    assert_eq!(store.fenced(&tokens, later(1)).await.unwrap(), [expected[1]], "what has expired is no longer listed");
+    assert_eq!(store.fenced("jwt", later(1)).await.unwrap(), [expected[1]], "what has expired is no longer listed");
 }
