@@ -1,6 +1,6 @@
 //! A grant: the durable record that a credential was asked for, decided, minted, and how it ended.
 //!
-//! The states and their transitions are in [`state`]; this file is the record around them.
+//! The states and their transitions are in `state`; this file is the record around them.
 
 mod state;
 

@@ -1,6 +1,6 @@
 //! The `x509` backend: certificates signed by the built-in authority.
 //!
-//! Names come from the role's templates and the verified identity ([`template`]), the public key from the caller's
+//! Names come from the role's templates and the verified identity (`template`), the public key from the caller's
 //! request or from a fresh key pair, and the life from the order. Like a token, a certificate leaves nothing behind to
 //! undo: it is *fenced* by the authority's revocation list until it expires.
 

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The broker, such as https://hallpass.example
+    /// The broker, such as `https://hallpass.example`
     #[arg(long, global = true, env = "HALLPASS_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Trust the certificates in this file (PEM) beside the public ones

@@ -63,7 +63,7 @@ impl Caller {
     /// Grants that match and that the caller may read.
     ///
     /// What may not be read is left out, and is not told of by a next page either: with a filter for each question,
-    /// "there is more" would say who holds what, and since when. Only beyond [`MAX_EXAMINED`] grants in a row that may
+    /// "there is more" would say who holds what, and since when. Only beyond `MAX_EXAMINED` grants in a row that may
     /// not be read does a page end early.
     ///
     /// # Errors

@@ -75,7 +75,10 @@ fn the_queues_are_read_from_their_indexes() {
             "SELECT seq FROM grants WHERE over_at IS NOT NULL AND over_at <= 1 ORDER BY over_at, seq LIMIT 9",
         ),
         ("grants_reservation", "SELECT seq FROM grants WHERE reservation = x'00'"),
-        ("grants_fenced", "SELECT id FROM grants WHERE backend_kind = 'x' AND fenced_at IS NOT NULL AND expires_at > 1"),
+        (
+            "grants_fenced",
+            "SELECT id FROM grants WHERE backend_kind = 'x' AND fenced_at IS NOT NULL AND expires_at > 1",
+        ),
         ("proof_uses_horizon", "SELECT 1 FROM proof_uses WHERE keep_until < 1 ORDER BY keep_until"),
         ("idempotency_horizon", "SELECT 1 FROM idempotency WHERE keep_until < 1 ORDER BY keep_until"),
         ("audit_entries_request", "SELECT entry FROM audit_entries WHERE request_id = x'00' ORDER BY sequence"),
