@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::caller::Caller;
 use crate::chance::Chance;
-use crate::process::{Process, Start, Started, assert_killed, lasting_address};
+use crate::process::{Process, Start, Started, assert_has_fail_points, assert_killed, lasting_address};
 
 /// Everything that an experiment needs.
 pub(crate) struct House {
@@ -68,6 +68,7 @@ impl House {
 
     /// Starts a broker that is to be killed at a fail point. `false` where that came before it was ready.
     pub(crate) async fn start_to_die(&mut self, kill_at: &str) -> bool {
+        assert_has_fail_points();
         let start = Start { kill_at: Some(kill_at), ..Start::default() };
         match self.process.start(&self.caller.client, start).await {
             Started::Ready => true,

@@ -141,6 +141,15 @@ pub(crate) fn assert_killed(status: ExitStatus, output: &str) {
     assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it ended with {status}, not by being killed:\n{output}");
 }
 
+/// A broker without its fail points would work on for as long as a test waits for its death.
+pub(crate) fn assert_has_fail_points() {
+    let mut command = quiet_command(&program("hallpass-broker"));
+    let output = command.arg("--version").env("HALLPASS_KILL_AT", "nowhere").output().expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let missing = "the broker is built without its fail points: run tests/run, or tests/chaos/run";
+    assert!(said.contains("HALLPASS_KILL_AT"), "{missing}");
+}
+
 /// A binary of the workspace, beside the test that runs.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the running test has a path");

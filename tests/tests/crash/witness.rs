@@ -17,6 +17,8 @@ use crate::ledger::{self, hex, millis, text};
 
 /// How many clients work at once.
 pub(crate) const CLIENTS: usize = 8;
+/// How long they go on when nothing stops the broker, as something should.
+const LONGEST_LOAD: Duration = Duration::from_secs(60);
 /// The life of credentials that are to end while an experiment runs.
 const SHORT_LIFE: &str = "2s";
 /// How many credentials are shown to the broker again after each restart: the latest.
@@ -92,9 +94,13 @@ impl Witness {
         for number in 0..CLIENTS {
             clients.spawn(self.clone().client(caller.clone(), number));
         }
-        while let Some(ended) = clients.join_next().await {
-            ended.expect("no client meets what it did not expect");
-        }
+        let all = async {
+            while let Some(ended) = clients.join_next().await {
+                ended.expect("no client meets what it did not expect");
+            }
+        };
+        let silent = tokio::time::timeout(LONGEST_LOAD, all).await;
+        assert!(silent.is_ok(), "the broker still answers after {LONGEST_LOAD:?}: it should have died or stopped");
     }
 
     async fn client(self, caller: Caller, number: usize) {
