@@ -167,7 +167,10 @@ fn promise_3_one_grant_that_cannot_be_undone_keeps_no_other_from_its_end() {
         lab.step().await.unwrap();
         // Nothing answers, each until its deadline: those that wait for their turn give it back rather than overstay.
         let silent = Fault::Silent { waits: Ttl::from_secs(1), done_after: None };
-        lab.backend.next(Call::Revoke, std::iter::repeat_n(Some(silent), 20));
+        lab.backend.next(Call::Revoke, std::iter::repeat_n(Some(silent), 40));
+        lab.step().await.unwrap();
+        let asked = lab.backend.calls(Call::Revoke);
+        assert!(asked < 30, "{asked} calls in one tick, some of them after the hold had no time left for a call");
         lab.settle().await;
         assert!(lab.all_grants().await.iter().all(|grant| grant.state_name() == StateName::Revoked));
     });

@@ -1,8 +1,12 @@
 //! Each step fails once, each step runs twice: what comes out is the same.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use hallpass_core::grant::StateName;
+use hallpass_core::port::CredentialBackend;
 use hallpass_core::service::revoke;
-use hallpass_core::testing::{Call, Fault, Nature, StoreFault, World, Write};
+use hallpass_core::testing::{Call, Fault, FaultingBackend, Nature, StoreFault, World, Write};
 use hallpass_core::time::Ttl;
 
 use crate::lab::{Lab, in_no_time, told_of};
@@ -112,11 +116,19 @@ fn a_backend_that_was_replaced_under_its_name_confirms_nothing() {
     in_no_time(async {
         let lab = Lab::new(Nature::hard());
         let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
-        let mine = lab.governance_without_backends();
+        let other = FaultingBackend::new(Arc::clone(&lab.clock), Nature { kind: "another", ..Nature::hard() });
+        let other: Arc<dyn CredentialBackend> = Arc::new(other);
+        let mut mine = BTreeMap::new();
+        lab.governance.edit(|revision| mine = std::mem::take(&mut revision.backends));
         revoke::revoke(&lab.ports, &lab.proof(World::SUBJECT), id, None, &lab.origin()).await.unwrap();
         lab.step().await.unwrap();
         assert_eq!(lab.grant(id).await.state_name(), StateName::Revoking, "nobody is there to confirm");
-        mine(&lab);
+        lab.governance
+            .edit(|revision| revision.backends = mine.keys().map(|name| (name.clone(), Arc::clone(&other))).collect());
+        lab.clock.advance(Ttl::from_mins(5));
+        lab.step().await.unwrap();
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoking, "a stranger's word confirms nothing");
+        lab.governance.edit(|revision| revision.backends = mine);
         lab.settle().await;
         assert_eq!(lab.grant(id).await.state_name(), StateName::Revoked);
     });

@@ -58,13 +58,6 @@ impl Lab {
         }
     }
 
-    /// Takes every backend out of the configuration; what is answered puts them back.
-    pub(crate) fn governance_without_backends(&self) -> impl FnOnce(&Lab) + use<> {
-        let mut taken = std::collections::BTreeMap::new();
-        self.governance.edit(|revision| taken = std::mem::take(&mut revision.backends));
-        move |lab| lab.governance.edit(|revision| revision.backends = taken)
-    }
-
     /// Every byte that the store has written, side files included.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());

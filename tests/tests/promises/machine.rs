@@ -13,8 +13,8 @@ use crate::lab::{Lab, cases, in_no_time};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Open { ttl: Option<u64>, key: Option<u8>, heartbeat: Option<u64>, bounded: bool },
-    Renew { which: usize, ttl: Option<u64> },
+    Open { ttl: Option<u64>, key: Option<u8>, heartbeat: Option<u64>, bounded: bool, fault: Option<Fault> },
+    Renew { which: usize, ttl: Option<u64>, fault: Option<Fault> },
     Revoke { which: usize },
     Heartbeat { which: usize },
     Abandon { which: usize },
@@ -26,7 +26,7 @@ enum Op {
     Advance { millis: i64 },
     ClockSteps { secs: u64 },
     ClockConfirmed,
-    Step,
+    Step { fault: Option<Fault> },
     Sweep,
     Restart,
 }
@@ -48,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
             silent,
         ]
     };
+    let sometimes = || prop::option::weighted(0.4, fault());
     let call = || prop::sample::select(vec![Call::Plan, Call::Issue, Call::Extend, Call::Revoke]);
     let write = prop::sample::select(vec![Write::Open, Write::Apply, Write::Record, Write::Reserve, Write::Expire]);
     let store_fault = prop::sample::select(vec![StoreFault::Lost, StoreFault::AnswerLost]);
@@ -59,13 +60,13 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let action = prop::sample::select(vec![Action::Mint, Action::Renew]);
     prop_oneof![
-        8 => (ttl(), prop::option::weighted(0.3, 0_u8..2), prop::option::weighted(0.2, 5_u64..60), any::<bool>())
-            .prop_map(|(ttl, key, heartbeat, bounded)| Op::Open { ttl, key, heartbeat, bounded }),
-        3 => (which.clone(), ttl()).prop_map(|(which, ttl)| Op::Renew { which, ttl }),
+        8 => (ttl(), prop::option::weighted(0.3, 0_u8..2), prop::option::weighted(0.2, 5_u64..60), any::<bool>(), sometimes())
+            .prop_map(|(ttl, key, heartbeat, bounded, fault)| Op::Open { ttl, key, heartbeat, bounded, fault }),
+        4 => (which.clone(), ttl(), sometimes()).prop_map(|(which, ttl, fault)| Op::Renew { which, ttl, fault }),
         3 => which.clone().prop_map(|which| Op::Revoke { which }),
         2 => which.clone().prop_map(|which| Op::Heartbeat { which }),
         1 => which.prop_map(|which| Op::Abandon { which }),
-        5 => (call(), fault()).prop_map(|(call, fault)| Op::Backend { call, fault }),
+        2 => (call(), fault()).prop_map(|(call, fault)| Op::Backend { call, fault }),
         1 => (call(), prop::option::of(fault())).prop_map(|(call, fault)| Op::BackendAway { call, fault }),
         2 => (write, 0_usize..3, store_fault).prop_map(|(write, passing, fault)| Op::Store { write, passing, fault }),
         1 => (action, ruling).prop_map(|(action, ruling)| Op::Policy { action, ruling }),
@@ -73,7 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => prop_oneof![0_i64..30_000, Just(599_999), Just(602_000), 0_i64..4_000_000].prop_map(|millis| Op::Advance { millis }),
         1 => (1_u64..10_000).prop_map(|secs| Op::ClockSteps { secs }),
         1 => Just(Op::ClockConfirmed),
-        8 => Just(Op::Step),
+        8 => sometimes().prop_map(|fault| Op::Step { fault }),
         3 => Just(Op::Sweep),
         1 => Just(Op::Restart),
     ]
@@ -104,7 +105,8 @@ impl Run {
         let proof = lab.proof(World::SUBJECT);
         let chosen = |which: usize| self.opened.iter().rev().nth(which).copied();
         match op {
-            Op::Open { ttl, key, heartbeat, bounded } => {
+            Op::Open { ttl, key, heartbeat, bounded, fault } => {
+                lab.backend.next(Call::Issue, fault.map(Some));
                 let mut request = lab.request();
                 request.ttl = ttl.map(Ttl::from_secs);
                 request.heartbeat = heartbeat.map(Ttl::from_secs);
@@ -118,8 +120,9 @@ impl Run {
                     self.opened.push(opened.grant.record.id);
                 }
             }
-            Op::Renew { which, ttl } => {
+            Op::Renew { which, ttl, fault } => {
                 let Some(id) = chosen(which) else { return };
+                lab.backend.next(Call::Extend, fault.map(Some));
                 let _ = renew::renew(ports, &proof, id, ttl.map(Ttl::from_secs), &origin).await;
             }
             Op::Revoke { which } => {
@@ -146,7 +149,10 @@ impl Run {
             Op::Advance { millis } => lab.clock.advance_millis(millis),
             Op::ClockSteps { secs } => lab.clock.step_wall(Ttl::from_secs(secs)),
             Op::ClockConfirmed => lab.confirm_clock(),
-            Op::Step => drop(lab.step().await),
+            Op::Step { fault } => {
+                lab.backend.next(Call::Revoke, fault.map(Some));
+                drop(lab.step().await);
+            }
             Op::Sweep => drop(lab.sweep().await),
             Op::Restart => lab.restart(),
         }
@@ -154,7 +160,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(cases(96))]
+    #![proptest_config(cases(192))]
 
     #[test]
     fn whatever_happens_the_promises_hold(nature in nature(), ops in prop::collection::vec(op(), 1..60)) {

@@ -14,6 +14,7 @@
 
 mod audit;
 mod closed;
+mod decisions;
 mod endings;
 mod faults;
 mod invariants;
@@ -22,4 +23,5 @@ mod machine;
 mod record;
 mod renewal;
 mod secrets;
+mod states;
 mod terms;

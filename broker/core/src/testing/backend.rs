@@ -28,6 +28,8 @@ pub struct FaultingBackend {
 /// What kind of backend it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Nature {
+    /// Its kind, as in configuration.
+    pub kind: &'static str,
     /// How its credentials can be stopped.
     pub class: RevocationClass,
     /// Whether minting leaves something behind.
@@ -47,6 +49,7 @@ impl Nature {
     #[must_use]
     pub fn hard() -> Self {
         Self {
+            kind: "faulting",
             class: RevocationClass::Hard,
             effect: Effect::Remote,
             min_life: Ttl::from_secs(1),
@@ -304,7 +307,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[async_trait]
 impl CredentialBackend for FaultingBackend {
     fn kind(&self) -> &'static str {
-        "faulting"
+        self.nature().kind
     }
 
     fn effect(&self) -> Effect {
