@@ -82,6 +82,15 @@ fn promise_1_a_late_answer_is_never_returned() {
         lab.backend.next(Call::Issue, [Some(Fault::Slow(Ttl::from_secs(4)))]);
         lab.open(&short).await.expect_err("nor is one whose end has passed meanwhile");
         assert!(lab.backend.working().is_empty());
+
+        let lab = Lab::new(Nature::local());
+        for (ttl, heartbeat) in [(Some(5), None), (None, Some(5))] {
+            let mut short = lab.request();
+            (short.ttl, short.heartbeat) = (ttl.map(Ttl::from_secs), heartbeat.map(Ttl::from_secs));
+            lab.backend.next(Call::Issue, [Some(Fault::Slow(Ttl::from_secs(5)))]);
+            let answer = lab.open(&short).await;
+            assert!(answer.is_ok_and(|opened| opened.grant.is_live(lab.clock.now())) == heartbeat.is_some());
+        }
     });
 }
 
@@ -92,11 +101,10 @@ async fn promise_1_an_answer_that_finds_its_grant_ending_is_dropped_and_undone()
     let request = lab.request();
     let asking = lab.open(&request);
     let ending = async {
-        let pending = loop {
-            if let Some(grant) = lab.all_grants().await.pop() {
-                break grant;
-            }
-        };
+        while lab.backend.calls(Call::Issue) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let pending = lab.all_grants().await.pop().expect("the intent is durable before the call");
         lab.clock.advance(lab.ports.limits.pending_deadline());
         assert_eq!(lab.step().await.unwrap().stepped, 1, "the worker gives up waiting");
         lab.backend.next(Call::Revoke, [Some(Fault::Unavailable)]);
