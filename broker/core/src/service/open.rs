@@ -271,10 +271,14 @@ impl Attempt<'_> {
             Err(error) => return Err(self.refuse_issue(&subject.role.backend, error).await?),
         };
         let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
-        let Planned { order, grant, permit, assumed_start } = planned;
-        let grant = grant
-            .activate(order.issued_at, issued.expires_at, Some(fingerprint))
-            .map_err(|error| ServiceError::unavailable(Reason::StateConflict, error.to_string()))?;
+        let Planned { grant, permit, assumed_start, .. } = planned;
+        let now = self.ports.now();
+        let activated = grant.activate(now, issued.expires_at, Some(fingerprint)).ok();
+        // Whatever took too long to sign has not left the broker: nothing is recorded, and nothing is returned.
+        let Some(grant) = activated.filter(|grant| grant.is_live(now)) else {
+            let error = IssueError::Unavailable { internal: "its end came while it was being signed".to_owned() };
+            return Err(self.refuse_issue(&subject.role.backend, error).await?);
+        };
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
         let opened = self.commit(subject, grant, handle, permit, assumed_start, entries).await?;
