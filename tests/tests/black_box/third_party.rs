@@ -8,7 +8,7 @@ use serde_json::json;
 async fn house(provider: &Provider) -> Broker {
     let issuer = json!({
         "name": "ci", "kind": "oidc", "url": provider.url(), "audiences": [AUDIENCE], "algorithms": ["RS256"],
-        "single_use": true, "leeway": "60s",
+        "single_use": true, "leeway": "60s", "dangerous_allow_http": true,
     });
     Broker::start(&Setup::with_issuers(vec![issuer])).await
 }
