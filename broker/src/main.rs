@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use hallpass_broker::{cli, compose};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     if let Err(error) = compose::install_process_defaults() {
         eprintln!("hallpass-broker: {error}");
