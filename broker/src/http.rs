@@ -6,6 +6,7 @@
 
 pub mod desk;
 mod edge;
+mod endpoints;
 mod extract;
 mod failure;
 mod form;
@@ -19,6 +20,7 @@ mod query;
 pub mod router;
 mod wire;
 
+pub use endpoints::{Endpoint, Listener, endpoints};
 pub use extract::Connection;
 pub use limits::HttpLimits;
 pub use router::{ApiState, Operations, api, operations};

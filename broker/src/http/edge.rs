@@ -24,6 +24,7 @@ use hallpass_core::request::Origin;
 use hallpass_core::service::{Ports, unread};
 use tokio::sync::Semaphore;
 
+use super::endpoints::Directory;
 use super::extract::{Connection, Context};
 use super::failure::Failure;
 use super::measure::{self, Outcome};
@@ -33,6 +34,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the edge needs to know.
 pub(super) struct Edge {
+    pub(super) endpoints: Directory,
     pub(super) ports: Ports,
     pub(super) places: Semaphore,
     pub(super) timeout: Duration,
@@ -45,7 +47,8 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let started = edge.ports.clock.monotonic();
     let surface = Surface::of(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let action = audited_action(request.method(), route.as_ref());
+    let endpoint = route.as_ref().and_then(|route| edge.endpoints.find(request.method(), route.as_str()));
+    let action = endpoint.map_or(AuditAction::Read, |endpoint| endpoint.action);
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = origin_of(&edge.ports, &request);
     let context = origin.as_ref().copied().unwrap_or_else(|(_, nil)| *nil);
@@ -174,15 +177,4 @@ fn is_misdirected(request: &Request) -> bool {
 fn name_of(authority: &str) -> String {
     let parsed = authority.parse::<Uri>().ok();
     parsed.as_ref().and_then(Uri::host).unwrap_or(authority).trim_end_matches('.').to_owned()
-}
-
-/// What a request that could not be read would have done.
-fn audited_action(method: &axum::http::Method, route: Option<&MatchedPath>) -> AuditAction {
-    match (method.as_str(), route.map_or("", MatchedPath::as_str)) {
-        ("POST", "/oauth2/token" | "/v1/grants") => AuditAction::GrantOpen,
-        ("POST", "/v1/grants/{id}/renew") => AuditAction::GrantRenew,
-        ("POST", "/v1/grants/{id}/revoke" | "/oauth2/revoke") | ("DELETE", _) => AuditAction::GrantRevoke,
-        ("POST", "/v1/grants/{id}/abandon") => AuditAction::GrantAbandon,
-        _ => AuditAction::Read,
-    }
 }

@@ -12,6 +12,7 @@ use crate::{Breach, assert_kept, root};
 /// The folders of the broker whose modules implement ports of core.
 const ADAPTER_FOLDERS: &[&str] = &["backend", "identity", "keys", "policy"];
 const COMPOSITION_ROOT: &str = "broker/src/compose.rs";
+const ROUTER: &str = "broker/src/http/router.rs";
 const PROBLEM: &str = "broker/src/http/problem.rs";
 /// The issuer and the protected resource that `dev` brings along stand for other people's programs. They answer for
 /// themselves: the broker's problems, and the mapping of its errors, are not theirs to use.
@@ -74,6 +75,14 @@ fn only_problem_rs_knows_the_status_codes_of_errors() {
     assert_kept(
         "an error's status is chosen outside broker/src/http/problem.rs",
         &statuses(&sources_below("broker/src")),
+    );
+}
+
+#[test]
+fn every_endpoint_comes_from_the_one_table() {
+    assert_kept(
+        "an endpoint is routed past the table in broker/src/http/endpoints.rs",
+        &routed(&sources_below("broker/src/http")),
     );
 }
 
@@ -202,6 +211,21 @@ fn statuses(sources: &[Source]) -> Vec<Breach> {
     breaches
 }
 
+/// Routes made anywhere but from the table of endpoints, which tests hold every endpoint against.
+fn routed(sources: &[Source]) -> Vec<Breach> {
+    static ROUTES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\.(?:route|route_service|nest|nest_service|merge)\(").expect("the pattern is valid")
+    });
+    let mut breaches = Vec::new();
+    for source in sources {
+        // The router has one line that adds a row of the table.
+        let fine = usize::from(source.path == ROUTER);
+        let found = ROUTES.find_iter(&source.code).skip(fine);
+        breaches.extend(found.map(|at| source.breach(at.start(), "make it a row of broker/src/http/endpoints.rs")));
+    }
+    breaches
+}
+
 /// Loops that keep something going: they wait, or never end. One that tries again until a write fits and then returns
 /// is part of a use-case.
 fn loops(sources: &[Source]) -> Vec<Breach> {
@@ -300,6 +324,17 @@ fn a_status_outside_problem_rs_is_found() {
     let expected =
         ["broker/src/cli/dev.rs:1", "broker/src/http/handlers/grants.rs:2", "broker/src/http/handlers/grants.rs:3"];
     assert_eq!(places(&statuses(&sources)), expected);
+}
+
+#[test]
+fn a_route_past_the_table_is_found() {
+    let sources = [
+        Source::new("broker/src/http/router.rs", "rows.fold(Router::new(), |router, row| router.route(row.path, row))"),
+        Source::new("broker/src/http/handlers/more.rs", "\nRouter::new().route(\"/v1/more\", get(more))"),
+    ];
+    assert_eq!(places(&routed(&sources)), ["broker/src/http/handlers/more.rs:2"]);
+    let twice = [Source::new("broker/src/http/router.rs", "router.route(row.path, row)\n.merge(other)")];
+    assert_eq!(places(&routed(&twice)), ["broker/src/http/router.rs:2"]);
 }
 
 #[test]

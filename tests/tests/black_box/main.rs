@@ -14,6 +14,7 @@ mod api;
 mod catalogue;
 mod configuration;
 mod credentials;
+mod endpoints;
 mod exchange;
 mod issuers;
 mod keys;

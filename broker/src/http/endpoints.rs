@@ -1,0 +1,144 @@
+//! Every endpoint, once: its method and path, the listener it is for, what answers it, and what a request that nobody
+//! could read would have done there.
+//!
+//! The routers are made from this table, and so are the lists that tests hold against it: an endpoint that is not here
+//! does not exist, and one that is here without a row in `tests/tests/black_box/endpoints/rows.rs` fails a test.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use hallpass_core::audit::AuditAction;
+
+use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oauth, operations, pki};
+use super::router::{ApiState, Operations};
+
+/// An endpoint, without what answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its method. `HEAD` comes with `GET`.
+    pub method: &'static str,
+    /// Its path, with `{name}` for each part that a caller fills in.
+    pub path: &'static str,
+    /// The listener that it is for.
+    pub listener: Listener,
+    /// What a refusal is recorded as, when no use-case has seen the request.
+    pub(super) action: AuditAction,
+}
+
+/// Which listener an endpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listener {
+    /// Where workloads, verifiers and people connect.
+    Api,
+    /// Where operators act on what is everybody's. Without a listener of its own it is the API's.
+    Admin,
+    /// Where health and metrics are answered, without a proof.
+    Operations,
+}
+
+/// Every endpoint of every listener.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    let api = of_api().into_iter().map(|row| row.endpoint);
+    api.chain(of_operations().into_iter().map(|row| row.endpoint)).collect()
+}
+
+pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
+    vec![
+        // Exchange, and what a verifier of credentials asks.
+        post("/oauth2/token", exchange::exchange).records(AuditAction::GrantOpen),
+        post("/oauth2/introspect", oauth::introspect),
+        post("/oauth2/revoke", oauth::revoke).records(AuditAction::GrantRevoke),
+        get("/.well-known/oauth-authorization-server", discovery::authorization_server),
+        get("/.well-known/openid-configuration", discovery::openid_configuration),
+        get("/.well-known/jwks.json", discovery::jwks),
+        get("/pki/ca.pem", pki::ca),
+        get("/pki/crl.der", pki::crl),
+        // Grants, by who holds them and who answers for them.
+        post("/v1/grants", grants::open).records(AuditAction::GrantOpen),
+        get("/v1/grants", grants::list),
+        get("/v1/grants/{id}", grants::read),
+        delete("/v1/grants/{id}", grants::delete).records(AuditAction::GrantRevoke),
+        post("/v1/grants/{id}/renew", grants::renew).records(AuditAction::GrantRenew),
+        post("/v1/grants/{id}/revoke", grants::revoke).records(AuditAction::GrantRevoke),
+        post("/v1/grants/{id}/heartbeat", grants::heartbeat),
+        // What a caller is, may do, and may see of the bundle.
+        get("/v1/whoami", identity::whoami),
+        post("/v1/decisions", identity::decisions),
+        get("/v1/roles", catalog::roles),
+        get("/v1/roles/{*name}", catalog::role),
+        get("/v1/owners", catalog::owners),
+        get("/v1/owners/{name}", catalog::owner),
+        // What is everybody's.
+        post("/v1/grants/{id}/abandon", grants::abandon).records(AuditAction::GrantAbandon).on(Listener::Admin),
+        get("/v1/audit", audit::list).on(Listener::Admin),
+    ]
+}
+
+pub(super) fn of_operations() -> Vec<Row<Arc<Operations>>> {
+    vec![
+        get("/healthz", operations::healthz).on(Listener::Operations),
+        get("/readyz", operations::readyz).on(Listener::Operations),
+        get("/metrics", operations::metrics).on(Listener::Operations),
+    ]
+}
+
+/// An endpoint with what answers it.
+pub(super) struct Row<S> {
+    pub(super) endpoint: Endpoint,
+    pub(super) handler: MethodRouter<S>,
+}
+
+impl<S> Row<S> {
+    /// For another listener than the API's.
+    fn on(mut self, listener: Listener) -> Self {
+        self.endpoint.listener = listener;
+        self
+    }
+
+    /// Another action than a read.
+    fn records(mut self, action: AuditAction) -> Self {
+        self.endpoint.action = action;
+        self
+    }
+}
+
+fn get<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {
+    row("GET", path, on(MethodFilter::GET, handler))
+}
+
+fn post<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {
+    row("POST", path, on(MethodFilter::POST, handler))
+}
+
+fn delete<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {
+    row("DELETE", path, on(MethodFilter::DELETE, handler))
+}
+
+fn row<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) -> Row<S> {
+    let endpoint = Endpoint { method, path, listener: Listener::Api, action: AuditAction::Read };
+    Row { endpoint, handler }
+}
+
+/// Finds the endpoint that a request was routed to.
+#[derive(Debug, Default)]
+pub(super) struct Directory(BTreeMap<&'static str, Vec<Endpoint>>);
+
+impl Directory {
+    pub(super) fn of<'a, S: 'a>(rows: impl IntoIterator<Item = &'a Row<S>>) -> Self {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for Row { endpoint, .. } in rows {
+            found.entry(endpoint.path).or_default().push(*endpoint);
+        }
+        Self(found)
+    }
+
+    /// The endpoint at the path that the router matched; none for a method that it does not have.
+    pub(super) fn find(&self, method: &Method, route: &str) -> Option<&Endpoint> {
+        let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+        self.0.get(route)?.iter().find(|endpoint| endpoint.method == method)
+    }
+}

@@ -1,0 +1,120 @@
+//! Every endpoint, tried by nobody, by an impostor, by the wrong somebody and by the right one.
+//!
+//! The table of what each of them gets is in `rows`; it is held against the broker's own list of endpoints, so that none
+//! can be added without somebody saying who may use it. Whoever is refused has changed nothing and been told nothing.
+
+mod rows;
+mod scene;
+
+use std::collections::BTreeSet;
+
+use hallpass_broker::http::{Endpoint, Listener, endpoints};
+use hallpass_tests::Answer;
+
+use self::rows::{Expected, Row, rows};
+use self::scene::{Persona, Scene};
+
+/// The endpoints of the golden list.
+fn excused() -> BTreeSet<String> {
+    let lines = include_str!("endpoints/uncovered.txt").lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+fn name(endpoint: &Endpoint) -> String {
+    format!("{} {}", endpoint.method, endpoint.path)
+}
+
+#[test]
+fn every_endpoint_has_a_row_and_every_row_an_endpoint() {
+    let known: Vec<String> = endpoints().iter().map(name).collect();
+    let tried: Vec<String> = rows().iter().map(Row::name).collect();
+    let unique: BTreeSet<&String> = tried.iter().collect();
+    assert_eq!(unique.len(), tried.len(), "an endpoint has two rows");
+    let excused = excused();
+    let uncovered: Vec<_> = known.iter().filter(|name| !unique.contains(name) && !excused.contains(*name)).collect();
+    assert!(
+        uncovered.is_empty(),
+        "the broker has endpoints that nobody tried as the wrong somebody:\n  {uncovered:#?}\n\
+         Add a row for each to tests/tests/black_box/endpoints/rows.rs: who is right, and what the others get. \
+         What the path's {{id}} names is made in scene.rs."
+    );
+    let gone: Vec<_> = tried.iter().filter(|name| !known.contains(name)).collect();
+    assert!(gone.is_empty(), "rows of endpoints that the broker does not have: {gone:#?}");
+    let covered: Vec<_> = excused.iter().filter(|name| unique.contains(name) || !known.contains(name)).collect();
+    assert!(covered.is_empty(), "take these off the list of the uncovered: {covered:#?}");
+}
+
+#[test]
+fn nothing_is_uncovered() {
+    assert!(excused().is_empty(), "the golden list of uncovered endpoints is empty, and stays so");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_endpoint_serves_the_right_somebody_and_nobody_else() {
+    let scene = Scene::open().await;
+    let mut wrong = Vec::new();
+    for row in rows() {
+        let target = scene.target(row.about).await;
+        let before = scene.state();
+        for (persona, expected) in [
+            (Persona::Nobody, row.nobody),
+            (Persona::Impostor(row.right), row.impostor),
+            (Persona::Stranger, row.stranger),
+        ] {
+            let answer = scene.send(&row, persona, &target).await;
+            wrong.extend(mistake(&row, persona, &answer, expected));
+            if expected.status >= 400 && answer.text.contains(scene::MARK) {
+                wrong.push(format!("{} as {persona:?} tells what is not theirs: {}", row.name(), answer.text));
+            }
+            if answer.status == 401 && !answer.header("www-authenticate").starts_with("Bearer") {
+                wrong.push(format!("{} as {persona:?} does not say how to prove oneself", row.name()));
+            }
+            if scene.state() != before {
+                wrong.push(format!("{} as {persona:?} changed something", row.name()));
+            }
+        }
+        let answer = scene.send(&row, Persona::Right(row.right), &target).await;
+        wrong.extend(mistake(&row, Persona::Right(row.right), &answer, row.served));
+        if row.changes && scene.state() == before {
+            wrong.push(format!("{} changed nothing, as if it had been refused", row.name()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn mistake(row: &Row, persona: Persona, answer: &Answer, expected: Expected) -> Option<String> {
+    let met = answer.status == expected.status && answer.text.contains(expected.says);
+    (!met).then(|| {
+        let Expected { status, says } = expected;
+        format!("{} as {persona:?}: expected {status} with {says:?}, got {} {}", row.name(), answer.status, answer.text)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_path_has_another_method_than_the_table_says() {
+    let scene = Scene::open().await;
+    let known = endpoints();
+    for endpoint in known.iter().filter(|endpoint| endpoint.listener != Listener::Operations) {
+        let path = endpoint.path.replace("{id}", "01890a5d-ac96-774b-bcce-b302099a8057");
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            if known.iter().any(|other| other.path == endpoint.path && other.method == method) {
+                continue;
+            }
+            let answer = scene.house.broker.call(method, &path, None, None).await;
+            assert_eq!(answer.status, 405, "{method} {path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operations_listener_and_the_api_share_no_path() {
+    let scene = Scene::open().await;
+    for endpoint in endpoints() {
+        let broker = &scene.house.broker;
+        let answer = match endpoint.listener {
+            Listener::Operations => broker.call(endpoint.method, endpoint.path, None, None).await,
+            Listener::Api | Listener::Admin => broker.operations(endpoint.path).await,
+        };
+        assert_eq!(answer.status, 404, "{}: {}", name(&endpoint), answer.text);
+    }
+}

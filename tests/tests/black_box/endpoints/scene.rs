@@ -1,0 +1,165 @@
+//! Who tries the endpoints, and on what.
+
+use hallpass_broker::http::{Listener, endpoints};
+use hallpass_tests::config::{OPERATOR, RELEASE_ROLE, ROLE};
+use hallpass_tests::{Answer, Exchange, Row as Stored, SigningKey};
+use serde_json::{Value, json};
+
+use super::rows::{Body, Row};
+use crate::House;
+
+/// Stands in the purpose of every grant of the scene: whoever may not see one must not see this.
+pub(super) const MARK: &str = "deploy build 7c19 of the endpoints' scene";
+
+const STRANGER: &str = "repo:evil@666/x@667:ref:refs/heads/main";
+
+/// Operators may do everything that there is: what they are refused is not theirs for another reason.
+const OPERATORS: &str = r#"
+@id("platform-operates")
+permit (principal in Group::"platform", action, resource);
+"#;
+
+/// Who tries.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Persona {
+    /// Without a proof.
+    Nobody,
+    /// With the proof of the right one, signed by a key that is not the issuer's.
+    Impostor(Right),
+    /// With a good proof, and without a right.
+    Stranger,
+    /// As it should be.
+    Right(Right),
+}
+
+/// Who may.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right {
+    /// Whoever opened the scene's grants.
+    Holder,
+    /// A job of the repository that may release.
+    Releaser,
+    /// A member of the platform team.
+    Operator,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    Nothing,
+    /// A fresh, active grant of the holder's.
+    Grant,
+    /// One whose end has begun.
+    EndingGrant,
+    /// The credential of a fresh grant of the holder's.
+    Token,
+    Role,
+    Owner,
+}
+
+/// A broker with somebody in every part.
+pub(super) struct Scene {
+    pub(super) house: House,
+    forger: SigningKey,
+}
+
+impl Scene {
+    pub(super) async fn open() -> Self {
+        let house = House::open_with(|setup| setup.policy("operators.cedar", OPERATORS)).await;
+        let scene = Self { house, forger: SigningKey::es256("key-1") };
+        // So that lists have something to keep from strangers.
+        scene.grant().await;
+        scene
+    }
+
+    /// What fills `{…}` in the path, or stands in the form.
+    pub(super) async fn target(&self, about: Target) -> String {
+        match about {
+            Target::Nothing => String::new(),
+            Target::Grant => self.grant().await.grant_id().to_owned(),
+            Target::EndingGrant => {
+                let id = self.grant().await.grant_id().to_owned();
+                let path = format!("/v1/grants/{id}");
+                self.house.broker.call("DELETE", &path, Some(&self.house.proof()), None).await.assert_status(202);
+                id
+            }
+            Target::Token => {
+                let opened = self.grant().await;
+                opened.body["credential"]["token"].as_str().expect("a token").to_owned()
+            }
+            Target::Role => ROLE.to_owned(),
+            Target::Owner => "platform".to_owned(),
+        }
+    }
+
+    async fn grant(&self) -> Answer {
+        let wanted = json!({"role": ROLE, "purpose": MARK, "ends_when": {"heartbeat": "10m"}});
+        let opened = self.house.broker.call("POST", "/v1/grants", Some(&self.house.proof()), Some(&wanted)).await;
+        opened.assert_status(201);
+        opened
+    }
+
+    /// Sends the row's request as `persona`, to the listener that the endpoint is on.
+    pub(super) async fn send(&self, row: &Row, persona: Persona, target: &str) -> Answer {
+        let broker = &self.house.broker;
+        let path = row.path.replace("{id}", target).replace("{*name}", target).replace("{name}", target);
+        if listener_of(row) == Listener::Operations {
+            return broker.operations(&path).await;
+        }
+        let proof = self.proof(persona);
+        let proof = proof.as_deref();
+        let form_type = Some("application/x-www-form-urlencoded");
+        match row.body {
+            Body::None => broker.call(row.method, &path, proof, None).await,
+            Body::Json(body) => broker.call(row.method, &path, proof, Some(&body())).await,
+            Body::OwnToken if matches!(persona, Persona::Nobody | Persona::Stranger) => {
+                broker.post_raw(&path, proof, form_type, "token=not-one-of-the-brokers").await
+            }
+            Body::Token | Body::OwnToken => broker.post_raw(&path, proof, form_type, format!("token={target}")).await,
+            Body::Exchange => {
+                let exchange = Exchange::of(proof.unwrap_or_default()).role(RELEASE_ROLE);
+                let exchange = if proof.is_none() { exchange.without("subject_token") } else { exchange };
+                broker.exchange(&exchange).await
+            }
+        }
+    }
+
+    fn proof(&self, persona: Persona) -> Option<String> {
+        match persona {
+            Persona::Nobody => None,
+            Persona::Impostor(right) => Some(self.forger.sign(&self.claims(right))),
+            Persona::Stranger => Some(self.house.proof_of(STRANGER)),
+            Persona::Right(right) => Some(self.house.key.sign(&self.claims(right))),
+        }
+    }
+
+    fn claims(&self, right: Right) -> Value {
+        let mut claims = self.house.claims();
+        match right {
+            Right::Holder => {}
+            Right::Operator => claims["sub"] = json!(OPERATOR),
+            Right::Releaser => {
+                for (name, value) in [
+                    ("repository_id", "222"),
+                    ("repository_owner_id", "111"),
+                    ("event_name", "push"),
+                    ("ref", "refs/heads/main"),
+                    ("runner_environment", "github-hosted"),
+                ] {
+                    claims[name] = json!(value);
+                }
+            }
+        }
+        claims
+    }
+
+    /// Everything that a request could have changed, but for the record of who tried.
+    pub(super) fn state(&self) -> Vec<Stored> {
+        self.house.broker.store().rows("SELECT id, state, version, end_at, expires_at FROM grants ORDER BY id", &[])
+    }
+}
+
+fn listener_of(row: &Row) -> Listener {
+    let known = endpoints().into_iter().find(|known| known.method == row.method && known.path == row.path);
+    known.map_or(Listener::Api, |endpoint| endpoint.listener)
+}
