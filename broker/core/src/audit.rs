@@ -1,6 +1,19 @@
-//! The audit log's entries: who did what to what, whether it was allowed, and why.
+//! The audit log: its entries, the tree that is built over them, and what the log can prove with it.
 //!
-//! Every state change appends its entry in the transaction of the change itself (promise 8).
+//! An entry says who did what to what, whether it was allowed, and why. Every state change appends its entry in the
+//! transaction of the change itself (promise 8). Each entry is a [`Leaf`] of a Merkle tree ([`tree`]); a signed
+//! [`Checkpoint`] commits to all of them, and a [`proof`] shows that one is among them, or that nothing before was changed.
+
+mod checkpoint;
+mod leaf;
+pub mod note;
+pub mod proof;
+mod receipt;
+pub mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointRejected, CheckpointSigner, SignedCheckpoint};
+pub use leaf::{InvalidLeaf, Leaf};
+pub use receipt::{Receipt, ReceiptRejected};
 
 use std::collections::BTreeMap;
 
