@@ -1,6 +1,7 @@
 //! The ports: what the domain needs of the world, as small traits. Adapters implement them.
 
 mod backend;
+mod log;
 mod policy;
 mod sealing;
 mod store;
@@ -9,6 +10,7 @@ mod verifier;
 pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
+pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
 pub use store::{

@@ -52,6 +52,14 @@ impl OpenError {
     pub(crate) fn database(path: &Path) -> impl Fn(rusqlite::Error) -> Self + '_ {
         |source| Self::Database { path: path.to_owned(), source: Box::new(source) }
     }
+
+    /// What SQLite, or a row of it, keeps from being used.
+    pub(crate) fn refused(path: &Path) -> impl Fn(Failure) -> Self + '_ {
+        |failure| match failure {
+            Failure::Sql(source) => Self::database(path)(source),
+            Failure::Store(source) => Self::Database { path: path.to_owned(), source: Box::new(source) },
+        }
+    }
 }
 
 /// Why one operation failed.

@@ -1,10 +1,11 @@
 //! Signing keys, bundle revisions, the epoch, and whether the store can write.
 
-use hallpass_core::id::KeyId;
+use hallpass_core::id::{KeyId, LogId};
 use hallpass_core::port::{RevisionRecord, StoreError, StoredKey};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::error::Outcome;
+use crate::log;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{Columns, id_bytes};
 use crate::transaction::Transaction;
@@ -97,16 +98,16 @@ fn read_key(row: &Row<'_>) -> Result<StoredKey, StoreError> {
     })
 }
 
-/// Writes as much as a few grants take, in new pages, and lets the check before it go: what is full for a grant is full
-/// for this.
+/// Writes as much as a grant takes, in new pages, and lets the check before it go: what is full for a grant is full for
+/// this. A grant is small, but each index that it is in has a page of its own to write.
 pub(crate) fn probe(transaction: &Transaction<'_>) -> Outcome<()> {
-    transaction.execute("INSERT INTO write_probe (content) VALUES (randomblob(32768))", [])?;
+    transaction.execute("INSERT INTO write_probe (content) VALUES (randomblob(163840))", [])?;
     let newest = transaction.connection.last_insert_rowid();
     transaction.execute("DELETE FROM write_probe WHERE id < ?1", [newest]).map(|_| ())
 }
 
 /// What SQLite and the rules of the record find wrong.
-pub(crate) fn integrity_problems(connection: &Connection) -> Outcome<Vec<String>> {
+pub(crate) fn integrity_problems(connection: &Connection, log: LogId) -> Outcome<Vec<String>> {
     let mut problems = Vec::new();
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
@@ -119,10 +120,6 @@ pub(crate) fn integrity_problems(connection: &Connection) -> Outcome<Vec<String>
         let (table, parent) = pair?;
         problems.push(format!("a row of {table} refers to a row of {parent} that is not there"));
     }
-    let log = "SELECT count(*), coalesce(max(sequence) + 1, 0) FROM audit_entries";
-    let (entries, next): (i64, i64) = connection.query_row(log, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if entries != next {
-        problems.push(format!("the audit log has {entries} entries where its sequence says {next}"));
-    }
+    problems.extend(log::problems(connection, log)?);
     Ok(problems)
 }

@@ -16,6 +16,7 @@ mod error;
 mod governance;
 mod list;
 mod lock;
+mod log;
 mod migrate;
 mod open;
 mod queue;
@@ -85,6 +86,7 @@ impl SqliteStore {
         let mut connection = connection::to_write(path).map_err(&failed)?;
         migrate::migrate(&mut connection, path)?;
         let log = transaction::claim_log(&connection, fresh_log).map_err(&failed)?;
+        log::complete_tiles(&mut connection, log).map_err(OpenError::refused(path))?;
         let next = "SELECT coalesce(max(status_index) + 1, 0) FROM grants";
         let next: i64 = connection.query_row(next, [], |row| row.get(0)).map_err(&failed)?;
         let writer = Writer::start(path, connection, lock)?;
@@ -117,19 +119,14 @@ impl SqliteStore {
         &self.path
     }
 
-    /// The id of this store's audit log.
-    #[must_use]
-    pub fn log_id(&self) -> LogId {
-        self.log
-    }
-
-    /// Reads the whole database and answers what is wrong with it: pages, indexes, references, gaps in the audit log.
-    /// Takes long for a large one.
+    /// Reads the whole database and answers what is wrong with it: pages, indexes, references, and an audit log that is
+    /// not what its tree and its checkpoints say. Takes long for a large one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be read.
     pub async fn integrity_check(&self) -> Result<Vec<String>, StoreError> {
-        self.readers.read(governance::integrity_problems).await
+        let log = self.log;
+        self.readers.read(move |connection| governance::integrity_problems(connection, log)).await
     }
 }
 

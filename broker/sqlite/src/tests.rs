@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod faults;
+mod log;
 mod plans;
 mod rows;
 

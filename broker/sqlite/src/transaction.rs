@@ -1,11 +1,13 @@
 //! What an operation sees while it writes: the connection, and the few numbers that the writer keeps in memory.
 
+use hallpass_core::audit::tree::Frontier;
 use hallpass_core::id::LogId;
 use hallpass_core::port::StoreError;
 use hallpass_core::time::{Timestamp, Ttl};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::error::Outcome;
+use crate::log;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{id_bytes, integer};
 
@@ -14,10 +16,12 @@ use crate::rows::{id_bytes, integer};
 const CLOCK_TOLERANCE: Ttl = Ttl::from_secs(2);
 
 /// What is true of the database as it was last committed. Copied for each attempt, kept only by a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
-    /// Sequence of the next audit entry.
-    pub(crate) next_sequence: i64,
+    /// The audit log.
+    log: LogId,
+    /// Where its tree ends, and so the sequence of the next entry.
+    pub(crate) frontier: Frontier,
     /// Moved by everything that ends or forbids sets of grants.
     pub(crate) epoch: u64,
     /// The latest time that any opening brought.
@@ -25,13 +29,16 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let next_sequence = "SELECT coalesce(max(sequence) + 1, 0) FROM audit_entries";
-        let next_sequence = connection.query_row(next_sequence, [], |row| row.get(0))?;
-        connection.query_row("SELECT epoch, clock_high_water FROM store_state", [], |row| {
-            let (epoch, high_water): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let clock_high_water = Timestamp::from_millis(high_water);
-            Ok(Self { next_sequence, epoch: u64::try_from(epoch).unwrap_or(0), clock_high_water })
+    pub(crate) fn load(connection: &Connection) -> Outcome<Self> {
+        let sql = "SELECT log_id, epoch, clock_high_water FROM store_state";
+        let (log, epoch, high_water): ([u8; 16], i64, i64) =
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let log = uuid::Uuid::from_bytes(log).into();
+        Ok(Self {
+            log,
+            frontier: log::frontier(connection, log)?,
+            epoch: u64::try_from(epoch).unwrap_or(0),
+            clock_high_water: Timestamp::from_millis(high_water),
         })
     }
 
@@ -85,12 +92,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Appends to the log, in the transaction of whatever the entries tell of.
+    /// Appends to the log and to its tree, in the transaction of whatever the entries tell of.
     pub(crate) fn append(&mut self, entries: &[EncodedEntry]) -> Outcome<()> {
         for entry in entries {
-            let sequence = self.numbers.next_sequence;
-            entry.insert(self, sequence)?;
-            self.numbers.next_sequence = sequence.saturating_add(1);
+            let sequence = self.numbers.frontier.size();
+            entry.insert(self, integer(sequence))?;
+            for (tile, hash) in self.numbers.frontier.push(entry.leaf_hash(self.numbers.log, sequence)) {
+                log::insert_tile(self.connection, tile, hash)?;
+            }
         }
         Ok(())
     }

@@ -8,11 +8,12 @@
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use hallpass_core::audit::tree::{Frontier, TreeHead};
 use hallpass_core::port::StoreError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
@@ -67,27 +68,42 @@ where
 pub(crate) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
-    epoch: Arc<AtomicU64>,
+    committed: Arc<Committed>,
+}
+
+/// What others may know of the last commit without asking the database.
+struct Committed {
+    epoch: AtomicU64,
+    frontier: Mutex<Frontier>,
+}
+
+impl Committed {
+    fn publish(&self, numbers: &Numbers) {
+        self.epoch.store(numbers.epoch, Ordering::Release);
+        self.frontier.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&numbers.frontier);
+    }
 }
 
 impl Writer {
     /// Starts the thread. It keeps `lock` until nothing can write any more.
     pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, OpenError> {
-        let numbers = Numbers::load(&connection).map_err(OpenError::database(path))?;
-        let epoch = Arc::new(AtomicU64::new(numbers.epoch));
+        let numbers = Numbers::load(&connection).map_err(OpenError::refused(path))?;
+        let committed = Committed { epoch: AtomicU64::default(), frontier: Mutex::default() };
+        committed.publish(&numbers);
+        let committed = Arc::new(committed);
         let failed = |source| OpenError::File { path: path.to_owned(), source };
         let room = Room {
             path: path.to_owned(),
             checkpointer: Checkpointer::start(path, Limits::USUAL).map_err(failed)?,
             connection: Some(connection),
             numbers: Some(numbers),
-            epoch: Arc::clone(&epoch),
+            committed: Arc::clone(&committed),
             _lock: lock,
         };
         let (sender, queue) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || room.serve(&queue));
         let thread = thread.map_err(failed)?;
-        Ok(Self { queue: Some(sender), thread: Some(thread), epoch })
+        Ok(Self { queue: Some(sender), thread: Some(thread), committed })
     }
 
     /// Runs `operation` in some batch; answers when that is durable.
@@ -114,7 +130,21 @@ impl Writer {
 
     /// The epoch as last committed.
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.committed.epoch.load(Ordering::Acquire)
+    }
+
+    /// How long the audit log is, as last committed.
+    pub(crate) fn log_size(&self) -> u64 {
+        self.frontier(Frontier::size)
+    }
+
+    /// Where the audit log stands, as last committed.
+    pub(crate) fn tree_head(&self) -> TreeHead {
+        self.frontier(Frontier::head)
+    }
+
+    fn frontier<T>(&self, read: impl FnOnce(&Frontier) -> T) -> T {
+        read(&self.committed.frontier.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -179,7 +209,7 @@ struct Room {
     connection: Option<Connection>,
     /// None after a failed commit: they are read again.
     numbers: Option<Numbers>,
-    epoch: Arc<AtomicU64>,
+    committed: Arc<Committed>,
     _lock: Lock,
 }
 
@@ -235,19 +265,22 @@ impl Room {
             None => self.connection.insert(connection::to_write(&self.path)?),
         };
         execute(connection, "BEGIN IMMEDIATE")?;
-        let committed = match self.numbers {
+        let committed = match &self.numbers {
             Some(numbers) => numbers,
-            None => *self.numbers.insert(Numbers::load(connection)?),
+            None => self.numbers.insert(Numbers::load(connection)?),
         };
-        let mut numbers = committed;
+        let mut numbers = committed.clone();
         for job in batch {
-            let before = numbers;
+            // Where all share their fate, one that fails ends the attempt.
+            let before = (apart == Apart::Yes).then(|| numbers.clone());
             if apart == Apart::Yes {
                 execute(connection, "SAVEPOINT operation")?;
             }
             let done = job.run(&mut Transaction { connection, numbers: &mut numbers });
             if !done {
-                numbers = before;
+                if let Some(before) = before {
+                    numbers = before;
+                }
                 // What SQLite cannot undo alone, such as a full disk, has ended the whole transaction.
                 if connection.is_autocommit()
                     && let Some(failure) = job.take_failure()
@@ -268,8 +301,8 @@ impl Room {
             numbers.store(connection)?;
         }
         commit_durably(connection)?;
+        self.committed.publish(&numbers);
         self.numbers = Some(numbers);
-        self.epoch.store(numbers.epoch, Ordering::Release);
         fail::fail_point!("store::after-commit");
         Ok(Ran::Committed)
     }

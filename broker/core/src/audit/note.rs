@@ -231,9 +231,9 @@ mod tests {
             note.replace("text", "te\rxt"),
             format!("text\n{signature}"),
             format!("\n{signature}"),
-            format!("text\n\n— n AAA\n"),
-            format!("text\n\n— n AAAA\n"),
-            format!("text\n\n— n n AAAAAAAA\n"),
+            "text\n\n— n AAA\n".to_owned(),
+            "text\n\n— n AAAA\n".to_owned(),
+            "text\n\n— n n AAAAAAAA\n".to_owned(),
             format!("{}\n{note}", "x".repeat(MAX_BYTES)),
         ] {
             assert!(key.open(&bad).is_err(), "{bad:.60?}");

@@ -11,6 +11,7 @@ pub mod changes;
 pub mod evidence;
 pub mod lineages;
 pub mod lists;
+pub mod log;
 pub mod opening;
 pub mod queue;
 pub mod repeats;
@@ -121,6 +122,14 @@ macro_rules! store_suite {
                 keys_are_read_back_as_they_were_kept,
                 the_last_published_revision_is_in_force,
                 a_healthy_store_says_so,
+            }
+            log {
+                the_tree_is_built_over_the_entries_as_they_are_read,
+                the_tree_stands_at_what_is_committed_and_no_further,
+                every_entry_is_shown_to_be_in_the_log_at_every_length_since,
+                the_log_is_shown_to_begin_with_what_it_was,
+                leaves_are_read_in_their_order,
+                the_newest_checkpoint_is_read_back_as_it_was_kept,
             }
         );
     };

@@ -1,6 +1,7 @@
 //! Audit entries as rows. The canonical JSON is the entry; the columns beside it repeat parts for queries.
 
-use hallpass_core::audit::{AuditEntry, AuditObject, RecordedEntry};
+use hallpass_core::audit::tree::TreeHash;
+use hallpass_core::audit::{AuditEntry, AuditObject, Leaf, RecordedEntry};
 use hallpass_core::id::{GrantId, LogId};
 use hallpass_core::port::StoreError;
 use rusqlite::{Row, params};
@@ -25,6 +26,11 @@ impl EncodedEntry {
 
     pub(crate) fn encode_all(entries: Vec<AuditEntry>) -> Result<Vec<Self>, StoreError> {
         entries.into_iter().map(Self::encode).collect()
+    }
+
+    /// The hash of its leaf at that place.
+    pub(crate) fn leaf_hash(&self, log: LogId, sequence: u64) -> TreeHash {
+        Leaf::hash_of(log, sequence, &self.canonical)
     }
 
     pub(crate) fn insert(&self, transaction: &Transaction<'_>, sequence: i64) -> Outcome<()> {
@@ -77,4 +83,14 @@ pub(crate) fn read(row: &Row<'_>, log: LogId) -> Result<RecordedEntry, StoreErro
     let canonical: Vec<u8> = columns.value("entry")?;
     let entry = serde_json::from_slice(&canonical).map_err(|error| columns.inconsistent("entry", error))?;
     Ok(RecordedEntry { log, sequence, entry })
+}
+
+/// A row of [`SELECTED`] as a leaf of the tree of `log`.
+pub(crate) fn read_leaf(row: &Row<'_>, log: LogId) -> Result<Leaf, StoreError> {
+    let columns = &mut Columns::new(row, "audit_entries");
+    let sequence: u64 = columns.natural("sequence")?;
+    columns.keyed(sequence);
+    let canonical: Vec<u8> = columns.value("entry")?;
+    let canonical = String::from_utf8(canonical).map_err(|error| columns.inconsistent("entry", error))?;
+    Ok(Leaf::new(log, sequence, &canonical))
 }
