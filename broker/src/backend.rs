@@ -2,4 +2,7 @@
 
 pub mod jwt;
 mod parameters;
+mod published;
 pub mod x509;
+
+pub use published::Published;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
     CredentialBackend, Governance, IdentityVerifier, RevisionRecord, Sealer, SignatureAlgorithm, Signer, Store,
+    TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::operator::open_operator;
@@ -24,12 +25,13 @@ use hallpass_sqlite::SqliteStore;
 use tokio::sync::Notify;
 
 use crate::backend::jwt::JwtBackend;
-use crate::backend::x509::{Authority, X509Backend, root_certificate};
+use crate::backend::x509::{Authority, RevocationLists, X509Backend, root_certificate};
+use crate::backend::{self};
 use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
-use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Readiness, TokenDesk};
+use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
@@ -186,7 +188,18 @@ impl Broker {
     /// The built-in certificate authority.
     #[must_use]
     pub fn pki(&self) -> Arc<dyn Pki> {
-        Arc::new(BuiltInPki { store: Arc::clone(&self.ports.store), authority: Arc::clone(&self.composer.authority) })
+        let authority = Arc::clone(&self.composer.authority);
+        let (store, clock) = (Arc::clone(&self.ports.store), Arc::clone(&self.ports.clock));
+        let lists = RevocationLists::new(store, Arc::clone(&authority), clock);
+        Arc::new(BuiltInPki { authority, lists })
+    }
+
+    /// Lists of the tokens that were ended early.
+    #[must_use]
+    pub fn status_lists(&self) -> Arc<dyn StatusLists> {
+        let (store, clock) = (Arc::clone(&self.ports.store), Arc::clone(&self.ports.clock));
+        let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
+        Arc::new(Statuses(backend::jwt::StatusLists::new(store, keys, &self.public_url, clock)))
     }
 
     /// How the parts are.
@@ -202,12 +215,9 @@ impl Broker {
     pub async fn operator_token(&self, purpose: &str, ttl: Option<Ttl>) -> Result<String, ServiceError> {
         let request_id: RequestId = self.ports.fresh_id()?;
         let origin = Origin { request_id, source: None };
-        let signers = self
-            .composer
-            .signers()
-            .map_err(|error| ServiceError::unavailable(Reason::SigningUnavailable, error.to_string()))?;
+        let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
         let backend =
-            JwtBackend::new(operator_backend()?, SignatureAlgorithm::Es256, &self.public_url, Vec::new(), signers);
+            JwtBackend::new(operator_backend()?, SignatureAlgorithm::Es256, &self.public_url, Vec::new(), keys);
         let opened = open_operator(&self.ports, &backend, &self.public_url, purpose, ttl, &origin).await?;
         match opened.credential.material {
             hallpass_core::credential::CredentialMaterial::Jwt { token } => Ok(token.expose().to_owned()),
@@ -269,8 +279,8 @@ struct Composer {
 impl Composer {
     fn revision(&self, bundle: &Bundle) -> Result<Revision, Vec<Finding>> {
         let authority = self.authority(&bundle.backends)?;
-        let signers = self.signers().map_err(|error| vec![in_bundle("backends.toml", format!("{error:#}"))])?;
-        let backends = backends(&bundle.backends, &self.public_url, &signers, &authority)?;
+        let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
+        let backends = backends(&bundle.backends, &self.public_url, &keys, &authority)?;
         check_roles(bundle, &backends)?;
         let verifiers = self.verifiers(&bundle.issuers)?;
         self.authority.store(Some(authority));
@@ -336,17 +346,13 @@ impl Composer {
         };
         authority.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
     }
-
-    fn signers(&self) -> anyhow::Result<Vec<Arc<dyn Signer>>> {
-        self.keys.token_signers().context("the token keys")
-    }
 }
 
 /// The adapters of the configured backends.
 fn backends(
     configured: &[Backend],
     public_url: &str,
-    signers: &[Arc<dyn Signer>],
+    keys: &Arc<dyn TokenSigners>,
     authority: &Arc<Authority>,
 ) -> Result<BTreeMap<BackendName, Arc<dyn CredentialBackend>>, Vec<Finding>> {
     let mut built = BTreeMap::new();
@@ -354,7 +360,7 @@ fn backends(
         let name = backend.name.clone();
         let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
             BackendKind::Jwt { algorithm } => {
-                Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), signers.to_vec()))
+                Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), Arc::clone(keys)))
             }
             BackendKind::X509 { trust_domain, .. } => {
                 let adapter = X509Backend::new(name, trust_domain, Arc::clone(authority));
@@ -382,8 +388,9 @@ pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
     let certificate = root_certificate(&ca, clock.now())?;
     let authority = Arc::new(Authority::new(Arc::clone(&ca), &certificate, public_url, clock.now())?);
     let signers = vec![signer(SignatureAlgorithm::Es256)?, signer(SignatureAlgorithm::EdDsa)?];
-    let found = backends(&bundle.backends, public_url, &signers, &authority)
-        .and_then(|backends| check_roles(bundle, &backends));
+    let keys = Arc::new(signers) as Arc<dyn TokenSigners>;
+    let found =
+        backends(&bundle.backends, public_url, &keys, &authority).and_then(|backends| check_roles(bundle, &backends));
     Ok(found.err().unwrap_or_default())
 }
 
@@ -446,8 +453,8 @@ impl PublicKeys for Jwks {
 }
 
 struct BuiltInPki {
-    store: Arc<dyn Store>,
     authority: Arc<ArcSwapOption<Authority>>,
+    lists: RevocationLists,
 }
 
 #[async_trait]
@@ -456,13 +463,22 @@ impl Pki for BuiltInPki {
         self.authority.load().as_ref().map(|authority| authority.ca_pem()).unwrap_or_default()
     }
 
-    async fn crl(&self, now: Timestamp) -> Result<Vec<u8>, ServiceError> {
-        let fenced = self.store.fenced("x509", now).await?;
-        let fenced: Vec<_> = fenced.into_iter().map(|grant| (grant.id, grant.fenced_at)).collect();
-        let unavailable = |detail: String| ServiceError::unavailable(Reason::SigningUnavailable, detail);
-        let authority = self.authority.load_full().ok_or_else(|| unavailable("there is no authority".to_owned()))?;
-        authority.crl(&fenced, now).map_err(|error| unavailable(error.to_string()))
+    async fn crl(&self, now: Timestamp) -> Result<Published, ServiceError> {
+        self.lists.list(now).await.map(published)
     }
+}
+
+struct Statuses(backend::jwt::StatusLists);
+
+#[async_trait]
+impl StatusLists for Statuses {
+    async fn list(&self, number: u64) -> Result<Option<Published>, ServiceError> {
+        Ok(self.0.list(number).await?.map(published))
+    }
+}
+
+fn published(list: backend::Published) -> Published {
+    Published { bytes: list.bytes, etag: list.etag }
 }
 
 struct Health {

@@ -22,6 +22,7 @@ mod journal;
 mod key;
 mod store;
 pub mod third_party;
+pub mod verifier;
 mod wait;
 
 pub use answer::{Answer, Exchange};

@@ -4,6 +4,7 @@ mod backend;
 mod log;
 mod policy;
 mod sealing;
+mod status;
 mod store;
 mod verifier;
 
@@ -12,7 +13,8 @@ pub use backend::{
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
-pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
+pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
+pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
     OpenOutcome, Opening, Page, PageRequest, ProofUse, Reserved, RevisionRecord, Store, StoreError, StoredKey,

@@ -22,6 +22,7 @@ mod open;
 mod queue;
 mod readers;
 mod rows;
+mod status;
 mod transaction;
 mod writer;
 

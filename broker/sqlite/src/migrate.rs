@@ -10,8 +10,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::OpenError;
 
 /// In order; the first makes version 1. Never edited once released.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_the_record.sql"), include_str!("../migrations/0002_the_log_proves_itself.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_the_record.sql"),
+    include_str!("../migrations/0002_the_log_proves_itself.sql"),
+    include_str!("../migrations/0003_ended_early.sql"),
+];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(usize, usize), OpenError> {

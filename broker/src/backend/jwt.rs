@@ -6,6 +6,7 @@
 
 mod claims;
 mod parameters;
+mod status_list;
 
 use std::sync::Arc;
 
@@ -16,15 +17,20 @@ use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, 
 use hallpass_core::id::BackendName;
 use hallpass_core::port::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError,
-    SignatureAlgorithm, Signer, Undone,
+    SignatureAlgorithm, Signer, TokenSigners, Undone,
 };
 use hallpass_core::role::Role;
 use hallpass_core::secret::{Secret, SecretBytes};
 use hallpass_core::time::{Timestamp, Ttl};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::claims::Claims;
 use self::parameters::Parameters;
+pub use self::status_list::StatusLists;
+
+/// The type of an access token (RFC 9068 §2.1).
+const TOKEN_TYPE: &str = "at+jwt";
 
 /// A JWT counts whole seconds: less cannot be expressed.
 const MIN_LIFE: Ttl = Ttl::from_secs(1);
@@ -38,17 +44,11 @@ pub struct JwtBackend {
     public_url: String,
     algorithm: SignatureAlgorithm,
     reserved_audiences: Vec<String>,
-    keys: Vec<TokenKey>,
-}
-
-/// A signer with the header of its tokens, encoded once.
-struct TokenKey {
-    signer: Arc<dyn Signer>,
-    header: String,
+    keys: Arc<dyn TokenSigners>,
 }
 
 impl JwtBackend {
-    /// A backend that signs with `algorithm` unless a role says otherwise, by one of `signers`.
+    /// A backend that signs with `algorithm` unless a role says otherwise, by one of `keys`.
     ///
     /// Tokens carry `public_url` as their issuer. Roles may not use it as an audience, nor any of
     /// `reserved_audiences` (those of other backends, which trust this broker), unless they say that they mean it.
@@ -58,14 +58,9 @@ impl JwtBackend {
         algorithm: SignatureAlgorithm,
         public_url: &str,
         reserved_audiences: Vec<String>,
-        signers: Vec<Arc<dyn Signer>>,
+        keys: Arc<dyn TokenSigners>,
     ) -> Self {
-        let keys = signers.into_iter().map(|signer| TokenKey { header: header(&*signer), signer }).collect();
         Self { name, public_url: public_url.to_owned(), algorithm, reserved_audiences, keys }
-    }
-
-    fn key(&self, algorithm: SignatureAlgorithm) -> Option<&TokenKey> {
-        self.keys.iter().find(|key| key.signer.algorithm() == algorithm)
     }
 
     fn parameters<'a>(&self, role: &'a Role) -> Result<Parameters<'a>, IssueError> {
@@ -135,12 +130,13 @@ impl CredentialBackend for JwtBackend {
                 parameter: None,
             });
         }
-        let key = self.key(parameters.algorithm.unwrap_or(self.algorithm)).ok_or_else(|| IssueError::Unavailable {
+        let algorithm = parameters.algorithm.unwrap_or(self.algorithm);
+        let signer = self.keys.signer(algorithm).ok_or_else(|| IssueError::Unavailable {
             internal: format!("backend {} has no signing key for role {}", self.name, order.role.name),
         })?;
         let claims = Claims::new(order, &parameters, &self.public_url, expires_at)?;
-        let token = sign(key, &claims).ok_or_else(|| IssueError::Unavailable {
-            internal: format!("key {} of backend {} could not sign", key.signer.key_id(), self.name),
+        let token = sign(&*signer, TOKEN_TYPE, &claims).ok_or_else(|| IssueError::Unavailable {
+            internal: format!("key {} of backend {} could not sign", signer.key_id(), self.name),
         })?;
         Ok(IssuedCredential { material: CredentialMaterial::Jwt { token }, expires_at, handle: None })
     }
@@ -170,24 +166,22 @@ impl std::fmt::Debug for JwtBackend {
     }
 }
 
-/// The header of `signer`'s tokens (RFC 9068 §2.1), encoded. A thumbprint and an algorithm's name need no escaping.
-fn header(signer: &dyn Signer) -> String {
-    let (alg, kid) = (signer.algorithm().as_str(), signer.key_id());
-    URL_SAFE_NO_PAD.encode(format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{kid}"}}"#))
-}
-
 /// Compact serialisation (RFC 7515 §7.1), put together by hand: one buffer of the right size, so that no partial copy
-/// of the token is left in memory.
-fn sign(key: &TokenKey, claims: &Claims<'_>) -> Option<Secret> {
-    const SIGNATURE_LEN: usize = 64;
+/// of a token is left in memory. A type, a thumbprint and an algorithm's name need no escaping.
+fn sign(signer: &dyn Signer, typ: &str, claims: &impl Serialize) -> Option<Secret> {
+    let signature_len = match signer.algorithm() {
+        SignatureAlgorithm::Es256 | SignatureAlgorithm::EdDsa => 64,
+    };
+    let (alg, kid) = (signer.algorithm().as_str(), signer.key_id());
+    let header = format!(r#"{{"typ":"{typ}","alg":"{alg}","kid":"{kid}"}}"#);
     let claims = Zeroizing::new(serde_json::to_vec(claims).ok()?);
     let encoded_len = |bytes: usize| bytes.div_ceil(3) * 4;
-    let mut token =
-        String::with_capacity(key.header.len() + encoded_len(claims.len()) + encoded_len(SIGNATURE_LEN) + 2);
-    token.push_str(&key.header);
+    let length = encoded_len(header.len()) + encoded_len(claims.len()) + encoded_len(signature_len) + 2;
+    let mut token = String::with_capacity(length);
+    URL_SAFE_NO_PAD.encode_string(&header, &mut token);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(&*claims, &mut token);
-    let signature = key.signer.sign(token.as_bytes()).ok()?;
+    let signature = signer.sign(token.as_bytes()).ok()?;
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
     Some(Secret::new(token))

@@ -9,6 +9,7 @@ mod certificates;
 mod parameters;
 mod public_key;
 mod request;
+mod revocations;
 mod template;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use rcgen::KeyPair;
 pub use self::authority::{Authority, AuthorityError, Unreadable, certificate_request, root_certificate};
 use self::authority::{Leaf, Signed};
 use self::parameters::{Names, Parameters};
+pub use self::revocations::RevocationLists;
 
 /// X.509 counts whole seconds, and verifiers differ on whether the last one belongs to the validity: of two, one is left.
 const MIN_LIFE: Ttl = Ttl::from_secs(2);

@@ -127,6 +127,7 @@ impl Front<'_> {
             tokens: broker.token_desk(),
             keys: broker.public_keys(),
             pki: Some(broker.pki()),
+            status_lists: broker.status_lists(),
             tasks: lifecycle.tasks.clone(),
         });
         let connections = ListenerLimits {

@@ -49,12 +49,32 @@ pub trait Pki: Send + Sync {
     /// Its certificate in PEM.
     fn ca_pem(&self) -> String;
 
-    /// Its revocation list in DER (RFC 5280 §5), as of `now`.
+    /// Its revocation list in DER (RFC 5280 §5), as of a second before `now` at the earliest.
     ///
     /// # Errors
     /// [`ServiceError::Unavailable`] when the store or the signing key does not answer: an old list would say that a
     /// revoked certificate is good.
-    async fn crl(&self, now: Timestamp) -> Result<Vec<u8>, ServiceError>;
+    async fn crl(&self, now: Timestamp) -> Result<Published, ServiceError>;
+}
+
+/// Lists of the tokens that were ended before they expired (draft-ietf-oauth-status-list).
+#[async_trait]
+pub trait StatusLists: Send + Sync {
+    /// The list of this number, signed, as of a second ago at the earliest; `None` when no token can name it.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unavailable`] when the store or the signing key does not answer: an old list would say that a
+    /// revoked token is good.
+    async fn list(&self, number: u64) -> Result<Option<Published>, ServiceError>;
+}
+
+/// Something signed that anybody may have, and keep for as long as it is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its signed form.
+    pub bytes: Bytes,
+    /// Entity tag (RFC 9110 §8.8.3), with its quotes.
+    pub etag: String,
 }
 
 /// Says whether the broker can do its work.

@@ -12,7 +12,7 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use hallpass_core::audit::AuditAction;
 
-use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oauth, operations, pki};
+use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oauth, operations, pki, status_lists};
 use super::router::{ApiState, Operations};
 
 /// An endpoint, without what answers it.
@@ -57,6 +57,7 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/.well-known/jwks.json", discovery::jwks),
         get("/pki/ca.pem", pki::ca),
         get("/pki/crl.der", pki::crl),
+        get("/status-lists/{id}", status_lists::list),
         // Grants, by who holds them and who answers for them.
         post("/v1/grants", grants::open).records(AuditAction::GrantOpen),
         get("/v1/grants", grants::list),

@@ -9,9 +9,11 @@ pub(super) mod identity;
 pub(super) mod oauth;
 pub(super) mod operations;
 pub(super) mod pki;
+pub(super) mod status_lists;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hallpass_core::audit::Actor;
 use hallpass_core::error::ServiceError;
@@ -21,8 +23,12 @@ use hallpass_core::request::{Idempotency, Origin};
 use hallpass_core::service::inspect::{Caller, caller};
 use serde::Serialize;
 
+use super::desk::Published;
 use super::failure::{Failure, Unreadable};
 use super::router::ApiState;
+
+/// Entity tags of one request that are compared: a cache has a handful of a document's versions at most.
+const MAX_ENTITY_TAGS: usize = 16;
 
 /// A JSON answer.
 fn json(value: &impl Serialize) -> Result<Response, Failure> {
@@ -49,6 +55,30 @@ fn public(content_type: &'static str, cache_control: &'static str, body: impl In
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    response
+}
+
+/// Something signed and public, or that it has not changed since the caller got it (RFC 9110 §13.1.2).
+fn published(
+    content_type: &'static str,
+    cache_control: &'static str,
+    published: Published,
+    asked: &HeaderMap,
+) -> Response {
+    let named = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tags = named.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    let unchanged = tags.take(MAX_ENTITY_TAGS).any(|tag| tag == published.etag || tag == "*");
+    let mut response = if unchanged {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+        response
+    } else {
+        public(content_type, cache_control, published.bytes)
+    };
+    if let Ok(etag) = HeaderValue::try_from(published.etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
     response
 }
 

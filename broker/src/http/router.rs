@@ -12,7 +12,7 @@ use hallpass_core::service::Ports;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, TokenDesk};
+use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
 use super::edge::{Edge, guard};
 use super::endpoints::{self, Directory, Row};
 use super::failure::Failure;
@@ -32,6 +32,8 @@ pub struct ApiState {
     pub keys: Arc<dyn PublicKeys>,
     /// The built-in certificate authority, where a backend has one.
     pub pki: Option<Arc<dyn Pki>>,
+    /// Lists of the tokens that were ended early.
+    pub status_lists: Arc<dyn StatusLists>,
     /// Runs what must not end with its connection. Shutdown closes it and waits for it.
     pub tasks: TaskTracker,
 }

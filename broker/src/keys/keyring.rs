@@ -11,7 +11,7 @@ use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use hallpass_core::id::KeyId;
 use hallpass_core::port::{
-    Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, Store, StoreError, StoredKey,
+    Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, Store, StoreError, StoredKey, TokenSigners,
 };
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 
@@ -185,14 +185,6 @@ impl KeyRing {
         Ok(key.signer.clone())
     }
 
-    /// One signer for each algorithm that tokens can be signed with.
-    ///
-    /// # Errors
-    /// [`KeyRingError::NoKey`] when one is missing.
-    pub fn token_signers(&self) -> Result<Vec<Arc<dyn Signer>>, KeyRingError> {
-        [SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa].into_iter().map(|alg| self.token_signer(alg)).collect()
-    }
-
     /// The key of the built-in certificate authority.
     #[must_use]
     pub fn ca(&self) -> &CaKey {
@@ -211,6 +203,12 @@ impl KeyRing {
     #[must_use]
     pub fn own_tokens(&self, public_url: &str) -> OwnTokens {
         OwnTokens::new(public_url, self.tokens.iter().map(|key| &*key.signer as &dyn Signer))
+    }
+}
+
+impl TokenSigners for KeyRing {
+    fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
+        self.token_signer(algorithm).ok()
     }
 }
 

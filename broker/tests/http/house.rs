@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request};
-use hallpass_broker::http::desk::{OwnToken, Part, Pki, PublicKeys, Readiness, TokenDesk};
+use hallpass_broker::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use hallpass_broker::http::{ApiState, Connection, HttpLimits, Operations, api, operations};
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::error::ServiceError;
@@ -63,6 +63,7 @@ impl House {
             tokens: Arc::new(Desk),
             keys: Arc::new(Keys),
             pki: Some(Arc::new(Authority)),
+            status_lists: Arc::new(Lists),
             tasks: tasks.clone(),
         };
         change(&mut state);
@@ -295,8 +296,18 @@ impl Pki for Authority {
         "-----BEGIN CERTIFICATE-----\n".to_owned()
     }
 
-    async fn crl(&self, _: Timestamp) -> Result<Vec<u8>, ServiceError> {
-        Ok(vec![0x30])
+    async fn crl(&self, _: Timestamp) -> Result<Published, ServiceError> {
+        Ok(Published { bytes: Bytes::from_static(&[0x30]), etag: "\"crl\"".to_owned() })
+    }
+}
+
+/// There is a list 7.
+struct Lists;
+
+#[async_trait]
+impl StatusLists for Lists {
+    async fn list(&self, number: u64) -> Result<Option<Published>, ServiceError> {
+        Ok((number == 7).then(|| Published { bytes: Bytes::from_static(b"a.b.c"), etag: "\"seven\"".to_owned() }))
     }
 }
 

@@ -12,6 +12,7 @@ mod delivery;
 mod exchange;
 mod grants;
 mod house;
+mod lists;
 mod oauth;
 mod reading;
 mod surface;

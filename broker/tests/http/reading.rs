@@ -190,3 +190,44 @@ async fn the_certificate_authority_is_public_where_there_is_one() {
     let without = House::with(hallpass_core::testing::Nature::local(), |state| state.pki = None);
     assert_eq!(without.get("/pki/crl.der").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_list_that_a_caller_has_already_is_not_sent_again() {
+    let house = House::open();
+    for (path, content_type, etag, cache) in [
+        ("/status-lists/7", "application/statuslist+jwt", "\"seven\"", "public, max-age=2"),
+        ("/pki/crl.der", "application/pkix-crl", "\"crl\"", "public, max-age=4"),
+    ] {
+        let list = house.get(path).await;
+        assert_eq!((list.status, list.header("content-type"), list.header("etag")), (200, content_type, etag));
+        assert_eq!(list.header("cache-control"), cache);
+        assert!(!list.text.is_empty());
+        for (asked, status) in [
+            (etag.to_owned(), 304),
+            (format!("W/{etag}"), 304),
+            (format!("\"other\", {etag}"), 304),
+            ("*".to_owned(), 304),
+            ("\"other\"".to_owned(), 200),
+            (etag.trim_matches('"').to_owned(), 200),
+        ] {
+            let mut request = crate::house::request("GET", path, None, None);
+            request.headers_mut().insert("if-none-match", asked.parse().unwrap());
+            let again = house.send(request).await;
+            assert_eq!(again.status, status, "{path}: {asked}");
+            assert_eq!(again.text.is_empty(), status == 304);
+            assert_eq!((again.header("etag"), again.header("cache-control")), (etag, cache));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_list_has_one_url() {
+    let house = House::open();
+    let list = house.get("/status-lists/7").await;
+    assert_eq!((list.status, list.header("access-control-allow-origin")), (200, "*"));
+    for other in ["8", "07", "+7", "7.0", "-7", "seven", "%37%37", "18446744073709551615", "18446744073709551616", "7/"]
+    {
+        let answer = house.get(&format!("/status-lists/{other}")).await;
+        assert_eq!((answer.status, answer.said("code")), (404, "not_found"), "{other}: {}", answer.text);
+    }
+}

@@ -18,6 +18,7 @@ mod endpoints;
 mod exchange;
 mod issuers;
 mod keys;
+mod offline;
 mod operator;
 mod replay;
 mod secrets;

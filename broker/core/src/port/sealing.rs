@@ -1,5 +1,7 @@
 //! Signatures, and secrets at rest.
 
+use std::sync::Arc;
+
 use crate::secret::SecretBytes;
 
 /// How a key signs.
@@ -44,6 +46,19 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// [`SigningFailed`] when the key cannot sign now.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed>;
+}
+
+/// The keys that tokens are signed with. They change while the broker runs, so whoever signs asks each time.
+pub trait TokenSigners: Send + Sync {
+    /// The key that signs with `algorithm` now, if there is one.
+    fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>>;
+}
+
+/// Keys that stay: for tests, and for checks that have no store.
+impl TokenSigners for Vec<Arc<dyn Signer>> {
+    fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
+        self.iter().find(|signer| signer.algorithm() == algorithm).cloned()
+    }
 }
 
 /// A key could not sign.

@@ -1,6 +1,7 @@
 mod log;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use crate::id::{DecisionId, GrantId, ReservationId};
 use crate::policy::Decision;
 use crate::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, RevisionRecord, Store, StoreError, StoredKey,
+    Reserved, RevisionRecord, StatusRecord, Store, StoreError, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -130,6 +131,13 @@ macro_rules! faulting {
             None => $call.await,
         }
     };
+}
+
+#[async_trait]
+impl StatusRecord for FaultingStore {
+    async fn ended_early(&self, indexes: Range<u64>) -> Result<Option<Vec<u64>>, StoreError> {
+        self.inner().ended_early(indexes).await
+    }
 }
 
 #[async_trait]

@@ -15,6 +15,7 @@ pub mod log;
 pub mod opening;
 pub mod queue;
 pub mod repeats;
+pub mod statuses;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -111,6 +112,10 @@ macro_rules! store_suite {
                 a_page_is_never_larger_than_the_largest,
                 a_cursor_from_elsewhere_is_refused,
                 refused_credentials_are_listed_until_they_are_over,
+            }
+            statuses {
+                what_ended_early_keeps_its_place_in_the_list,
+                a_list_that_no_grant_is_in_is_none,
             }
             evidence {
                 entries_have_places_without_gaps,

@@ -91,3 +91,17 @@ fn the_queues_are_read_from_their_indexes() {
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
 }
+
+#[test]
+fn a_status_list_is_read_from_its_index_alone() {
+    let house = House::new();
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", crate::status::ENDED_EARLY);
+    let mut statement = connection.prepare(&sql).unwrap();
+    let lines = statement.query_map([0, 1], |row| row.get::<_, String>(3)).unwrap();
+    let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+    assert!(
+        plan.contains("SEARCH grants USING COVERING INDEX grants_ended_early (status_index>? AND status_index<?)"),
+        "{plan}"
+    );
+}

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::parameters::Parameters;
+use super::status_list::Listed;
 
 /// Longest `sub`: clouds refuse longer ones when they trust an issuer.
 const MAX_SUBJECT_LEN: usize = 127;
@@ -58,13 +59,7 @@ enum Audience<'a> {
 /// Where a verifier can ask whether the token was fenced (draft-ietf-oauth-status-list §6.1).
 #[derive(Serialize)]
 struct Status {
-    status_list: StatusList,
-}
-
-#[derive(Serialize)]
-struct StatusList {
-    idx: u64,
-    uri: String,
+    status_list: Listed,
 }
 
 impl<'a> Claims<'a> {
@@ -98,9 +93,7 @@ impl<'a> Claims<'a> {
             repository_id: provenance.repository_id.as_deref(),
             commit: provenance.commit.as_deref(),
             run: provenance.run.as_deref(),
-            status: Status {
-                status_list: StatusList { idx: order.status_index, uri: format!("{public_url}/status-lists/0") },
-            },
+            status: Status { status_list: Listed::at(order.status_index, public_url) },
             of_role: parameters.claims,
         })
     }

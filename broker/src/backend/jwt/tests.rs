@@ -24,7 +24,7 @@ fn signers() -> Vec<Arc<dyn Signer>> {
 
 fn backend(signers: Vec<Arc<dyn Signer>>) -> JwtBackend {
     let reserved = vec!["https://vault.example".to_owned()];
-    JwtBackend::new(BackendName::new("tokens").unwrap(), SignatureAlgorithm::Es256, URL, reserved, signers)
+    JwtBackend::new(BackendName::new("tokens").unwrap(), SignatureAlgorithm::Es256, URL, reserved, Arc::new(signers))
 }
 
 fn role(parameters: serde_json::Value) -> Role {

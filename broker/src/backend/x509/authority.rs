@@ -117,7 +117,7 @@ impl Authority {
     }
 
     /// The list of certificates that verifiers must refuse (RFC 5280 §5), DER: those of `fenced` grants, with the
-    /// instant of the fence. Always made afresh, so that its age says when it was asked for.
+    /// instant of the fence.
     ///
     /// # Errors
     /// [`AuthorityError`] when the key cannot sign.
@@ -140,6 +140,11 @@ impl Authority {
             key_identifier_method: self.key_id_method.clone(),
         };
         Ok(list.signed_by(&self.issuer)?.der().to_vec())
+    }
+
+    /// The id of the authority's key.
+    pub(super) fn key_id(&self) -> &str {
+        self.issuer.key().0.key_id()
     }
 
     /// Whether `key` is the authority's own.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::public;
+use super::{public, published};
 use crate::http::desk::Pki;
 use crate::http::failure::Failure;
 use crate::http::router::ApiState;
@@ -16,11 +17,14 @@ pub(in crate::http) async fn ca(State(state): State<Arc<ApiState>>) -> Result<Re
     Ok(public("application/pem-certificate-chain", "public, max-age=300", pki.ca_pem()))
 }
 
+/// With the second that a list may be old, no more than five.
+const CRL_CACHE: &str = "public, max-age=4";
+
 /// `GET /pki/crl.der` (RFC 5280 §5; RFC 2585 §4.2 has the media type). Cached briefly: while an old list is believed, a
 /// revoked certificate is too.
-pub(in crate::http) async fn crl(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
+pub(in crate::http) async fn crl(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> Result<Response, Failure> {
     let list = authority(&state)?.crl(state.ports.now()).await?;
-    Ok(public("application/pkix-crl", "public, max-age=10", list))
+    Ok(published("application/pkix-crl", CRL_CACHE, list, &headers))
 }
 
 fn authority(state: &ApiState) -> Result<&dyn Pki, Failure> {

@@ -167,6 +167,7 @@ pub(super) fn rows() -> Vec<Row> {
         get("/.well-known/jwks.json").public().served(200, r#""keys":[{"#),
         get("/pki/ca.pem").public().served(200, "BEGIN CERTIFICATE"),
         get("/pki/crl.der").public(),
+        get("/status-lists/{id}").about(Target::StatusList).public(),
         // Grants.
         post("/v1/grants").json(release).by(Right::Releaser).served(201, r#""credential""#).changing(),
         get("/v1/grants").stranger(200, EMPTY).served(200, MARK),

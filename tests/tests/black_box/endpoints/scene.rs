@@ -55,6 +55,8 @@ pub(super) enum Target {
     Token,
     Role,
     Owner,
+    /// The list that the first tokens name.
+    StatusList,
 }
 
 /// A broker with somebody in every part.
@@ -89,6 +91,7 @@ impl Scene {
             }
             Target::Role => ROLE.to_owned(),
             Target::Owner => "platform".to_owned(),
+            Target::StatusList => "0".to_owned(),
         }
     }
 

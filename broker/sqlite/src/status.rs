@@ -1,0 +1,37 @@
+//! Status indexes of credentials that verifiers must refuse.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use hallpass_core::port::{StatusRecord, StoreError};
+use rusqlite::{Connection, params};
+
+use crate::SqliteStore;
+use crate::error::Outcome;
+use crate::rows::integer;
+
+#[async_trait]
+impl StatusRecord for SqliteStore {
+    async fn ended_early(&self, indexes: Range<u64>) -> Result<Option<Vec<u64>>, StoreError> {
+        self.readers.read(move |connection| ended_early(connection, &indexes)).await
+    }
+}
+
+/// Named here word for word, so that the partial index serves it: the width of a list is then read, and not its grants.
+pub(crate) const ENDED_EARLY: &str = "SELECT status_index FROM grants INDEXED BY grants_ended_early
+    WHERE (fenced_at IS NOT NULL OR state IN ('revoking', 'abandoned')) AND status_index >= ?1 AND status_index < ?2
+    ORDER BY status_index";
+
+fn ended_early(connection: &Connection, indexes: &Range<u64>) -> Outcome<Option<Vec<u64>>> {
+    let highest = "SELECT max(status_index) FROM grants";
+    let highest: Option<i64> = connection.prepare_cached(highest)?.query_row([], |row| row.get(0))?;
+    if highest.is_none_or(|highest| highest < integer(indexes.start)) {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare_cached(ENDED_EARLY)?;
+    let found =
+        statement.query_map(params![integer(indexes.start), integer(indexes.end)], |row| row.get::<_, i64>(0))?;
+    let indexes: Result<Vec<u64>, _> =
+        found.map(|index| index.map(|index| u64::try_from(index).unwrap_or(0))).collect();
+    Ok(Some(indexes?))
+}
