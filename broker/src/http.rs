@@ -10,6 +10,7 @@ mod endpoints;
 mod extract;
 mod failure;
 mod form;
+pub mod forwarded;
 mod handlers;
 mod issuance;
 mod json;

@@ -21,6 +21,7 @@ use super::serve::Front;
 use crate::compose::{self, Broker, Foundation};
 use crate::config::bundle::Bundle;
 use crate::config::server::{Limits, LogFormat};
+use crate::http::forwarded::Proxies;
 use crate::keys::{Jwk, LocalSigner};
 use crate::outbound::AllowHttp;
 use crate::runtime::driver::Driver;
@@ -99,7 +100,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let broker = Broker::assemble(foundation, bundle).await?;
     let lifecycle = Lifecycle::default();
     let _driver = Driver::start(&broker.ports, &lifecycle.tasks, &lifecycle.stopping());
-    let front = Front { limits: &Limits::default(), drain: DRAIN, tls: None };
+    let front = Front { limits: &Limits::default(), drain: DRAIN, tls: None, proxies: Proxies::default() };
     front.open(&broker, &public_url, listen, None, &lifecycle)?;
 
     let issuer = Arc::new(dev_issuer(issuer_listener.local_addr()?, &public_url, &broker)?);

@@ -9,8 +9,10 @@ use hallpass_core::time::Ttl;
 use tokio::net::TcpListener;
 
 use crate::compose::{self, Broker, Foundation};
+use crate::config;
 use crate::config::bundle::Bundle;
-use crate::config::server::{Limits, ServerConfig};
+use crate::config::server::{Limits, Server, ServerConfig};
+use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
 use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
@@ -51,7 +53,8 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         Some(files) => Some(listener::server_config(&files.certificate_file, &files.private_key_file)?),
         None => None,
     };
-    let front = Front { limits: &config.limits, drain: config.server.drain_timeout, tls };
+    let proxies = proxies(&config.server);
+    let front = Front { limits: &config.limits, drain: config.server.drain_timeout, tls, proxies };
     let listen = TcpListener::bind(config.server.listen).await.context(config.server.listen)?;
     let operations = TcpListener::bind(config.server.ops_listen).await.context(config.server.ops_listen)?;
     let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
@@ -63,6 +66,14 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         tracing::warn!("some requests were still running when the drain timeout passed");
     }
     Ok(())
+}
+
+fn proxies(server: &Server) -> Proxies {
+    let header = match server.proxy_header {
+        config::server::ProxyHeader::XForwardedFor => ProxyHeader::XForwardedFor,
+        config::server::ProxyHeader::Forwarded => ProxyHeader::Forwarded,
+    };
+    Proxies { trusted: server.trusted_proxies.clone(), header }
 }
 
 async fn reload(broker: &Broker, driver: &Driver, folder: &Path) {
@@ -102,6 +113,7 @@ pub(super) struct Front<'a> {
     /// How long requests have to finish when the listeners stop.
     pub(super) drain: Ttl,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) proxies: Proxies,
 }
 
 impl Front<'_> {
@@ -124,6 +136,7 @@ impl Front<'_> {
                 request_timeout: self.limits.request_timeout.as_duration(),
                 ..HttpLimits::default()
             },
+            proxies: self.proxies,
             tokens: broker.token_desk(),
             keys: broker.public_keys(),
             pki: Some(broker.pki()),

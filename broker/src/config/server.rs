@@ -8,7 +8,7 @@ mod telemetry;
 mod tests;
 
 pub use limits::Limits;
-pub use listener::{Server, Tls};
+pub use listener::{ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Keys, Store};
 pub use telemetry::{LogFormat, Telemetry};
 

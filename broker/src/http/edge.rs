@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use super::endpoints::Directory;
 use super::extract::{Connection, Context};
 use super::failure::Failure;
+use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
 use super::problem::{self, Surface};
 
@@ -36,6 +37,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct Edge {
     pub(super) endpoints: Directory,
     pub(super) ports: Ports,
+    pub(super) proxies: Proxies,
     pub(super) places: Semaphore,
     pub(super) timeout: Duration,
     /// Whether browsers should insist on TLS: only where callers reach the broker by it.
@@ -50,15 +52,15 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let endpoint = route.as_ref().and_then(|route| edge.endpoints.find(request.method(), route.as_str()));
     let action = endpoint.map_or(AuditAction::Read, |endpoint| endpoint.action);
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
-    let origin = origin_of(&edge.ports, &request);
-    let context = origin.as_ref().copied().unwrap_or_else(|(_, nil)| *nil);
+    let origin = edge.origin_of(&request);
+    let context = *origin.as_ref().unwrap_or_else(|refused| &refused.1);
 
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
             edge.run(request, next).await
         }
-        Err((error, _)) => Err(error.into()),
+        Err(refused) => Err(refused.0),
     };
     let (mut response, failure) = match outcome {
         Ok(mut response) => match response.extensions_mut().remove::<Failure>() {
@@ -68,7 +70,10 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
                 (told(&failure, surface, context.request_id, response.headers()), Some(failure))
             }
         },
-        Err(failure) => (told(&failure, surface, context.request_id, &HeaderMap::new()), Some(failure)),
+        Err(failure) => {
+            let failure = edge.recorded(failure, action, &context).await;
+            (told(&failure, surface, context.request_id, &HeaderMap::new()), Some(failure))
+        }
     };
     edge.dress(response.headers_mut(), context.request_id);
     if chunked {
@@ -102,6 +107,20 @@ impl Edge {
         answer.await.unwrap_or(Err(Failure::TimedOut))
     }
 
+    /// Id and source. Where there are none, the failure comes with what there is instead: a nil id, the peer's address.
+    fn origin_of(&self, request: &Request) -> Result<Origin, Box<(Failure, Origin)>> {
+        let peer = request.extensions().get::<Connection>().map(|connection| connection.peer.ip().to_canonical());
+        let request_id = self.ports.fresh_id::<RequestId>().map_err(|error| {
+            let nil = Origin { request_id: uuid::Uuid::nil().into(), source: peer };
+            Box::new((ServiceError::from(error).into(), nil))
+        })?;
+        let source = peer.map(|peer| self.proxies.source(peer, request.headers())).transpose();
+        match source {
+            Ok(source) => Ok(Origin { request_id, source }),
+            Err(unreadable) => Err(Box::new((unreadable.into(), Origin { request_id, source: peer }))),
+        }
+    }
+
     /// What no use-case has seen is recorded here. A record that cannot be made is the worse failure of the two.
     async fn recorded(&self, failure: Failure, action: AuditAction, origin: &Origin) -> Failure {
         let Failure::Unreadable(unreadable) = failure else { return failure };
@@ -124,16 +143,6 @@ impl Edge {
         if self.tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
-    }
-}
-
-/// Id and source; with a nil id where the random generator fails.
-fn origin_of(ports: &Ports, request: &Request) -> Result<Origin, (ServiceError, Origin)> {
-    let connection = request.extensions().get::<Connection>();
-    let source = connection.map(|connection| connection.peer.ip().to_canonical());
-    match ports.fresh_id::<RequestId>() {
-        Ok(request_id) => Ok(Origin { request_id, source }),
-        Err(error) => Err((error.into(), Origin { request_id: uuid::Uuid::nil().into(), source })),
     }
 }
 

@@ -24,7 +24,7 @@ use super::router::ApiState;
 /// The connection that a request came over; the listener attaches it.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Address of the peer. `Forwarded` headers change nothing about it: no proxy is trusted.
+    /// Address of the peer: of a proxy, where one stands in front.
     pub peer: SocketAddr,
     /// Name that the TLS client asked for (RFC 6066 §3).
     pub server_name: Option<Arc<str>>,

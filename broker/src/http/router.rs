@@ -16,6 +16,7 @@ use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDes
 use super::edge::{Edge, guard};
 use super::endpoints::{self, Directory, Row};
 use super::failure::Failure;
+use super::forwarded::Proxies;
 use super::limits::HttpLimits;
 
 /// What the API's handlers work with.
@@ -26,6 +27,8 @@ pub struct ApiState {
     pub public_url: String,
     /// Limits of requests.
     pub limits: HttpLimits,
+    /// Who is believed about where a request comes from.
+    pub proxies: Proxies,
     /// Reads tokens that the broker minted.
     pub tokens: Arc<dyn TokenDesk>,
     /// Keys that verify those tokens.
@@ -54,6 +57,7 @@ pub fn api(state: Arc<ApiState>) -> Router {
     let edge = Arc::new(Edge {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
+        proxies: state.proxies.clone(),
         places: Semaphore::new(state.limits.max_in_flight),
         timeout: state.limits.request_timeout,
         tls: state.public_url.starts_with("https://"),
@@ -75,6 +79,7 @@ pub fn operations(state: Arc<Operations>) -> Router {
     let edge = Arc::new(Edge {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
+        proxies: Proxies::default(),
         places: Semaphore::new(PLACES),
         timeout: TIMEOUT,
         tls: false,

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request};
 use hallpass_broker::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
+use hallpass_broker::http::forwarded::Proxies;
 use hallpass_broker::http::{ApiState, Connection, HttpLimits, Operations, api, operations};
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::error::ServiceError;
@@ -60,6 +61,7 @@ impl House {
             ports: world.ports.clone(),
             public_url: URL.to_owned(),
             limits: HttpLimits::default(),
+            proxies: Proxies::default(),
             tokens: Arc::new(Desk),
             keys: Arc::new(Keys),
             pki: Some(Arc::new(Authority)),

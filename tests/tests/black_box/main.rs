@@ -20,6 +20,7 @@ mod issuers;
 mod keys;
 mod offline;
 mod operator;
+mod proxies;
 mod replay;
 mod secrets;
 mod third_party;

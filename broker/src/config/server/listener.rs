@@ -1,9 +1,10 @@
 //! `[server]`: where the broker listens and what it is called.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use hallpass_core::time::Ttl;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::config::Finding;
@@ -21,8 +22,23 @@ pub struct Server {
     pub public_url: String,
     /// Certificate and key of the API listener; without them it speaks plain http.
     pub tls: Option<Tls>,
+    /// Networks of the proxies that are believed about whose request they pass on.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header that they say it in.
+    pub proxy_header: ProxyHeader,
     /// How long requests that are at work may go on after the broker was told to stop.
     pub drain_timeout: Ttl,
+}
+
+/// The header in which proxies say whose request they pass on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// Certificate and key of a listener.
@@ -43,6 +59,9 @@ struct RawServer {
     tls: Option<RawTls>,
     #[serde(default)]
     dangerous_plain_http: bool,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
+    proxy_header: Option<ProxyHeader>,
     drain_timeout: Option<Duration>,
 }
 
@@ -68,6 +87,10 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     if raw.listen == raw.ops_listen && raw.listen.port() != 0 {
         findings.push(section.finding("ops_listen", "is the same as listen: metrics must not be where strangers call"));
     }
+    let trusted_proxies = trusted_proxies(section, &raw.trusted_proxies, findings);
+    if raw.proxy_header.is_some() && raw.trusted_proxies.is_empty() {
+        findings.push(section.finding("proxy_header", "is read of trusted_proxies alone, and there are none"));
+    }
     Some(Server {
         listen: raw.listen,
         ops_listen: raw.ops_listen,
@@ -76,6 +99,33 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
             certificate_file: beside(section.file(), &tls.certificate_file),
             private_key_file: beside(section.file(), &tls.private_key_file),
         }),
+        trusted_proxies,
+        proxy_header: raw.proxy_header.unwrap_or_default(),
         drain_timeout: DRAIN_TIMEOUT.check(section, "drain_timeout", raw.drain_timeout, findings),
     })
+}
+
+/// Networks such as `10.0.0.0/8`, or single addresses.
+fn trusted_proxies(section: &Document<'_>, written: &[String], findings: &mut Vec<Finding>) -> Vec<IpNet> {
+    const KEY: &str = "trusted_proxies";
+    let mut networks = Vec::new();
+    for text in written {
+        let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        match network {
+            None => {
+                let reason = format!("{text:?} is no network such as \"10.0.0.0/8\", and no address");
+                findings.push(section.finding(KEY, reason));
+            }
+            Some(network) if network.prefix_len() == 0 => {
+                let reason = format!("{text:?} is everybody: then anybody chooses the address that it comes from");
+                findings.push(section.finding(KEY, reason));
+            }
+            Some(network) if network.trunc() != network => {
+                let reason = format!("{text:?} has bits behind its prefix: write {}", network.trunc());
+                findings.push(section.finding(KEY, reason));
+            }
+            Some(network) => networks.push(network),
+        }
+    }
+    networks
 }

@@ -35,6 +35,33 @@ fn other_machines_are_served_over_tls_or_by_a_dangerous_word() {
 }
 
 #[test]
+fn the_sample_loads_and_so_does_every_setting_that_it_only_shows() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/sample/hallpass.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    ServerConfig::parse(&file, &text).unwrap();
+    let shown = |line: &str| {
+        let setting = line.strip_prefix("# ")?;
+        let name = setting.split_once(" = ").map_or(setting, |(name, _)| name);
+        let is_setting = setting.starts_with('[') || !name.contains(' ') && setting.contains(" = ");
+        is_setting.then(|| setting.to_owned())
+    };
+    let all: Vec<_> = text.lines().map(|line| shown(line).unwrap_or_else(|| line.to_owned())).collect();
+    assert!(all.iter().filter(|line| !text.contains(&format!("\n{line}\n"))).count() > 3, "nothing was shown");
+    ServerConfig::parse(&file, &all.join("\n")).unwrap();
+}
+
+#[test]
+fn proxies_are_believed_only_when_they_are_named() {
+    assert!(parse(SMALL).unwrap().server.trusted_proxies.is_empty());
+    let more =
+        "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\", \"192.0.2.7\"]\nproxy_header = \"forwarded\"\n[bundle]";
+    let server = parse(&SMALL.replace("[bundle]", more)).unwrap().server;
+    let networks: Vec<_> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    assert_eq!(server.proxy_header, ProxyHeader::Forwarded);
+}
+
+#[test]
 fn what_a_server_file_gets_wrong_is_named_with_its_line() {
     let change = |from: &str, to: &str| {
         assert!(SMALL.contains(from), "{from}");
@@ -67,6 +94,11 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("a section that does nothing", add("[audit]\ncheckpoint_every = \"1m\"")),
         ("unknown format", add("[telemetry]\nlog_format = \"xml\"")),
         ("bad level", add("[telemetry]\nlog_level = \"hallpass=loud\"")),
+        ("no network", change("[bundle]", "trusted_proxies = [\"10.0.0.0/33\", \"proxy.example\"]\n[bundle]")),
+        ("everybody a proxy", change("[bundle]", "trusted_proxies = [\"0.0.0.0/0\", \"::/0\"]\n[bundle]")),
+        ("bits behind the prefix", change("[bundle]", "trusted_proxies = [\"10.1.2.3/8\"]\n[bundle]")),
+        ("a header of no proxy", change("[bundle]", "proxy_header = \"forwarded\"\n[bundle]")),
+        ("an unknown header", change("[bundle]", "proxy_header = \"x-real-ip\"\n[bundle]")),
         ("half of TLS", add("[server.tls]\ncertificate_file = \"c\"")),
     ];
     let text = cases.iter().fold(String::new(), |mut text, (name, file)| {
