@@ -16,6 +16,7 @@ mod issuance;
 mod json;
 pub mod limits;
 mod measure;
+pub mod openapi;
 mod problem;
 mod query;
 pub mod router;

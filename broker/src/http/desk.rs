@@ -85,7 +85,7 @@ pub trait Readiness: Send + Sync {
 }
 
 /// How one part of the broker is.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Part {
     /// Its name, such as `store`.
     pub part: &'static str,

@@ -2,7 +2,8 @@
 //! could read would have done there.
 //!
 //! The routers are made from this table, and so are the lists that tests hold against it: an endpoint that is not here
-//! does not exist, and one that is here without a row in `tests/tests/black_box/endpoints/rows.rs` fails a test.
+//! does not exist, and one that is here without a row in `tests/tests/black_box/endpoints/rows.rs` fails a test,
+//! as does one that [`super::openapi`] does not describe.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/.well-known/oauth-authorization-server", discovery::authorization_server),
         get("/.well-known/openid-configuration", discovery::openid_configuration),
         get("/.well-known/jwks.json", discovery::jwks),
+        get("/openapi.json", discovery::interface),
         get("/pki/ca.pem", pki::ca),
         get("/pki/crl.der", pki::crl),
         get("/status-lists/{id}", status_lists::list),

@@ -4,6 +4,8 @@
 //! RFC 6749 §5.2, where a proof that is not acceptable is `invalid_request` (RFC 8693 §2.2.2). The rest of `/oauth2`
 //! has a caller that proves itself in a header, and says `401` when it does not (RFC 7662 §2.3, RFC 6750 §3.1).
 
+pub(in crate::http) mod told;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};

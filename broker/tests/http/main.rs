@@ -14,5 +14,6 @@ mod grants;
 mod house;
 mod lists;
 mod oauth;
+mod openapi;
 mod reading;
 mod surface;

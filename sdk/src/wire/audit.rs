@@ -7,6 +7,7 @@ use super::time::Timestamp;
 
 /// One entry of an audit log. `(log_id, sequence)` names it for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
     /// Log that it stands in; each replica appends to its own.
     pub log_id: String,
@@ -39,5 +40,6 @@ pub struct AuditEntry {
     pub correlation_id: Option<String>,
     /// Whatever else was recorded. Never secret.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub detail: Map<String, Value>,
 }

@@ -7,6 +7,7 @@ use super::time::{Duration, Timestamp};
 
 /// `GET /v1/roles/{name}`: a named, owned description of a credential that may be minted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Role {
     /// Path-like name, such as `payments/prod/deploy`.
     pub name: String,
@@ -53,6 +54,7 @@ pub struct Role {
 
 /// Where a role stands in its life. Only an active role mints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RoleState {
     /// Asked for, not yet agreed.
@@ -71,6 +73,7 @@ pub enum RoleState {
 
 /// Default and longest life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TtlRule {
     /// Used when a request names none.
     pub default: Duration,
@@ -80,6 +83,7 @@ pub struct TtlRule {
 
 /// What a caller must say of its purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PurposeRule {
     /// Whether a request must give one.
@@ -92,6 +96,7 @@ pub struct PurposeRule {
 
 /// `GET /v1/owners/{name}`: a team that answers for roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Owner {
     /// Stable name.
     pub name: String,
@@ -113,6 +118,7 @@ pub struct Owner {
 
 /// One member of an owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Member {
     /// Issuer that the member proves itself with.
     pub issuer: String,

@@ -12,6 +12,7 @@ use super::time::Timestamp;
 /// `expires_at` is the latest instant at which the credential can still work. It does not print: `Debug` shows the type
 /// and the expiry alone.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Credential {
     /// A JWT signed by the broker (RFC 9068 claims).

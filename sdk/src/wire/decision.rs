@@ -10,6 +10,7 @@ use super::time::Duration;
 
 /// A question to policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRequest {
     /// Role asked about.
@@ -42,6 +43,7 @@ impl DecisionRequest {
 
 /// The answer of policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DecisionAnswer {
     /// Allow or deny.
     pub outcome: Outcome,
@@ -66,6 +68,7 @@ pub struct DecisionAnswer {
 
 /// Allow or deny. There is no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A permit held and no forbid did.

@@ -11,6 +11,7 @@ use super::time::{Duration, Timestamp};
 
 /// A grant. `null` in an optional field means that it has not happened or does not apply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// Its id.
     pub id: String,
@@ -94,6 +95,7 @@ pub struct Grant {
 
 /// Where a grant stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GrantState {
     /// Recorded, not yet minted.
@@ -140,6 +142,7 @@ impl GrantState {
 
 /// The decision behind a grant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct DecisionSummary {
     /// Id of the recorded decision, as in the audit log.
@@ -155,6 +158,7 @@ pub struct DecisionSummary {
 
 /// One person's word for a grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// Who approved.
     pub approver: Identity,
@@ -167,6 +171,7 @@ pub struct Approval {
 
 /// What was granted, after every bound was applied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Terms {
     /// How long the credential may live.
@@ -181,11 +186,13 @@ pub struct Terms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Duration>,
     /// The backend's parameters as rendered for this grant. Never secret.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub parameters: Map<String, Value>,
 }
 
 /// How a credential can be stopped, and how far that has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Revocation {
     /// What revoking achieves.
     pub class: RevocationClass,
@@ -211,6 +218,7 @@ pub struct Revocation {
 
 /// What revoking a credential achieves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationClass {
     /// The backend kills it now.
@@ -239,6 +247,7 @@ impl RevocationClass {
 
 /// `201` of `POST /v1/grants`: the only time that the credential is seen.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateGrantResponse {
     /// The record.
     pub grant: Grant,
@@ -248,6 +257,7 @@ pub struct CreateGrantResponse {
 
 /// `202` of `POST /v1/grants`: somebody must agree first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccessRequestResponse {
     /// The waiting request.
     pub access_request: AccessRequest,
@@ -255,6 +265,7 @@ pub struct AccessRequestResponse {
 
 /// A request that waits for approval. Approved, it is claimed with a fresh proof and becomes a grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccessRequest {
     /// Its id.
     pub id: String,
@@ -263,5 +274,6 @@ pub struct AccessRequest {
     pub state: Option<String>,
     /// Everything else that the broker says of it.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub details: Map<String, Value>,
 }

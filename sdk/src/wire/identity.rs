@@ -7,6 +7,7 @@ use super::time::Timestamp;
 
 /// A verified workload or operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Identity {
     /// Name of the configured issuer that vouches for it.
     pub issuer: String,
@@ -16,6 +17,7 @@ pub struct Identity {
     pub subject: String,
     /// What else the issuer says of it.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub attributes: Map<String, Value>,
 }
 
@@ -23,6 +25,7 @@ pub struct Identity {
 ///
 /// Every field is optional: an issuer fills what it vouches for. Ids are immutable at the code host, names are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Provenance {
     /// Repository as `owner/name`.
@@ -83,6 +86,7 @@ pub struct Provenance {
 
 /// `GET /v1/whoami`: what the broker sees of the caller's proof.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhoAmI {
     /// Name of the configured issuer that vouches for the caller.
     pub issuer: String,
@@ -92,6 +96,7 @@ pub struct WhoAmI {
     pub subject: String,
     /// What else the issuer says of the caller.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub attributes: Map<String, Value>,
     /// From which change and run the caller asks.
     #[serde(default)]
@@ -105,6 +110,7 @@ pub struct WhoAmI {
 
 /// A proof without its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProofSummary {
     /// Its id: the `jti`, or a digest where the issuer gives none.
     pub id: String,

@@ -14,6 +14,8 @@ mod identity;
 mod page;
 mod problem;
 mod request;
+#[cfg(feature = "openapi")]
+mod schema;
 mod secret;
 mod time;
 mod token;

@@ -9,6 +9,7 @@ use super::time::Duration;
 ///
 /// Only `role` is needed by the type; `purpose` is needed too, unless the role has a default for it.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateGrant {
     /// Role wanted, such as `payments/prod/deploy`.
@@ -72,6 +73,7 @@ impl CreateGrant {
 
 /// Asks for a time-bound, reviewed deviation from policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExceptionRequest {
     /// Kind, such as `break_glass`.
@@ -82,6 +84,7 @@ pub struct ExceptionRequest {
 
 /// Events that end a grant before its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EndsWhen {
     /// When the run that asked is over.
@@ -105,6 +108,7 @@ fn is_false(value: &bool) -> bool {
 
 /// `POST /v1/grants/{id}/renew`. The proof must be fresh; no new credential is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// How long from now; the role's default when absent.
@@ -114,6 +118,7 @@ pub struct RenewRequest {
 
 /// `POST /v1/grants/{id}/revoke`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
     /// Why, for the record.
@@ -123,6 +128,7 @@ pub struct RevokeRequest {
 
 /// `POST /v1/grants/{id}/abandon`: gives up on undoing one grant by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AbandonRequest {
     /// Why it may be given up. Required: the credential may still work.

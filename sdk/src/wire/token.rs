@@ -23,6 +23,7 @@ pub mod token_type {
 
 /// `POST /oauth2/token` answered (RFC 8693 §2.2.1).
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenResponse {
     /// The credential, whatever its type: the name is OAuth's.
     #[serde(with = "super::secret::expose")]
@@ -42,6 +43,7 @@ pub struct TokenResponse {
 
 /// How `/oauth2` says no (RFC 6749 §5.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenError {
     /// Stable code, such as `invalid_target`.
     pub error: String,
@@ -57,6 +59,7 @@ pub struct TokenError {
 ///
 /// Times are seconds since the Unix epoch, as in JWTs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Introspection {
     /// Whether the token works now.
     pub active: bool,
@@ -95,5 +98,6 @@ pub struct Introspection {
     pub grant_id: Option<String>,
     /// Other claims.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub claims: Map<String, Value>,
 }

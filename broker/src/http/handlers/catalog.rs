@@ -8,18 +8,28 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::port::PageRequest;
 use hallpass_core::service::inspect;
-use hallpass_sdk::wire::Page;
+use hallpass_sdk::wire::{self as sdk, Page};
 
 use super::{json, readable};
 use crate::http::extract::{Bearer, Context, Named};
 use crate::http::failure::{Failure, Unreadable};
+use crate::http::openapi;
 use crate::http::query::Query;
 use crate::http::router::ApiState;
 use crate::http::wire;
 
 type Api = State<Arc<ApiState>>;
 
-/// `GET /v1/roles`.
+/// Lists the roles that the caller may read.
+#[utoipa::path(
+    get,
+    path = "/v1/roles",
+    operation_id = "list_roles",
+    tag = "catalog",
+    params(openapi::PageQuery),
+    responses((status = 200, description = "One page.", body = Page<sdk::Role>)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn roles(
     State(state): Api,
     Context(origin): Context,
@@ -36,7 +46,16 @@ pub(in crate::http) async fn roles(
     })
 }
 
-/// `GET /v1/roles/{name}`, the name with its slashes.
+/// Reads a role. Its name may stand with its slashes or with them encoded.
+#[utoipa::path(
+    get,
+    path = "/v1/roles/{name}",
+    operation_id = "read_role",
+    tag = "catalog",
+    params(("name" = String, Path, description = "Name of the role, such as `payments/prod/deploy`.")),
+    responses((status = 200, description = "The role.", body = sdk::Role)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn role(
     State(state): Api,
     Context(origin): Context,
@@ -48,7 +67,16 @@ pub(in crate::http) async fn role(
     json(&wire::role(&role, caller.revision()))
 }
 
-/// `GET /v1/owners`.
+/// Lists the owners that the caller may read.
+#[utoipa::path(
+    get,
+    path = "/v1/owners",
+    operation_id = "list_owners",
+    tag = "catalog",
+    params(openapi::PageQuery),
+    responses((status = 200, description = "One page.", body = Page<sdk::Owner>)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn owners(
     State(state): Api,
     Context(origin): Context,
@@ -65,7 +93,16 @@ pub(in crate::http) async fn owners(
     })
 }
 
-/// `GET /v1/owners/{name}`.
+/// Reads an owner: who answers, and how to reach them.
+#[utoipa::path(
+    get,
+    path = "/v1/owners/{name}",
+    operation_id = "read_owner",
+    tag = "catalog",
+    params(("name" = String, Path, description = "Name of the owner.")),
+    responses((status = 200, description = "The owner.", body = sdk::Owner)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn owner(
     State(state): Api,
     Context(origin): Context,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{bytes_of, public};
 use crate::http::failure::Failure;
+use crate::http::openapi;
 use crate::http::router::ApiState;
 
 /// Long enough to spare the broker, short enough that a new endpoint is found within a coffee.
@@ -16,13 +17,30 @@ const METADATA_CACHE: &str = "public, max-age=300";
 /// A removed key must be forgotten soon.
 const KEYS_CACHE: &str = "public, max-age=60";
 
-/// `GET /.well-known/oauth-authorization-server` (RFC 8414 §3).
+/// Describes the broker as an OAuth authorization server (RFC 8414 §3).
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server",
+    operation_id = "authorization_server_metadata",
+    tag = "discovery",
+    responses((status = 200, description = "The metadata.", body = openapi::ServerMetadata)),
+    security(())
+)]
 pub(in crate::http) async fn authorization_server(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
     Ok(public("application/json", METADATA_CACHE, bytes_of(&metadata(&state))?))
 }
 
-/// `GET /.well-known/openid-configuration` (OpenID Connect Discovery §4): for clouds and others that trust the broker
-/// as an issuer. Nobody logs in here, so there is no authorization endpoint.
+/// Describes the broker as an OpenID Connect issuer (OpenID Connect Discovery §4).
+///
+/// For clouds and others that trust what it signs. Nobody logs in here, so there is no authorization endpoint.
+#[utoipa::path(
+    get,
+    path = "/.well-known/openid-configuration",
+    operation_id = "openid_configuration",
+    tag = "discovery",
+    responses((status = 200, description = "The metadata.", body = openapi::ServerMetadata)),
+    security(())
+)]
 pub(in crate::http) async fn openid_configuration(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
     let mut metadata = metadata(&state);
     if let Value::Object(members) = &mut metadata {
@@ -33,7 +51,15 @@ pub(in crate::http) async fn openid_configuration(State(state): State<Arc<ApiSta
     Ok(public("application/json", METADATA_CACHE, bytes_of(&metadata)?))
 }
 
-/// `GET /.well-known/jwks.json` (RFC 7517 §5).
+/// Gives the keys that verify what the broker signs (RFC 7517 §5).
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    operation_id = "jwks",
+    tag = "discovery",
+    responses((status = 200, description = "The key set.", body = openapi::JwkSet)),
+    security(())
+)]
 pub(in crate::http) async fn jwks(State(state): State<Arc<ApiState>>) -> Response {
     public("application/json", KEYS_CACHE, state.keys.jwks())
 }
@@ -58,6 +84,19 @@ const CLAIMS: &[&str] = &[
     "run",
     "status",
 ];
+
+/// Describes this interface (OpenAPI 3.1).
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = "discovery",
+    responses((status = 200, description = "This document.", body = Object)),
+    security(())
+)]
+pub(in crate::http) async fn interface() -> Response {
+    public("application/json", METADATA_CACHE, openapi::json())
+}
 
 fn metadata(state: &ApiState) -> Value {
     let at = |path: &str| format!("{}{path}", state.public_url);

@@ -18,9 +18,31 @@ use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::form::Parameters;
 use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
+use crate::http::openapi;
 use crate::http::router::ApiState;
 use crate::http::wire::{life, scope, ticket};
 
+/// Exchanges a proof for a credential that is one token (RFC 8693).
+///
+/// The proof is in the body, so that the call needs no `Authorization`. A role whose credential is more than one token
+/// answers `invalid_target`: open a grant at `/v1/grants` for it.
+#[utoipa::path(
+    post,
+    path = "/oauth2/token",
+    operation_id = "exchange",
+    tag = "exchange",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "Makes a repetition of the same request safe: the earlier grant is ended, a fresh one opened."),
+    ),
+    request_body(content = openapi::ExchangeForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The credential: it is shown this once.", body = TokenResponse),
+        (status = 409, description = "The key is in use."),
+        (status = 502, description = "The backend refused.")
+    ),
+    security(())
+)]
 pub(in crate::http) async fn exchange(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,

@@ -9,7 +9,9 @@ use hallpass_core::error::ServiceError;
 use hallpass_core::grant::Grant;
 use hallpass_core::port::{GrantFilter, PageRequest};
 use hallpass_core::service::{abandon, heartbeat, inspect, renew, revoke};
-use hallpass_sdk::wire::{AbandonRequest, CreateGrant, CreateGrantResponse, Page, RenewRequest, RevokeRequest};
+use hallpass_sdk::wire::{
+    self as sdk, AbandonRequest, CreateGrant, CreateGrantResponse, GrantQuery, Page, RenewRequest, RevokeRequest,
+};
 use http::StatusCode;
 
 use super::{bytes_of, grant_id, idempotency, json, json_body, readable};
@@ -23,7 +25,25 @@ use crate::http::wire;
 
 type Api = State<Arc<ApiState>>;
 
-/// `POST /v1/grants`.
+/// Opens a grant and hands its credential out, this once.
+#[utoipa::path(
+    post,
+    path = "/v1/grants",
+    operation_id = "open_grant",
+    tag = "grants",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "Makes a repetition of the same request safe: the earlier grant is ended, a fresh one opened."),
+    ),
+    request_body = CreateGrant,
+    responses(
+        (status = 201, description = "The grant and its credential.", body = CreateGrantResponse,
+            headers(("Location" = String, description = "Where the grant is read."))),
+        (status = 409, description = "The key is in use, or the grant ended meanwhile."),
+        (status = 502, description = "The backend refused.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn open(
     State(state): Api,
     Context(origin): Context,
@@ -46,7 +66,16 @@ pub(in crate::http) async fn open(
     Ok(response)
 }
 
-/// `GET /v1/grants/{id}`.
+/// Reads a grant: who, why, whose, what, from which change, by which rule, until when, and how it ends.
+#[utoipa::path(
+    get,
+    path = "/v1/grants/{id}",
+    operation_id = "read_grant",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    responses((status = 200, description = "The grant.", body = sdk::Grant)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn read(
     State(state): Api,
     Context(origin): Context,
@@ -59,7 +88,16 @@ pub(in crate::http) async fn read(
     json(&wire::grant(&grant, &state.public_url))
 }
 
-/// `GET /v1/grants`.
+/// Lists the grants that match and that the caller may read, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/grants",
+    operation_id = "list_grants",
+    tag = "grants",
+    params(GrantQuery),
+    responses((status = 200, description = "One page.", body = Page<sdk::Grant>)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn list(
     State(state): Api,
     Context(origin): Context,
@@ -73,7 +111,23 @@ pub(in crate::http) async fn list(
     json(&Page { items, next_cursor: found.next })
 }
 
-/// `POST /v1/grants/{id}/renew`.
+/// Moves a grant's end, by a fresh proof of its holder and a fresh decision.
+///
+/// No new credential is made. `409` where the backend cannot extend the one that is out.
+#[utoipa::path(
+    post,
+    path = "/v1/grants/{id}/renew",
+    operation_id = "renew_grant",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    request_body = Option<RenewRequest>,
+    responses(
+        (status = 200, description = "The grant with its later end.", body = sdk::Grant),
+        (status = 409, description = "It cannot be extended."),
+        (status = 502, description = "The backend refused.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn renew(
     State(state): Api,
     Context(origin): Context,
@@ -87,7 +141,21 @@ pub(in crate::http) async fn renew(
     json(&wire::grant(&grant, &state.public_url))
 }
 
-/// `POST /v1/grants/{id}/revoke`.
+/// Ends a grant, with a reason. Idempotent.
+#[utoipa::path(
+    post,
+    path = "/v1/grants/{id}/revoke",
+    operation_id = "revoke_grant",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    request_body = Option<RevokeRequest>,
+    responses(
+        (status = 200, description = "It has ended.", body = sdk::Grant),
+        (status = 202, description = "It is ending.", body = sdk::Grant),
+        (status = 409, description = "It cannot end now.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn revoke(
     state: Api,
     context: Context,
@@ -101,7 +169,20 @@ pub(in crate::http) async fn revoke(
     ending(&state, &grant)
 }
 
-/// `DELETE /v1/grants/{id}`: the same without a reason.
+/// Ends a grant without a reason. Idempotent.
+#[utoipa::path(
+    delete,
+    path = "/v1/grants/{id}",
+    operation_id = "delete_grant",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    responses(
+        (status = 200, description = "It has ended.", body = sdk::Grant),
+        (status = 202, description = "It is ending.", body = sdk::Grant),
+        (status = 409, description = "It cannot end now.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn delete(
     State(state): Api,
     Context(origin): Context,
@@ -113,7 +194,22 @@ pub(in crate::http) async fn delete(
     ending(&state, &grant)
 }
 
-/// `POST /v1/grants/{id}/abandon`.
+/// Gives up on ending a grant, by an operator's hand and with a reason.
+///
+/// Its credential may still work: it ends as `abandoned`, never as `revoked`.
+#[utoipa::path(
+    post,
+    path = "/v1/grants/{id}/abandon",
+    operation_id = "abandon_grant",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    request_body = AbandonRequest,
+    responses(
+        (status = 200, description = "It is given up.", body = sdk::Grant),
+        (status = 409, description = "It is not ending.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn abandon(
     State(state): Api,
     Context(origin): Context,
@@ -127,7 +223,21 @@ pub(in crate::http) async fn abandon(
     json(&wire::grant(&grant, &state.public_url))
 }
 
-/// `POST /v1/grants/{id}/heartbeat`.
+/// Says that a grant's holder is still there.
+///
+/// A grant that was opened with `ends_when.heartbeat` ends when this is not heard for so long.
+#[utoipa::path(
+    post,
+    path = "/v1/grants/{id}/heartbeat",
+    operation_id = "heartbeat",
+    tag = "grants",
+    params(("id" = String, Path, description = "Id of the grant.")),
+    responses(
+        (status = 200, description = "It was heard.", body = sdk::Grant),
+        (status = 409, description = "The grant has ended.")
+    ),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn heartbeat(
     State(state): Api,
     Context(origin): Context,

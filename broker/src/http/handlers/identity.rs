@@ -8,7 +8,7 @@ use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::policy::{Action, Decision, Outcome};
 use hallpass_core::request::Purpose;
 use hallpass_core::service::inspect::{self, Caller, Preview};
-use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, Outcome as Answered};
+use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, Outcome as Answered, WhoAmI};
 
 use super::{json, readable};
 use crate::http::extract::{Bearer, Context, Json};
@@ -16,7 +16,15 @@ use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::router::ApiState;
 use crate::http::wire;
 
-/// `GET /v1/whoami`.
+/// Shows what the broker sees of the caller's proof. Nothing is consumed.
+#[utoipa::path(
+    get,
+    path = "/v1/whoami",
+    operation_id = "whoami",
+    tag = "identity",
+    responses((status = 200, description = "The caller.", body = WhoAmI)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn whoami(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,
@@ -28,7 +36,16 @@ pub(in crate::http) async fn whoami(
     json(&wire::who_am_i(caller.identity(), caller.groups(), digest))
 }
 
-/// `POST /v1/decisions`.
+/// Says what would be decided, without minting or consuming a proof.
+#[utoipa::path(
+    post,
+    path = "/v1/decisions",
+    operation_id = "preview_decision",
+    tag = "identity",
+    request_body = DecisionRequest,
+    responses((status = 200, description = "The decision, a refusal too.", body = DecisionAnswer)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn decisions(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,

@@ -16,10 +16,22 @@ use crate::http::desk::OwnToken;
 use crate::http::extract::{Bearer, Context, Form, MaybeBearer};
 use crate::http::failure::Failure;
 use crate::http::measure;
+use crate::http::openapi;
 use crate::http::router::ApiState;
 
-/// `POST /oauth2/introspect` (RFC 7662): whether a token works now. A token that does not, that is not ours or that the
-/// caller may not ask about is `{"active": false}`, indistinguishably (§2.2).
+/// Says whether a token works now (RFC 7662).
+///
+/// A token that does not, that is not of this broker or that the caller may not ask about is `{"active": false}`,
+/// indistinguishably (§2.2).
+#[utoipa::path(
+    post,
+    path = "/oauth2/introspect",
+    operation_id = "introspect",
+    tag = "exchange",
+    request_body(content = openapi::TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "Whether it works, and what it says.", body = Introspection)),
+    security(("proof" = []))
+)]
 pub(in crate::http) async fn introspect(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,
@@ -58,8 +70,22 @@ fn shown(own: OwnToken, grant: &Grant, issuer: &str) -> Introspection {
     }
 }
 
-/// `POST /oauth2/revoke` (RFC 7009): whoever has a token may end it. One that is not ours is no error (§2.2). A proof is
-/// not needed; where one comes, it must hold, and it may give its identity more rights than the token has.
+/// Ends the grant of a token (RFC 7009).
+///
+/// Whoever has a token may end it. One that is not of this broker is no error (§2.2). A proof is not needed; where one
+/// comes, it must hold, and it may give its identity more rights than the token has.
+#[utoipa::path(
+    post,
+    path = "/oauth2/revoke",
+    operation_id = "revoke_token",
+    tag = "exchange",
+    request_body(content = openapi::TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "It is ending, or there was nothing to end."),
+        (status = 409, description = "Its grant cannot end now.")
+    ),
+    security((), ("proof" = []))
+)]
 pub(in crate::http) async fn revoke(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,

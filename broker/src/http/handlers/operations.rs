@@ -12,12 +12,33 @@ use crate::http::failure::Failure;
 use crate::http::problem;
 use crate::http::router::Operations;
 
-/// `GET /healthz`: the process answers. It asks nothing of the store: a restart would not mend that.
+/// Says that the process answers.
+///
+/// It asks nothing of the store: a restart would not mend that.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "operations",
+    responses((status = 200, description = "It does.", body = Report)),
+    security(())
+)]
 pub(in crate::http) async fn healthz() -> Result<Response, Failure> {
     json(&Report { status: "ok", parts: Vec::new() })
 }
 
-/// `GET /readyz`: whether requests can be served, part by part.
+/// Says whether requests can be served, part by part.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "operations",
+    responses(
+        (status = 200, description = "They can.", body = Report),
+        (status = 503, description = "They cannot.", body = Report)
+    ),
+    security(())
+)]
 pub(in crate::http) async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Response, Failure> {
     let parts = operations.readiness.report().await;
     let ready = parts.iter().all(|part| part.ok);
@@ -28,14 +49,23 @@ pub(in crate::http) async fn readyz(State(operations): State<Arc<Operations>>) -
     Ok(response)
 }
 
-#[derive(Serialize)]
-struct Report {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::http) struct Report {
+    /// In a word.
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<Part>,
 }
 
-/// `GET /metrics`: Prometheus' text format.
+/// Shows the metrics in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "operations",
+    responses((status = 200, description = "The page.", body = String, content_type = "text/plain")),
+    security(())
+)]
 pub(in crate::http) async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
     public("text/plain; version=0.0.4; charset=utf-8", "no-store", operations.metrics.render())
 }

@@ -11,7 +11,18 @@ use crate::http::desk::Pki;
 use crate::http::failure::Failure;
 use crate::http::router::ApiState;
 
-/// `GET /pki/ca.pem` (RFC 8555 §9.1 has the media type).
+/// Gives the certificate of the built-in authority, in PEM (RFC 8555 §9.1 has the media type).
+#[utoipa::path(
+    get,
+    path = "/pki/ca.pem",
+    operation_id = "ca_certificate",
+    tag = "pki",
+    responses(
+        (status = 200, description = "The certificate.", body = String, content_type = "application/pem-certificate-chain"),
+        (status = 404, description = "There is no built-in authority.")
+    ),
+    security(())
+)]
 pub(in crate::http) async fn ca(State(state): State<Arc<ApiState>>) -> Result<Response, Failure> {
     let pki = authority(&state)?;
     Ok(public("application/pem-certificate-chain", "public, max-age=300", pki.ca_pem()))
@@ -20,8 +31,21 @@ pub(in crate::http) async fn ca(State(state): State<Arc<ApiState>>) -> Result<Re
 /// With the second that a list may be old, no more than five.
 const CRL_CACHE: &str = "public, max-age=4";
 
-/// `GET /pki/crl.der` (RFC 5280 §5; RFC 2585 §4.2 has the media type). Cached briefly: while an old list is believed, a
-/// revoked certificate is too.
+/// Gives the certificate revocation list, in DER (RFC 5280 §5; RFC 2585 §4.2 has the media type).
+///
+/// Cached briefly: while an old list is believed, a revoked certificate is too.
+#[utoipa::path(
+    get,
+    path = "/pki/crl.der",
+    operation_id = "certificate_revocation_list",
+    tag = "pki",
+    responses(
+        (status = 200, description = "The list.", body = Vec<u8>, content_type = "application/pkix-crl"),
+        (status = 304, description = "The list that the caller has is current."),
+        (status = 404, description = "There is no built-in authority.")
+    ),
+    security(())
+)]
 pub(in crate::http) async fn crl(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> Result<Response, Failure> {
     let list = authority(&state)?.crl(state.ports.now()).await?;
     Ok(published("application/pkix-crl", CRL_CACHE, list, &headers))

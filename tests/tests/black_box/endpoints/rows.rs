@@ -165,6 +165,7 @@ pub(super) fn rows() -> Vec<Row> {
         get("/.well-known/oauth-authorization-server").public(),
         get("/.well-known/openid-configuration").public(),
         get("/.well-known/jwks.json").public().served(200, r#""keys":[{"#),
+        get("/openapi.json").public().served(200, r#""openapi":"3.1"#),
         get("/pki/ca.pem").public().served(200, "BEGIN CERTIFICATE"),
         get("/pki/crl.der").public(),
         get("/status-lists/{id}").about(Target::StatusList).public(),

@@ -1,0 +1,146 @@
+//! What the interface speaks that is no wire type: forms, queries that are read by hand, and documents of other
+//! people's standards. Nothing makes these; they are here to be described.
+
+#![expect(dead_code, reason = "these types describe what other code reads and writes")]
+
+use hallpass_sdk::wire::Secret;
+use utoipa::{IntoParams, ToSchema};
+
+/// `POST /oauth2/token` (RFC 8693 §2.1). Parameters that are not named here are ignored (RFC 6749 §3.2).
+#[derive(ToSchema)]
+pub(in crate::http) struct ExchangeForm {
+    /// The one grant type.
+    #[schema(pattern = "^urn:ietf:params:oauth:grant-type:token-exchange$")]
+    grant_type: String,
+    /// The proof.
+    subject_token: Secret,
+    /// What kind of token it is.
+    subject_token_type: TokenType,
+    /// The role that is wanted.
+    audience: String,
+    /// What the answer's token shall be called.
+    #[schema(nullable = false)]
+    requested_token_type: Option<RequestedTokenType>,
+    /// Why, in words that an owner will understand later. Required unless the role has a default.
+    #[schema(nullable = false)]
+    purpose: Option<String>,
+    /// How long: `15m`, or whole seconds.
+    #[schema(nullable = false, pattern = "^[0-9]+$|^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$")]
+    ttl: Option<String>,
+    /// Ticket or change reference.
+    #[schema(nullable = false, max_length = 200)]
+    ticket: Option<String>,
+    /// Narrows what the credential may do; entries are separated by spaces.
+    #[schema(nullable = false)]
+    scope: Option<String>,
+    /// Says which client this is, and proves nothing.
+    #[schema(nullable = false)]
+    client_id: Option<String>,
+}
+
+/// Token type identifiers (RFC 8693 §3).
+#[derive(ToSchema)]
+pub(in crate::http) enum TokenType {
+    /// A JWT of any meaning.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:jwt")]
+    Jwt,
+    /// An OpenID Connect id token.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:id_token")]
+    IdToken,
+    /// An OAuth access token.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:access_token")]
+    AccessToken,
+}
+
+/// What the answer's token can be called.
+#[derive(ToSchema)]
+pub(in crate::http) enum RequestedTokenType {
+    /// A JWT of any meaning.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:jwt")]
+    Jwt,
+    /// An OAuth access token.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:access_token")]
+    AccessToken,
+}
+
+/// A question about a token (RFC 7662 §2.1, RFC 7009 §2.1).
+#[derive(ToSchema)]
+pub(in crate::http) struct TokenForm {
+    /// The token.
+    token: Secret,
+    /// Ignored: the broker knows its own tokens.
+    #[schema(nullable = false)]
+    token_type_hint: Option<String>,
+}
+
+/// Which page of a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct PageQuery {
+    /// Where to go on, from `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most entries on a page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// Which entries of the audit log.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct AuditQuery {
+    /// Those of one request, by its `X-Request-Id`.
+    #[param(format = "uuid", value_type = String)]
+    request_id: Option<String>,
+    /// Those about one grant.
+    #[param(format = "uuid", value_type = String)]
+    grant: Option<String>,
+    /// Where to go on, from `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most entries on a page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// Metadata of an authorization server (RFC 8414 §2, OpenID Connect Discovery §3).
+#[derive(ToSchema)]
+pub(in crate::http) struct ServerMetadata {
+    /// Its `iss`.
+    issuer: String,
+    /// Where proofs are exchanged.
+    token_endpoint: String,
+    /// Where its keys are.
+    jwks_uri: String,
+    /// Where tokens are asked about.
+    introspection_endpoint: String,
+    /// Where tokens are ended.
+    revocation_endpoint: String,
+    /// The grant types that it has.
+    grant_types_supported: Vec<String>,
+    /// What strict relying parties ask for.
+    response_types_supported: Vec<String>,
+}
+
+/// A JWK set (RFC 7517 §5).
+#[derive(ToSchema)]
+pub(in crate::http) struct JwkSet {
+    /// Public keys.
+    #[schema(value_type = Vec<Object>)]
+    keys: Vec<()>,
+}
+
+/// How `/oauth2` says no: RFC 6749 §5.2 and, beside it, what a problem would say.
+#[derive(ToSchema)]
+pub(in crate::http) struct OAuthProblem {
+    /// The standard's word.
+    error: String,
+    /// For people.
+    error_description: String,
+    /// Stable code.
+    reason: String,
+    /// Which step refused.
+    #[schema(nullable = false)]
+    step: Option<String>,
+    /// Which claim or parameter of the caller's own was wrong.
+    #[schema(nullable = false)]
+    parameter: Option<String>,
+}
