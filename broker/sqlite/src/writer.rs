@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use hallpass_core::audit::tree::{Frontier, TreeHead};
 use hallpass_core::port::StoreError;
@@ -26,6 +27,13 @@ use crate::transaction::{Numbers, Transaction};
 
 /// Operations in one transaction at most: more would make the first wait for the last.
 const MAX_BATCH: usize = 256;
+
+/// From this many operations in a batch on, the next one is given time to gather: so many callers are busy that the next
+/// of them are on their way, and a sync, and the pages that every grant touches, cost the same for few as for many.
+const GATHER_FROM: usize = 8;
+
+/// How long a batch gathers at most. Well below what callers then wait for the processor.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Operations that may wait. Beyond it the store is not keeping up, and saying so at once is kinder than a timeout.
 const MAX_WAITING: usize = 4_096;
@@ -233,9 +241,9 @@ enum Ran {
 
 impl Room {
     fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
-        while let Ok(first) = queue.recv() {
-            let mut batch = vec![first];
-            batch.extend(queue.try_iter().take(MAX_BATCH.saturating_sub(1)));
+        let mut patience = Duration::ZERO;
+        while let Some(mut batch) = gather(queue, patience) {
+            patience = if batch.len() >= GATHER_FROM { GATHER } else { Duration::ZERO };
             let result = self.commit(&mut batch);
             for job in batch {
                 job.finish(&result);
@@ -324,6 +332,23 @@ impl Room {
             self.connection = None;
         }
     }
+}
+
+/// What waits, and what comes within `patience`. None when nothing will come any more.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a batch gathers is about the processor's time, not the domain's"
+)]
+fn gather(queue: &Receiver<Box<dyn Job>>, patience: Duration) -> Option<Vec<Box<dyn Job>>> {
+    let mut batch = vec![queue.recv().ok()?];
+    let began = Instant::now();
+    while batch.len() < MAX_BATCH {
+        let left = patience.saturating_sub(began.elapsed());
+        let next = if left.is_zero() { queue.try_recv().ok() } else { queue.recv_timeout(left).ok() };
+        let Some(job) = next else { break };
+        batch.push(job);
+    }
+    Some(batch)
 }
 
 fn commit_durably(connection: &Connection) -> rusqlite::Result<()> {
