@@ -8,22 +8,24 @@ use anyhow::bail;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
-use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use hallpass_core::audit::note::VerifierKey;
+use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject, CheckpointSigner};
 use hallpass_core::catalog::Revision;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
-use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
+use hallpass_core::id::{BackendName, IssuerName, LogId, RequestId, RevisionId};
 use hallpass_core::port::{
-    CredentialBackend, Governance, IdentityVerifier, RevisionRecord, Sealer, SignatureAlgorithm, Signer, Store,
-    TokenSigners,
+    Anchor, AuditLog as _, CredentialBackend, Governance, IdentityVerifier, RevisionRecord, Sealer, SignatureAlgorithm,
+    Signer, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::operator::open_operator;
-use hallpass_core::service::{Limits, Ports, RefusalBudget};
+use hallpass_core::service::{Evidence, Limits, Ports, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use hallpass_sqlite::SqliteStore;
 use tokio::sync::Notify;
 
+use crate::audit::CheckpointFile;
 use crate::backend::jwt::JwtBackend;
 use crate::backend::x509::{Authority, RevocationLists, X509Backend, root_certificate};
 use crate::backend::{self};
@@ -31,6 +33,7 @@ use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
+use crate::config::server::Audit;
 use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
@@ -72,6 +75,8 @@ pub struct Foundation {
     pub outbound_ca_file: Option<PathBuf>,
     /// Plain http to issuers on loopback.
     pub allow_http: AllowHttp,
+    /// How the audit log proves itself.
+    pub audit: Audit,
     /// Audit entries for refused, unverified proofs, per source address and minute.
     pub unverified_refusals_per_minute: u32,
 }
@@ -109,6 +114,8 @@ impl Broker {
         };
         let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), clock.as_ref(), entropy.as_ref(), &certify).await?;
         let keys = Arc::new(keys);
+        let evidence = evidence(&foundation, &keys, store.log_id())?;
+        evidence.confirm(store.as_ref()).await?;
         let composer = Composer {
             clock: Arc::clone(&clock),
             outbound: Arc::new(Outbound::new(foundation.outbound_ca_file.as_deref())?),
@@ -127,6 +134,7 @@ impl Broker {
             governance: Arc::clone(&governed) as Arc<dyn Governance>,
             reader: Arc::new(JwsReader),
             sealer,
+            evidence: Arc::new(evidence),
             refusals: Arc::new(RefusalBudget::new(foundation.unverified_refusals_per_minute)),
             nudge: Arc::new(Notify::new()),
             limits: Limits::default(),
@@ -224,6 +232,21 @@ impl Broker {
             _ => Err(ServiceError::unavailable(Reason::SigningUnavailable, "the operator's credential is no token")),
         }
     }
+}
+
+/// What the audit log is proved with.
+fn evidence(foundation: &Foundation, keys: &KeyRing, log: LogId) -> anyhow::Result<Evidence> {
+    let usual = || CheckpointSigner::usual_origin(&foundation.public_url, log);
+    let origin = foundation.audit.origin.clone().unwrap_or_else(usual);
+    let mut signers = keys.audit_signers();
+    let signer = signers.next().context("there is no key for the audit log")?;
+    let earlier_keys: Result<_, _> = signers.map(|key| VerifierKey::new(&origin, key.public_key())).collect();
+    let anchor = foundation.audit.checkpoint_file.clone().map(CheckpointFile::new);
+    Ok(Evidence {
+        checkpoints: CheckpointSigner::new(&origin, signer)?,
+        earlier_keys: earlier_keys?,
+        anchor: anchor.map(|file| Arc::new(file) as Arc<dyn Anchor>),
+    })
 }
 
 /// The name under which operators' tokens are minted; configuration cannot use it for anything else.

@@ -3,6 +3,7 @@
 //! Bytes come in through [`http`], become domain types at its edge, and meet adapters only through the ports of
 //! `hallpass_core::port`. [`compose`] is the one place that names concrete adapters.
 
+pub mod audit;
 pub mod backend;
 pub mod cli;
 pub mod compose;

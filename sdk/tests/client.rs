@@ -222,6 +222,7 @@ async fn an_exchange_speaks_rfc_8693() {
     });
     let client = client(&stub);
     let exchange = TokenExchange {
+        receipt: true,
         role: "a/b".to_owned(),
         purpose: Some("p".to_owned()),
         ttl: Some(wire::Duration::from_secs(600)),
@@ -232,7 +233,7 @@ async fn an_exchange_speaks_rfc_8693() {
     assert_eq!(
         asked.body,
         "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&\
-         subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&audience=a%2Fb&purpose=p&ttl=10m&\
+         subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&audience=a%2Fb&purpose=p&ttl=10m&receipt=true&\
          subject_token=a-proof"
     );
     assert_eq!(asked.header("authorization"), None);
@@ -240,6 +241,33 @@ async fn an_exchange_speaks_rfc_8693() {
     assert!(client.introspect(&token).await.unwrap().active);
     client.revoke_token(&token).await.unwrap();
     assert_eq!(stub.rest().last().unwrap().body, "token=t");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_asked_for_pages_proofs_and_what_it_came_to() {
+    let stub = Stub::start(|asked, _| match asked.target.split('?').next().unwrap() {
+        "/v1/audit" => json(200, r#"{"items":[]}"#),
+        "/v1/audit/checkpoint" => json(200, "log\n7\nAAAA\n\n— log BBBB\n"),
+        _ if asked.target.contains("entry=") => json(
+            200,
+            r#"{"log_id":"l","entry":3,"size":7,"leaf":"{}","leaf_hash":"A","hashes":["B"],"root":"C","checkpoint":"D"}"#,
+        ),
+        _ => json(200, r#"{"log_id":"l","from":3,"size":7,"hashes":[],"from_root":"A","root":"B","checkpoint":"C"}"#),
+    });
+    let client = client(&stub);
+    let query = wire::AuditQuery { grant: Some("g".to_owned()), limit: Some(5), ..wire::AuditQuery::default() };
+    assert!(client.audit(&query).await.unwrap().items.is_empty());
+    assert_eq!(client.audit_checkpoint().await.unwrap(), "log\n7\nAAAA\n\n— log BBBB\n");
+    assert_eq!(client.audit_inclusion(3, Some(7)).await.unwrap().hashes, ["B"]);
+    assert_eq!(client.audit_consistency(3, None).await.unwrap().from_root, "A");
+    let asked: Vec<_> = stub.rest().iter().map(stub::Request::line).collect();
+    let expected = [
+        "GET /v1/audit?grant=g&limit=5",
+        "GET /v1/audit/checkpoint",
+        "GET /v1/audit/proof?entry=3&size=7",
+        "GET /v1/audit/proof?from=3",
+    ];
+    assert_eq!(asked, expected);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The ports: what the domain needs of the world, as small traits. Adapters implement them.
 
+mod anchor;
 mod backend;
 mod log;
 mod policy;
@@ -8,6 +9,7 @@ mod status;
 mod store;
 mod verifier;
 
+pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };

@@ -3,10 +3,12 @@
 pub mod abandon;
 pub mod authenticate;
 mod decide;
+mod evidence;
 pub mod heartbeat;
 pub mod inspect;
 pub mod open;
 pub mod operator;
+pub mod receipt;
 mod refusals;
 pub mod renew;
 pub mod revoke;
@@ -23,6 +25,7 @@ use crate::port::{Governance, ProofReader, Sealer, Store, StoreError};
 use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
+pub use evidence::{Evidence, HistoryBroken};
 pub use refusals::RefusalBudget;
 
 /// Everything that the use-cases and the workers need of the world.
@@ -42,6 +45,8 @@ pub struct Ports {
     pub sealer: Arc<dyn Sealer>,
     /// Refusals of unverified proofs that may still be written one by one.
     pub refusals: Arc<RefusalBudget>,
+    /// What the audit log is proved with.
+    pub evidence: Arc<Evidence>,
     /// Wakes the worker that ends grants.
     pub nudge: Arc<Notify>,
     /// Time limits.

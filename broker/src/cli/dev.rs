@@ -20,7 +20,7 @@ use self::story::Stage;
 use super::serve::Front;
 use crate::compose::{self, Broker, Foundation};
 use crate::config::bundle::Bundle;
-use crate::config::server::{Limits, LogFormat};
+use crate::config::server::{Audit, Limits, LogFormat};
 use crate::http::forwarded::Proxies;
 use crate::keys::{Jwk, LocalSigner};
 use crate::outbound::AllowHttp;
@@ -94,12 +94,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         public_url: public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Loopback,
+        audit: Audit::default(),
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
     };
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
     let broker = Broker::assemble(foundation, bundle).await?;
     let lifecycle = Lifecycle::default();
-    let _driver = Driver::start(&broker.ports, &lifecycle.tasks, &lifecycle.stopping());
+    let _driver =
+        Driver::start(&broker.ports, Audit::default().checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
     let front = Front { limits: &Limits::default(), drain: DRAIN, tls: None, proxies: Proxies::default() };
     front.open(&broker, &public_url, listen, None, &lifecycle)?;
 

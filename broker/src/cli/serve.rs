@@ -16,7 +16,7 @@ use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
 use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
-use crate::runtime::driver::Driver;
+use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, ListenerLimits};
 use crate::runtime::telemetry;
@@ -34,6 +34,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         public_url: config.server.public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Never,
+        audit: config.audit.clone(),
         unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
     }
 }
@@ -45,7 +46,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let mut orders = Orders::listen().context("signals cannot be handled")?;
     let broker = Arc::new(Broker::assemble(foundation(&config), bundle).await?);
     let lifecycle = Lifecycle::default();
-    let driver = Driver::start(&broker.ports, &lifecycle.tasks, &lifecycle.stopping());
+    let driver = Driver::start(&broker.ports, config.audit.checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
     lifecycle.tasks.spawn(answer_operators(control, Arc::clone(&broker), lifecycle.stopped()));
 
@@ -65,6 +66,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     if !lifecycle.drain(config.server.drain_timeout.as_duration()).await {
         tracing::warn!("some requests were still running when the drain timeout passed");
     }
+    driver::sign_checkpoint(&broker.ports).await;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The server file, `hallpass.toml`: how one broker runs. What is governed is in the bundle.
 
+mod audit;
 mod limits;
 mod listener;
 mod storage;
@@ -7,6 +8,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Audit;
 pub use limits::Limits;
 pub use listener::{ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Keys, Store};
@@ -29,13 +31,15 @@ pub struct ServerConfig {
     pub store: Store,
     /// `[keys]`.
     pub keys: Keys,
+    /// `[audit]`.
+    pub audit: Audit,
     /// `[limits]`.
     pub limits: Limits,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
 }
 
-const SECTIONS: &[&str] = &["server", "bundle", "store", "keys", "limits", "telemetry"];
+const SECTIONS: &[&str] = &["server", "bundle", "store", "keys", "audit", "limits", "telemetry"];
 
 impl ServerConfig {
     /// Loads the server file.
@@ -62,6 +66,7 @@ impl ServerConfig {
         let bundle = required(&document, "bundle", storage::read_bundle, &mut findings);
         let store = required(&document, "store", storage::read_store, &mut findings);
         let keys = required(&document, "keys", storage::read_keys, &mut findings);
+        let audit = optional(&document, "audit", audit::read, &mut findings);
         let limits = optional(&document, "limits", limits::read, &mut findings);
         let telemetry = optional(&document, "telemetry", telemetry::read, &mut findings);
         let config = || {
@@ -70,6 +75,7 @@ impl ServerConfig {
                 bundle: bundle?,
                 store: store?,
                 keys: keys?,
+                audit: audit?,
                 limits: limits?,
                 telemetry: telemetry?,
             })

@@ -78,6 +78,8 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         // What is everybody's.
         post("/v1/grants/{id}/abandon", grants::abandon).records(AuditAction::GrantAbandon).on(Listener::Admin),
         get("/v1/audit", audit::list).on(Listener::Admin),
+        get("/v1/audit/checkpoint", audit::checkpoint).on(Listener::Admin),
+        get("/v1/audit/proof", audit::proof).on(Listener::Admin),
     ]
 }
 

@@ -17,10 +17,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hallpass_core::audit::Actor;
 use hallpass_core::error::ServiceError;
+use hallpass_core::grant::Grant;
 use hallpass_core::id::GrantId;
 use hallpass_core::identity::Proof;
 use hallpass_core::request::{Idempotency, Origin};
 use hallpass_core::service::inspect::{Caller, caller};
+use hallpass_sdk::wire;
 use serde::Serialize;
 
 use super::desk::Published;
@@ -108,6 +110,16 @@ async fn grant_id(state: &ApiState, proof: &Proof, text: &str, origin: &Origin) 
             Err(ServiceError::NotFound.into())
         }
     }
+}
+
+/// The receipt for a grant that was opened, where it was asked for. If there is none the grant is ended: its handover is
+/// dropped with the error.
+async fn receipt(state: &ApiState, grant: &Grant, wanted: bool) -> Result<Option<wire::Receipt>, Failure> {
+    if !wanted {
+        return Ok(None);
+    }
+    let receipt = hallpass_core::service::receipt::receipt(&state.ports, grant.record.id).await?;
+    Ok(Some(super::wire::receipt(&receipt)))
 }
 
 /// A caller's idempotency key with the digest of what it asks for.

@@ -21,7 +21,9 @@ use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oau
 
 use failures::Failures;
 
-pub(super) use parts::{AuditQuery, ExchangeForm, JwkSet, PageQuery, ServerMetadata, TokenForm};
+pub(super) use parts::{
+    AuditProof, AuditQuery, ExchangeForm, JwkSet, PageQuery, ProofQuery, ServerMetadata, TokenForm,
+};
 
 /// The document.
 #[must_use]
@@ -70,6 +72,8 @@ pub(super) fn json() -> Bytes {
         catalog::owners,
         catalog::owner,
         audit::list,
+        audit::checkpoint,
+        audit::proof,
         operations::healthz,
         operations::readyz,
         operations::metrics,

@@ -97,6 +97,35 @@ impl FromQuery for (AuditFilter, PageRequest) {
     }
 }
 
+/// Which proof of the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProofWanted {
+    /// That an entry is in it.
+    Inclusion { entry: u64, size: Option<u64> },
+    /// That it begins with what it was.
+    Consistency { from: u64, size: Option<u64> },
+}
+
+impl FromQuery for ProofWanted {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        let (entry, from) = (number(query, "entry")?, number(query, "from")?);
+        let size = number(query, "size")?;
+        match (entry, from) {
+            (Some(entry), None) => Ok(Self::Inclusion { entry, size }),
+            (None, Some(from)) => Ok(Self::Consistency { from, size }),
+            (None, None) => {
+                Err(Unreadable::content("entry", "give the place of an `entry`, or a number of entries `from`"))
+            }
+            (Some(_), Some(_)) => Err(Unreadable::content("from", "give `entry` or `from`, and not both")),
+        }
+    }
+}
+
+fn number(query: &mut Parameters, name: &str) -> Result<Option<u64>, Unreadable> {
+    let parsed = query.take(name).map(|text| text.parse());
+    parsed.transpose().map_err(|_| Unreadable::content(name, format!("`{name}` is a whole number")))
+}
+
 fn id<T: FromStr>(query: &mut Parameters, name: &str) -> Result<Option<T>, Unreadable> {
     let parsed = query.take(name).map(|text| text.parse());
     parsed.transpose().map_err(|_| Unreadable::content(name, format!("`{name}` is not an id")))
@@ -144,5 +173,24 @@ mod tests {
             assert_eq!(grants(text).unwrap_err().refusal.parameter.as_deref(), Some(parameter), "{text}");
         }
         assert!(read::<(AuditFilter, PageRequest)>("grant=x", 64).is_err());
+    }
+
+    #[test]
+    fn a_proof_is_of_an_entry_or_of_what_was() {
+        let wanted = |text: &str| read::<ProofWanted>(text, 64).map_err(|wrong| wrong.refusal.parameter.unwrap());
+        assert_eq!(wanted("entry=7"), Ok(ProofWanted::Inclusion { entry: 7, size: None }));
+        assert_eq!(wanted("from=0&size=9"), Ok(ProofWanted::Consistency { from: 0, size: Some(9) }));
+        for (text, parameter) in [
+            ("", "entry"),
+            ("size=9", "entry"),
+            ("entry=7&from=7", "from"),
+            ("entry=-1", "entry"),
+            ("entry=18446744073709551616", "entry"),
+            ("from=x", "from"),
+            ("from=1&size=1.5", "size"),
+            ("from=1&sise=1", "sise"),
+        ] {
+            assert_eq!(wanted(text), Err(parameter.to_owned()), "{text}");
+        }
     }
 }

@@ -10,7 +10,7 @@ mod request;
 use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sdk::wire;
 
-pub(super) use audit::entry;
+pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
 pub(super) use credential::credential;
 pub(super) use grant::{grant, obligations};

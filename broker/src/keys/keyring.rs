@@ -1,6 +1,6 @@
 //! The broker's signing keys: loaded from the store, made where they are missing.
 //!
-//! Two token keys (ES256 and EdDSA) and the certificate authority's key. Each is made once, kept sealed for its place
+//! Two token keys (ES256 and EdDSA), the certificate authority's key, and the audit log's. Each is made once, kept sealed for its place
 //! in the store, and told of in the audit log. A key that does not open stops the broker: to make a new one instead
 //! would silently change what relying parties have to trust.
 
@@ -27,10 +27,11 @@ const PUBLISH_AHEAD: Ttl = Ttl::from_hours(1);
 const PUBLISH_BEHIND: Ttl = Ttl::from_hours(24);
 
 /// What is made at first start.
-const WANTED: [(Purpose, SignatureAlgorithm); 3] = [
+const WANTED: [(Purpose, SignatureAlgorithm); 4] = [
     (Purpose::Token, SignatureAlgorithm::Es256),
     (Purpose::Token, SignatureAlgorithm::EdDsa),
     (Purpose::Ca, SignatureAlgorithm::Es256),
+    (Purpose::Audit, SignatureAlgorithm::EdDsa),
 ];
 
 /// The part of the store that keeps signing keys. Every [`Store`] is one.
@@ -74,6 +75,8 @@ pub struct CertificationFailed(pub String);
 pub struct KeyRing {
     tokens: Vec<TokenKey>,
     ca: CaKey,
+    /// The first signs; the others have.
+    audit: Vec<Arc<LocalSigner>>,
     opened_at: Timestamp,
 }
 
@@ -150,6 +153,7 @@ impl KeyRing {
     fn load(stored: &[StoredKey], sealer: &dyn Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
         let mut tokens = Vec::new();
         let mut authorities = Vec::new();
+        let mut logs = Vec::new();
         for key in stored {
             match Purpose::parse(&key.purpose) {
                 Some(Purpose::Token) if is_published_at(key.retires_at, now) => tokens.push(TokenKey {
@@ -158,6 +162,7 @@ impl KeyRing {
                     retires_at: key.retires_at,
                 }),
                 Some(Purpose::Ca) if signs_at(key.retires_at, now) => authorities.push(key),
+                Some(Purpose::Audit) => logs.push(key),
                 // Keys that are over, and those of purposes that this version does not know.
                 _ => {}
             }
@@ -165,8 +170,11 @@ impl KeyRing {
         tokens.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.signer.key_id().cmp(b.signer.key_id())));
         // The oldest: every replica chooses the same, and what relying parties trust does not change by itself.
         let ca = authorities.into_iter().min_by_key(|key| (key.created_at, key.id)).ok_or(KeyRingError::NoKey("ca"))?;
+        logs.sort_by_key(|key| (!signs_at(key.retires_at, now), key.created_at, key.id));
+        logs.first().filter(|key| signs_at(key.retires_at, now)).ok_or(KeyRingError::NoKey("audit"))?;
+        let audit = logs.into_iter().map(|key| unseal(key, sealer)).collect::<Result<_, _>>()?;
         let ca = CaKey { signer: unseal(ca, sealer)?, certificate: ca.public.clone() };
-        Ok(Self { tokens, ca, opened_at: now })
+        Ok(Self { tokens, ca, audit, opened_at: now })
     }
 
     /// The key that signs tokens with `algorithm`: the newest that has been published for long enough, so that relying
@@ -189,6 +197,11 @@ impl KeyRing {
     #[must_use]
     pub fn ca(&self) -> &CaKey {
         &self.ca
+    }
+
+    /// The keys of the audit log's checkpoints, which sign nothing else: the one that signs, then those that have.
+    pub fn audit_signers(&self) -> impl Iterator<Item = Arc<dyn Signer>> {
+        self.audit.iter().map(|signer| Arc::clone(signer) as Arc<dyn Signer>)
     }
 
     /// Public keys that verify the broker's live tokens, as a JWK set (RFC 7517 §5) in JSON: signing keys, keys that
@@ -217,6 +230,7 @@ impl TokenSigners for KeyRing {
 enum Purpose {
     Token,
     Ca,
+    Audit,
 }
 
 impl Purpose {
@@ -224,11 +238,12 @@ impl Purpose {
         match self {
             Self::Token => "token",
             Self::Ca => "ca",
+            Self::Audit => "audit",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Token, Self::Ca].into_iter().find(|purpose| purpose.as_str() == name)
+        [Self::Token, Self::Ca, Self::Audit].into_iter().find(|purpose| purpose.as_str() == name)
     }
 }
 
@@ -259,7 +274,7 @@ fn make(
     let rejected = |KeyRejected| KeyRingError::Rejected { id: id.to_string() };
     let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(algorithm, &private_key).map_err(rejected)?);
     let public = match purpose {
-        Purpose::Token => Jwk::of_signer(&*signer)
+        Purpose::Token | Purpose::Audit => Jwk::of_signer(&*signer)
             .and_then(|jwk| serde_json::to_string(&jwk).ok())
             .ok_or(KeyRingError::Rejected { id: id.to_string() })?,
         Purpose::Ca => certify(&signer, now)?,
@@ -382,7 +397,7 @@ mod tests {
         let first = open(&store, &clock).await.unwrap();
         {
             let kept = store.0.lock().unwrap();
-            assert_eq!(kept.len(), 3);
+            assert_eq!(kept.len(), WANTED.len());
             for (key, entry) in kept.iter() {
                 assert_eq!(entry.action, AuditAction::KeyCreate);
                 assert_eq!(entry.outcome, AuditOutcome::Success);
@@ -395,7 +410,7 @@ mod tests {
         }
         clock.advance(Ttl::from_hours(1));
         let second = open(&store, &clock).await.unwrap();
-        assert_eq!(store.0.lock().unwrap().len(), 3, "nothing new");
+        assert_eq!(store.0.lock().unwrap().len(), WANTED.len(), "nothing new");
         assert_eq!(first.jwks(), second.jwks());
         assert_eq!(second.ca().certificate, format!("certificate of {}", second.ca().signer.key_id()));
         for algorithm in [SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa] {
@@ -410,7 +425,7 @@ mod tests {
         let ring = open(&MemoryKeys::default(), &MockClock::starting_at(NOW)).await.unwrap();
         let set: serde_json::Value = serde_json::from_str(&ring.jwks()).unwrap();
         let keys = set["keys"].as_array().unwrap();
-        assert_eq!(keys.len(), 2, "the authority's key signs no tokens");
+        assert_eq!(keys.len(), 2, "the authority's key and the log's sign no tokens");
         for key in keys {
             assert_eq!(key["use"], "sig");
             assert!(key.get("d").is_none());
@@ -437,7 +452,7 @@ mod tests {
         }
         let error = open(&store, &clock).await.unwrap_err();
         assert!(matches!(error, KeyRingError::Sealed(SealError::DoesNotOpen { .. })), "{error:?}");
-        assert_eq!(store.0.lock().unwrap().len(), 3);
+        assert_eq!(store.0.lock().unwrap().len(), WANTED.len());
     }
 
     #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hallpass_core::service::Ports;
-use hallpass_core::time::ClockWatch;
-use hallpass_core::work::{step, sweep};
+use hallpass_core::time::{ClockWatch, Ttl};
+use hallpass_core::work::{checkpoint, step, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -21,10 +21,11 @@ pub struct Driver {
 impl Driver {
     /// Starts the workers; they stop when `stopping` turns true, after the tick they are in.
     #[must_use]
-    pub fn start(ports: &Ports, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
+    pub fn start(ports: &Ports, checkpoint_every: Ttl, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
         tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
         tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        tasks.spawn(checkpoints(ports.clone(), checkpoint_every.as_duration(), stopping.clone()));
         Self { clock_watch }
     }
 
@@ -77,5 +78,23 @@ async fn sweeps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping:
                 _ = stopping.changed() => {}
             }
         }
+    }
+}
+
+async fn checkpoints(ports: Ports, every: Duration, mut stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        sign_checkpoint(&ports).await;
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
+
+/// Signs what the audit log has come to. What cannot be done is done the next time.
+pub async fn sign_checkpoint(ports: &Ports) {
+    match checkpoint::tick(ports).await {
+        Ok(size) => tracing::debug!(size, "the audit log's newest checkpoint"),
+        Err(error) => tracing::error!(%error, "there is no new checkpoint of the audit log; it is tried again"),
     }
 }

@@ -18,6 +18,7 @@
 mod builder;
 mod call;
 mod error;
+mod evidence;
 mod grants;
 mod held_proof;
 mod inventory;

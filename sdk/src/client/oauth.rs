@@ -20,6 +20,8 @@ pub struct TokenExchange {
     pub scope: Option<String>,
     /// Token type identifier wanted.
     pub requested_token_type: Option<String>,
+    /// Whether to ask for a receipt from the audit log.
+    pub receipt: bool,
 }
 
 impl Client {
@@ -39,6 +41,7 @@ impl Client {
             ("ticket", exchange.ticket.clone()),
             ("scope", exchange.scope.clone()),
             ("requested_token_type", exchange.requested_token_type.clone()),
+            ("receipt", exchange.receipt.then(|| "true".to_owned())),
         ];
         fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, Secret::new(value?)))));
         let call = Call::post(self.url(&["oauth2", "token"])?).form(fields).proof_as("subject_token").mints();

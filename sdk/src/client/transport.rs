@@ -84,6 +84,15 @@ impl Reply {
         })
     }
 
+    /// The body of a success as text, or the refusal that it is.
+    pub(crate) fn into_text(self) -> Result<String, Error> {
+        if !self.is_success() {
+            return Err(self.into_refusal());
+        }
+        let text = std::str::from_utf8(&self.body).map(str::to_owned);
+        text.map_err(|_| self.unexpected("it is not text".to_owned()))
+    }
+
     /// Takes a success without reading its body.
     pub(crate) fn into_nothing(self) -> Result<(), Error> {
         if self.is_success() { Ok(()) } else { Err(self.into_refusal()) }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::audit::Receipt;
 use super::credential::Credential;
 use super::identity::{Identity, Provenance};
 use super::time::{Duration, Timestamp};
@@ -253,6 +254,9 @@ pub struct CreateGrantResponse {
     pub grant: Grant,
     /// The credential.
     pub credential: Credential,
+    /// What shows that the opening is in the audit log, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
 }
 
 /// `202` of `POST /v1/grants`: somebody must agree first.

@@ -1,7 +1,7 @@
 //! The types that Hallpass's HTTP interfaces carry, exactly as JSON spells them.
 //!
 //! Both sides use them, so every type serialises and deserialises. Requests ([`CreateGrant`], [`RenewRequest`],
-//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`GrantQuery`]) refuse fields that they do not know: a
+//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`GrantQuery`], [`AuditQuery`]) refuse fields that they do not know: a
 //! misspelt bound must never be ignored. Responses accept unknown fields, and unknown words in their closed sets become
 //! `Unknown`, so that an older client keeps working with a newer broker.
 
@@ -20,7 +20,7 @@ mod secret;
 mod time;
 mod token;
 
-pub use audit::AuditEntry;
+pub use audit::{AuditEntry, AuditQuery, ConsistencyProof, InclusionProof, Receipt};
 pub use catalog::{Member, Owner, PurposeRule, Role, RoleState, TtlRule};
 pub use credential::Credential;
 pub use decision::{DecisionAnswer, DecisionRequest, Outcome};

@@ -47,6 +47,9 @@ pub struct CreateGrant {
     /// Id of the caller's earlier grant that this one replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// Whether the answer carries a receipt from the audit log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt: bool,
 }
 
 impl CreateGrant {

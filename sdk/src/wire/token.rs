@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::audit::Receipt;
 use super::secret::Secret;
 
 /// Values of `grant_type`.
@@ -39,6 +40,9 @@ pub struct TokenResponse {
     pub scope: Option<String>,
     /// Grant that records it.
     pub grant_id: String,
+    /// What shows that its opening is in the audit log, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
 }
 
 /// How `/oauth2` says no (RFC 6749 §5.2).

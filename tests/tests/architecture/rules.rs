@@ -10,7 +10,7 @@ use crate::source::{Source, end_of_item, sources_below};
 use crate::{Breach, assert_kept, root};
 
 /// The folders of the broker whose modules implement ports of core.
-const ADAPTER_FOLDERS: &[&str] = &["backend", "identity", "keys", "policy"];
+const ADAPTER_FOLDERS: &[&str] = &["audit", "backend", "identity", "keys", "policy"];
 const COMPOSITION_ROOT: &str = "broker/src/compose.rs";
 const ROUTER: &str = "broker/src/http/router.rs";
 const PROBLEM: &str = "broker/src/http/problem.rs";
@@ -112,7 +112,7 @@ fn top_level_names_are_fixed() {
 /// The modules `(folder, name)` that implement a port, found by what they implement.
 fn adapters(sources: &[Source]) -> BTreeSet<(String, String)> {
     static IMPLEMENTS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"impl(?:<[^>]*>)?\s+(?:\w+::)*(?:CredentialBackend|IdentityVerifier|PolicyEngine|Signer|Sealer|Store)\s+for\s")
+        Regex::new(r"impl(?:<[^>]*>)?\s+(?:\w+::)*(?:Anchor|CredentialBackend|IdentityVerifier|PolicyEngine|Signer|Sealer|Store)\s+for\s")
             .expect("the pattern is valid")
     });
     sources

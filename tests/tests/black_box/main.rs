@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod audit_log;
 mod catalogue;
 mod configuration;
 mod credentials;

@@ -1,21 +1,25 @@
 //! Reading: grants, roles, owners, the audit log, oneself, and what would be decided.
 
+pub(super) mod log;
+
 use std::sync::Arc;
 
-use super::decide::{Trail, grant_resource, may, permit, permitted_grant, query_of, role_facts};
+use super::decide::{Trail, grant_resource, may, permitted_grant, query_of, role_facts};
 use super::{Ports, Use, authenticate};
-use crate::audit::{Actor, AuditAction, AuditObject, RecordedEntry};
+use crate::audit::{Actor, AuditAction, AuditObject};
 use crate::catalog::Revision;
-use crate::error::{Reason, Refusal, ServiceError, Step};
+use crate::error::ServiceError;
 use crate::grant::Grant;
 use crate::id::{GrantId, OwnerName};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::Owner;
 use crate::policy::{Action, Decision, PolicyQuery, Resource};
-use crate::port::{AuditFilter, GrantFilter, Page, PageRequest};
+use crate::port::{GrantFilter, Page, PageRequest};
 use crate::request::Origin;
 use crate::role::Role;
 use crate::time::Ttl;
+
+pub use log::{Extended, Included};
 
 /// How many grants one list looks at: each is read and decided on, and anybody with a proof may ask.
 const MAX_EXAMINED: usize = 2_000;
@@ -180,23 +184,6 @@ impl Caller {
     pub async fn owner(&self, ports: &Ports, name: &str) -> Result<Arc<Owner>, ServiceError> {
         let seen = self.owners(ports).await?;
         seen.into_iter().find(|owner| owner.name.as_str() == name).ok_or(ServiceError::NotFound)
-    }
-
-    /// The audit log, if the caller may read it.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn audit(
-        &self,
-        ports: &Ports,
-        filter: &AuditFilter,
-        page: &PageRequest,
-        origin: &Origin,
-    ) -> Result<Page<RecordedEntry>, ServiceError> {
-        let query = self.query(ports, Action::Read, Resource::AuditLog).await?;
-        let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let you read the audit log");
-        permit(ports, &self.revision, query, self.trail(AuditObject::Broker, origin), refusal).await?;
-        Ok(ports.store.audit(filter, page).await?)
     }
 
     /// What would be decided if the caller asked for `role`, without minting, consuming or recording a decision.

@@ -7,8 +7,9 @@ use super::sample::{self, NOW};
 use super::verifier::received;
 use super::{
     FaultingBackend, FaultingStore, FixedGovernance, FixedReader, FixedVerifier, MockClock, Nature, ScriptedPolicy,
-    SeededEntropy,
+    SeededEntropy, TestSigner,
 };
+use crate::audit::CheckpointSigner;
 use crate::catalog::{Catalog, Revision};
 use crate::error::ServiceError;
 use crate::grant::Grant;
@@ -18,7 +19,7 @@ use crate::port::{CredentialBackend, IdentityVerifier, PolicyEngine, Sealer, Sto
 use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
 use crate::service::open::Opened;
-use crate::service::{Limits, Ports, RefusalBudget, open};
+use crate::service::{Evidence, Limits, Ports, RefusalBudget, open};
 use crate::time::{Clock, ClockWatch, Ttl};
 use crate::work::{step, sweep};
 
@@ -54,6 +55,9 @@ impl World {
     /// The role that exists from the start: ten minutes by default, one hour at most.
     pub const ROLE: &'static str = "payments/prod/deploy";
 
+    /// How its audit log calls itself.
+    pub const ORIGIN: &'static str = "hallpass.example/audit";
+
     /// A world over `store`, whose clock is `clock`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, sealer: Arc<dyn Sealer>, clock: Arc<MockClock>, nature: Nature) -> Self {
@@ -85,6 +89,11 @@ impl World {
             reader: Arc::new(FixedReader),
             sealer,
             refusals: Arc::new(RefusalBudget::new(10)),
+            evidence: Arc::new(Evidence {
+                checkpoints: CheckpointSigner::new(Self::ORIGIN, Arc::new(TestSigner::new(1))).unwrap(),
+                earlier_keys: Vec::new(),
+                anchor: None,
+            }),
             nudge: Arc::new(Notify::new()),
             limits: Limits::default(),
         };

@@ -106,6 +106,8 @@ fn metadata(state: &ApiState) -> Value {
         "jwks_uri": at("/.well-known/jwks.json"),
         "introspection_endpoint": at("/oauth2/introspect"),
         "revocation_endpoint": at("/oauth2/revoke"),
+        // What verifies checkpoints of the audit log and receipts for grants (C2SP signed-note).
+        "hallpass_audit_verifier_key": state.ports.evidence.checkpoints.verifier_key().to_string(),
         "grant_types_supported": [grant_type::TOKEN_EXCHANGE],
         // RFC 8414 requires the member, and strict relying parties want `id_token` in it.
         "response_types_supported": ["id_token"],

@@ -12,7 +12,7 @@ use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
 use hallpass_sdk::wire::{self, TokenResponse, grant_type, token_type};
 
-use super::{bytes_of, idempotency, json_body};
+use super::{bytes_of, idempotency, json_body, receipt};
 use crate::http::extract::{Context, Form, IdempotencyKey};
 use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::form::Parameters;
@@ -49,9 +49,10 @@ pub(in crate::http) async fn exchange(
     IdempotencyKey(key): IdempotencyKey,
     Form(form): Form,
 ) -> Result<Response, Failure> {
-    let Exchange { proof, request, issued_as } = Exchange::read(form, key)?;
+    let Exchange { proof, request, issued_as, with_receipt } = Exchange::read(form, key)?;
     let issued = issue(&state, proof, request, origin).await?;
-    answer(&state, issued, issued_as)
+    let receipt = receipt(&state, &issued.grant, with_receipt).await?;
+    answer(&state, issued, issued_as, receipt)
 }
 
 /// A token exchange that was asked for.
@@ -59,6 +60,7 @@ struct Exchange {
     proof: Proof,
     request: GrantRequest,
     issued_as: &'static str,
+    with_receipt: bool,
 }
 
 impl Exchange {
@@ -80,6 +82,7 @@ impl Exchange {
             form.take("scope").unwrap_or_default().split(' ').map(str::to_owned).filter(|s| !s.is_empty()).collect(),
         )?;
         let (purpose, ticket) = (form.take("purpose"), ticket(form.take("ticket"))?);
+        let with_receipt = flag(&mut form, "receipt")?;
         // Says which client this is and proves nothing (RFC 6749 §3.2.1).
         form.take("client_id");
         measure::ignored_parameters(form.rest().len());
@@ -91,6 +94,7 @@ impl Exchange {
             ticket.as_deref().unwrap_or_default().as_bytes(),
             seconds.as_ref().map_or(&[], <[u8; 8]>::as_slice),
             issued_as.as_bytes(),
+            &[u8::from(with_receipt)],
         ];
         let idempotency = idempotency(key, digest_parts.into_iter().chain(scope.iter().map(String::as_bytes)));
         let request = GrantRequest {
@@ -106,7 +110,7 @@ impl Exchange {
             idempotency,
             single_token: true,
         };
-        Ok(Self { proof: Proof { token, token_type }, request, issued_as })
+        Ok(Self { proof: Proof { token, token_type }, request, issued_as, with_receipt })
     }
 }
 
@@ -171,7 +175,21 @@ fn ttl(text: &str) -> Result<Ttl, Unreadable> {
     parsed.ok_or_else(|| Unreadable::content("ttl", "`ttl` is a duration such as 15m, or whole seconds"))
 }
 
-fn answer(state: &ApiState, issued: Issued, issued_as: &'static str) -> Result<Response, Failure> {
+/// `true` or `false`; not given, it is not meant.
+fn flag(form: &mut Parameters, name: &str) -> Result<bool, Unreadable> {
+    match form.take(name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Unreadable::content(name, format!("`{name}` is true or false"))),
+    }
+}
+
+fn answer(
+    state: &ApiState,
+    issued: Issued,
+    issued_as: &'static str,
+    receipt: Option<wire::Receipt>,
+) -> Result<Response, Failure> {
     let Issued { grant, credential, handover } = issued;
     let CredentialMaterial::Jwt { token } = &credential.material else {
         // The use-case was told that one token is all that can be answered.
@@ -187,6 +205,7 @@ fn answer(state: &ApiState, issued: Issued, issued_as: &'static str) -> Result<R
         expires_in: credential.expires_at.since(state.ports.now()).as_secs(),
         scope: (!scope.is_empty()).then(|| scope.join(" ")),
         grant_id: grant.record.id.to_string(),
+        receipt,
     };
     Ok(json_body(handover.body(bytes_of(&response)?)))
 }

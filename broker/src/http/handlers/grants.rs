@@ -14,7 +14,7 @@ use hallpass_sdk::wire::{
 };
 use http::StatusCode;
 
-use super::{bytes_of, grant_id, idempotency, json, json_body, readable};
+use super::{bytes_of, grant_id, idempotency, json, json_body, readable, receipt};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::issuance::{Issued, issue};
@@ -53,13 +53,14 @@ pub(in crate::http) async fn open(
 ) -> Result<Response, Failure> {
     let asked = body.and_then(|body| {
         let idempotency = idempotency(key, [b"grant".as_slice(), &body.raw]);
-        wire::grant_request(body.value, idempotency)
+        Ok((body.value.receipt, wire::grant_request(body.value, idempotency)?))
     });
-    let request = readable(&state, &proof, asked, &origin).await?;
+    let (with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
     let Issued { grant, credential, handover } = issue(&state, proof, request, origin).await?;
+    let receipt = receipt(&state, &grant, with_receipt).await?;
     let grant = wire::grant(&grant, &state.public_url);
     let location = HeaderValue::try_from(format!("{}/v1/grants/{}", state.public_url, grant.id));
-    let answer = CreateGrantResponse { grant, credential: wire::credential(credential) };
+    let answer = CreateGrantResponse { grant, credential: wire::credential(credential), receipt };
     let mut response = json_body(handover.body(bytes_of(&answer)?));
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));

@@ -3,7 +3,7 @@
 
 #![expect(dead_code, reason = "these types describe what other code reads and writes")]
 
-use hallpass_sdk::wire::Secret;
+use hallpass_sdk::wire::{ConsistencyProof, InclusionProof, Secret};
 use utoipa::{IntoParams, ToSchema};
 
 /// `POST /oauth2/token` (RFC 8693 §2.1). Parameters that are not named here are ignored (RFC 6749 §3.2).
@@ -36,6 +36,9 @@ pub(in crate::http) struct ExchangeForm {
     /// Says which client this is, and proves nothing.
     #[schema(nullable = false)]
     client_id: Option<String>,
+    /// Whether the answer carries a receipt from the audit log.
+    #[schema(nullable = false)]
+    receipt: Option<bool>,
 }
 
 /// Token type identifiers (RFC 8693 §3).
@@ -101,6 +104,28 @@ pub(in crate::http) struct AuditQuery {
     limit: Option<u32>,
 }
 
+/// Which proof of the audit log: give `entry` or `from`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct ProofQuery {
+    /// Place of the entry that is to be shown in the log, from 0.
+    entry: Option<u64>,
+    /// How many entries the log had that is to be shown as a beginning.
+    from: Option<u64>,
+    /// How many entries the log has that the proof is for; all that there are, if not given.
+    size: Option<u64>,
+}
+
+/// A proof of the audit log.
+#[derive(serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub(in crate::http) enum AuditProof {
+    /// To `entry`.
+    Inclusion(InclusionProof),
+    /// To `from`.
+    Consistency(ConsistencyProof),
+}
+
 /// Metadata of an authorization server (RFC 8414 §2, OpenID Connect Discovery §3).
 #[derive(ToSchema)]
 pub(in crate::http) struct ServerMetadata {
@@ -118,6 +143,8 @@ pub(in crate::http) struct ServerMetadata {
     grant_types_supported: Vec<String>,
     /// What strict relying parties ask for.
     response_types_supported: Vec<String>,
+    /// What verifies checkpoints of the audit log and receipts (C2SP signed-note).
+    hallpass_audit_verifier_key: String,
 }
 
 /// A JWK set (RFC 7517 §5).

@@ -1,6 +1,10 @@
 //! Audit entries as the world sees them.
 
+use hallpass_core::audit::tree::TreeHash;
 use hallpass_core::audit::{Actor, AuditObject, RecordedEntry};
+use hallpass_core::id::LogId;
+use hallpass_core::service::inspect::{Extended, Included};
+use hallpass_core::service::receipt::GrantReceipt;
 use hallpass_sdk::wire;
 use serde_json::Value;
 
@@ -24,6 +28,49 @@ pub(in crate::http) fn entry(recorded: &RecordedEntry) -> wire::AuditEntry {
         correlation_id: entry.correlation_id.clone(),
         detail: entry.detail.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect(),
     }
+}
+
+/// That an entry is in the log.
+pub(in crate::http) fn inclusion(included: &Included) -> wire::InclusionProof {
+    let Included { leaf, proof, checkpoint } = included;
+    wire::InclusionProof {
+        log_id: leaf.log().to_string(),
+        entry: proof.sequence,
+        size: proof.size,
+        leaf: leaf.text().to_owned(),
+        leaf_hash: leaf.hash().to_string(),
+        hashes: hashes(&proof.hashes),
+        root: checkpoint.checkpoint.head.root.to_string(),
+        checkpoint: checkpoint.note.clone(),
+    }
+}
+
+/// That the log begins with what it was.
+pub(in crate::http) fn consistency(log: LogId, extended: &Extended) -> wire::ConsistencyProof {
+    let Extended { proof, from_root, checkpoint } = extended;
+    wire::ConsistencyProof {
+        log_id: log.to_string(),
+        from: proof.from,
+        size: proof.size,
+        hashes: hashes(&proof.hashes),
+        from_root: from_root.to_string(),
+        root: checkpoint.checkpoint.head.root.to_string(),
+        checkpoint: checkpoint.note.clone(),
+    }
+}
+
+/// That a grant's opening is in the log.
+pub(in crate::http) fn receipt(receipt: &GrantReceipt) -> wire::Receipt {
+    wire::Receipt {
+        log_id: receipt.leaf.log().to_string(),
+        entry: receipt.leaf.sequence(),
+        leaf: receipt.leaf.text().to_owned(),
+        proof: receipt.receipt.to_string(),
+    }
+}
+
+fn hashes(hashes: &[TreeHash]) -> Vec<String> {
+    hashes.iter().map(ToString::to_string).collect()
 }
 
 /// `issuer:subject` for who was verified.

@@ -15,6 +15,8 @@ pub(super) struct Row {
     pub(super) path: &'static str,
     /// What `{id}` in the path, and the body, are about.
     pub(super) about: Target,
+    /// What is asked behind the path.
+    pub(super) query: &'static str,
     pub(super) body: Body,
     pub(super) right: Right,
     /// Without a proof.
@@ -62,6 +64,10 @@ impl Row {
         Self { about, ..self }
     }
 
+    fn asking(self, query: &'static str) -> Self {
+        Self { query, ..self }
+    }
+
     fn by(self, right: Right) -> Self {
         Self { right, ..self }
     }
@@ -106,6 +112,7 @@ fn row(method: &'static str, path: &'static str) -> Row {
         method,
         path,
         about: Target::Nothing,
+        query: "",
         body: Body::None,
         right: Right::Holder,
         nobody: status(401),
@@ -208,6 +215,12 @@ pub(super) fn rows() -> Vec<Row> {
             .served(200, "platform"),
         // What is everybody's.
         get("/v1/audit").by(Right::Operator).stranger(403, "policy_denied").served(200, "grant.open"),
+        get("/v1/audit/checkpoint").by(Right::Operator).stranger(403, "policy_denied").served(200, "/audit/"),
+        get("/v1/audit/proof")
+            .asking("?entry=0")
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(200, r#""leaf_hash""#),
         // Operations: no proof is asked for; the network keeps strangers away.
         get("/healthz").public(),
         get("/readyz").public(),

@@ -105,7 +105,7 @@ impl Scene {
     /// Sends the row's request as `persona`, to the listener that the endpoint is on.
     pub(super) async fn send(&self, row: &Row, persona: Persona, target: &str) -> Answer {
         let broker = &self.house.broker;
-        let path = row.path.replace("{id}", target).replace("{*name}", target).replace("{name}", target);
+        let path = row.path.replace("{id}", target).replace("{*name}", target).replace("{name}", target) + row.query;
         if listener_of(row) == Listener::Operations {
             return broker.operations(&path).await;
         }

@@ -1,0 +1,126 @@
+//! What the audit log is proved with, and whether it still is what was signed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Ports;
+use crate::audit::note::VerifierKey;
+use crate::audit::tree::TreeHead;
+use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
+use crate::error::{Reason, ServiceError};
+use crate::port::{Anchor, AnchorFailed, AuditLog, StoreError};
+
+/// What the audit log is proved with.
+pub struct Evidence {
+    /// Signs what the log comes to.
+    pub checkpoints: CheckpointSigner,
+    /// Keys that have signed before, and whose checkpoints still count.
+    pub earlier_keys: Vec<VerifierKey>,
+    /// Where the newest checkpoint is kept beside the store.
+    pub anchor: Option<Arc<dyn Anchor>>,
+}
+
+impl fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evidence").field("checkpoints", &self.checkpoints).finish_non_exhaustive()
+    }
+}
+
+/// Why the log is not the one that was signed. The broker does not start on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryBroken {
+    /// It is shorter.
+    #[error(
+        "the audit log had {signed} entries when {place} was signed, and now it has {found}: an older database was put \
+         back, or entries were removed"
+    )]
+    Shorter {
+        /// Where the checkpoint is.
+        place: &'static str,
+        /// How many there were.
+        signed: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// It is another.
+    #[error(
+        "the first {signed} entries of the audit log are not those that were there when {place} was signed: entries were \
+         changed, or another database was put in its place"
+    )]
+    Changed {
+        /// Where the checkpoint is.
+        place: &'static str,
+        /// How many it is about.
+        signed: u64,
+    },
+    /// What is kept beside the store is of another log.
+    #[error("the checkpoint file is of the log {found}, and this is {expected}; if that is meant to be, move it away")]
+    OtherLog {
+        /// Origin in the file.
+        found: String,
+        /// Origin of this log.
+        expected: String,
+    },
+    /// What is kept beside the store is not this log's.
+    #[error("the checkpoint file cannot be believed: {0}")]
+    Unbelievable(#[source] CheckpointRejected),
+    /// What is kept beside the store cannot be read.
+    #[error(transparent)]
+    Anchor(#[from] AnchorFailed),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Evidence {
+    /// Whether `log` begins with what was signed last: by what the store keeps itself, and by what is kept beside it. At
+    /// start, before anything is appended to it.
+    ///
+    /// # Errors
+    /// [`HistoryBroken`].
+    pub async fn confirm(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
+        if let Some(kept) = log.newest_checkpoint().await? {
+            extends(log, kept.head, "the newest checkpoint in the store").await?;
+        }
+        let Some(anchor) = &self.anchor else { return Ok(()) };
+        let Some(note) = anchor.read().await? else {
+            tracing::warn!("there is no checkpoint beside the store yet; from now on there is");
+            return Ok(());
+        };
+        let origin = note.lines().next().unwrap_or_default();
+        if origin != self.checkpoints.origin() {
+            let (found, expected) = (origin.chars().take(200).collect(), self.checkpoints.origin().to_owned());
+            return Err(HistoryBroken::OtherLog { found, expected });
+        }
+        let newest = SignedCheckpoint::open(&note, self.checkpoints.verifier_key());
+        let earlier = || self.earlier_keys.iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
+        let signed = newest.or_else(|error| earlier().ok_or(HistoryBroken::Unbelievable(error)))?;
+        extends(log, signed.checkpoint.head, "the checkpoint file").await
+    }
+
+    /// Signs what the log comes to now, or came to when it had `size` entries; `None` if it has not had so many.
+    pub(crate) async fn checkpoint_at(
+        &self,
+        ports: &Ports,
+        size: Option<u64>,
+    ) -> Result<Option<SignedCheckpoint>, ServiceError> {
+        let head = match size {
+            None => ports.store.tree_head(),
+            Some(size) => match ports.store.root_at(size).await? {
+                Some(root) => TreeHead { size, root },
+                None => return Ok(None),
+            },
+        };
+        let unavailable =
+            |_| ServiceError::unavailable(Reason::SigningUnavailable, "the audit log's key does not sign");
+        self.checkpoints.sign(head).map(Some).map_err(unavailable)
+    }
+}
+
+async fn extends(log: &(impl AuditLog + ?Sized), signed: TreeHead, place: &'static str) -> Result<(), HistoryBroken> {
+    match log.root_at(signed.size).await? {
+        None => Err(HistoryBroken::Shorter { place, signed: signed.size, found: log.log_size() }),
+        Some(root) if root != signed.root => Err(HistoryBroken::Changed { place, signed: signed.size }),
+        Some(_) => Ok(()),
+    }
+}
