@@ -86,6 +86,7 @@ impl SqliteStore {
         let failed = OpenError::database(path);
         let mut connection = connection::to_write(path).map_err(&failed)?;
         migrate::migrate(&mut connection, path)?;
+        queue::release_all(&connection, &lock).map_err(&failed)?;
         let log = transaction::claim_log(&connection, fresh_log).map_err(&failed)?;
         log::complete_tiles(&mut connection, log).map_err(OpenError::refused(path))?;
         let next = "SELECT coalesce(max(status_index) + 1, 0) FROM grants";

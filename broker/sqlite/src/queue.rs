@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::error::{Failure, Outcome};
+use crate::lock::Lock;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{grant, id_bytes};
 use crate::transaction::Transaction;
@@ -71,6 +72,13 @@ pub(crate) fn read_held(connection: &Connection, places: &[i64]) -> Outcome<Vec<
 pub(crate) fn release(transaction: &Transaction<'_>, reservation: ReservationId) -> Outcome<()> {
     let sql = "UPDATE grants SET reservation = NULL, reserved_until = NULL WHERE reservation = ?1";
     transaction.execute(sql, [id_bytes(reservation.as_uuid())]).map(|_| ())
+}
+
+/// Gives up every hold. The lock proves that no other process lives, so whoever held them is dead: what it was ending
+/// must not wait until its holds expire.
+pub(crate) fn release_all(connection: &Connection, _alone: &Lock) -> rusqlite::Result<()> {
+    let sql = "UPDATE grants SET reservation = NULL, reserved_until = NULL WHERE reservation IS NOT NULL";
+    connection.execute(sql, []).map(|_| ())
 }
 
 /// Does in one statement what [`Grant::expire`] does to one grant. The conformance suite holds the two together.

@@ -5,9 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hallpass_core::audit::AuditAction;
+use hallpass_core::credential::RevocationClass;
+use hallpass_core::grant::{Cause, Ending};
 use hallpass_core::id::LogId;
-use hallpass_core::port::{AuditLog, Store, StoreError};
-use hallpass_core::testing::store_suite::{self, audit_of, open, opening};
+use hallpass_core::port::{Applied, AuditLog, Change, Store, StoreError};
+use hallpass_core::testing::store_suite::{self, audit_of, entry_about, open, opening, opening_of};
 use hallpass_core::testing::{TestSealer, sample};
 use hallpass_core::time::Ttl;
 use hallpass_sqlite::{Migrated, OpenError, SqliteStore};
@@ -42,6 +45,28 @@ async fn what_was_committed_is_there_after_opening_again() {
     let after = audit_of(&store, &Default::default()).await;
     assert_eq!(after[..before.len()], before);
     assert_eq!(after.last().unwrap().sequence, before.len() as u64, "the sequence goes on");
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_held_is_given_out_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hallpass.db");
+    let store: Arc<dyn Store> = Arc::new(store_at(&path, 1).unwrap());
+    let grant = open(&store, opening_of(&store, sample::pending(1, RevocationClass::Hard, sample::NOW), 1)).await;
+    let due = sample::NOW.plus(Ttl::from_mins(1));
+    let reserve = async |store: &Arc<dyn Store>, n: u64| {
+        let reserved = store.reserve_due(due, Ttl::from_secs(22), sample::id(n), 10).await.unwrap();
+        reserved.into_iter().map(|reserved| reserved.grant.record.id).collect::<Vec<_>>()
+    };
+    assert_eq!(reserve(&store, 1).await, [grant.record.id]);
+    assert!(reserve(&store, 2).await.is_empty(), "held while its holder may live");
+    drop(store);
+    let store: Arc<dyn Store> = Arc::new(store_at(&path, 2).unwrap());
+    assert_eq!(reserve(&store, 3).await, [grant.record.id]);
+    let stale = grant.begin_ending(Ending::by_broker(Cause::DEADLINE_PASSED, due), false).unwrap();
+    let mut change = Change::of(stale, entry_about(sample::id(1), AuditAction::GrantRevoke, due));
+    change.reservation = Some(sample::id(1));
+    assert_eq!(store.apply(change).await.unwrap(), Applied::Conflict, "the hold of before is worth nothing");
 }
 
 #[tokio::test]

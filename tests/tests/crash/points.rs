@@ -19,8 +19,9 @@ use crate::witness::Witness;
 const ISSUANCE: &[&str] = &["open::before-commit", "open::after-commit"];
 const REVOCATION: &[&str] = &["revoke::before-commit", "revoke::after-commit"];
 const ENDING: &str = "step::before-begin-ending";
-/// The worker that died held the grants for longer than its longest step: 22 s.
-const HOLDS_END: Duration = Duration::from_secs(40);
+/// The worker that died held the grants for 22 s. A start gives up what a dead worker held, so they end before that:
+/// when their heartbeat, 5 s, is missed again.
+const HOLDS_END: Duration = Duration::from_secs(15);
 /// Every write meets these, the first of all included.
 pub(crate) const COMMITS: &[&str] = &["store::before-commit", "store::after-commit"];
 /// Only backends that are called over the network meet these. The broker has none yet.
