@@ -19,7 +19,8 @@ pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningF
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, ProofUse, Reserved, RevisionRecord, Store, StoreError, StoredKey,
+    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, RevisionRecord, Store, StoreError,
+    StoredKey,
 };
 pub use verifier::{IdentityVerifier, ProofReader};
 

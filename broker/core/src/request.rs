@@ -27,7 +27,7 @@ pub struct GrantRequest {
     pub csr: Option<String>,
     /// The caller says that it lives at least this often, or the grant ends.
     pub heartbeat: Option<Ttl>,
-    /// A grant that this one takes the place of.
+    /// A grant of the caller's that this one takes the place of: it begins to end when this one becomes active.
     pub replaces: Option<GrantId>,
     /// Lets a caller repeat a request whose answer was lost.
     pub idempotency: Option<Idempotency>,

@@ -130,6 +130,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
         epoch: store.epoch(),
         now,
         fenced_by_record: true,
+        replaced: None,
         grant,
     }
 }

@@ -2,10 +2,12 @@
 
 use hallpass_core::audit::AuditEntry;
 use hallpass_core::grant::{Grant, GrantState};
+use hallpass_core::id::RequestId;
 use hallpass_core::policy::Decision;
-use hallpass_core::port::{Applied, Change, ProofUse, Sealer, StoreError};
+use hallpass_core::port::{Applied, Change, ProofUse, Replaced, Sealer, StoreError};
 use rusqlite::params;
 
+use crate::displace::Successor;
 use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
@@ -23,12 +25,16 @@ pub(crate) struct Apply {
     epoch: Option<u64>,
     proof_use: Option<ProofUse>,
     reservation: Option<[u8; 16]>,
+    replaced: Option<Replaced>,
+    request_id: Option<RequestId>,
 }
 
 impl Apply {
     pub(crate) fn prepare(change: Change, sealer: &dyn Sealer) -> Result<Self, StoreError> {
-        let Change { grant, handle, entries, decision, epoch, proof_use, reservation } = change;
+        let Change { grant, handle, entries, decision, epoch, proof_use, reservation, replaced } = change;
         Ok(Self {
+            request_id: entries.first().and_then(|entry| entry.request_id),
+            replaced,
             handle: handle.map(|handle| seal_handle(sealer, grant.record.id, &handle)).transpose()?,
             entries: EncodedEntry::encode_all(entries)?,
             decision: decision.map(NewDecision::prepare).transpose()?,
@@ -75,6 +81,10 @@ impl Operation for Apply {
         }
         self.lengthen_lineage(transaction)?;
         transaction.append(&self.entries)?;
+        if let (Some(replaced), GrantState::Active { activated_at }) = (self.replaced, &self.grant.state) {
+            let successor = Successor { record: &self.grant.record, at: *activated_at, request_id: self.request_id };
+            successor.replace(transaction, replaced)?;
+        }
         Ok(Applied::Done)
     }
 

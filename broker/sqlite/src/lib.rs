@@ -12,6 +12,7 @@ mod apply;
 mod checkpoint;
 mod connection;
 mod cursor;
+mod displace;
 mod error;
 mod governance;
 mod list;

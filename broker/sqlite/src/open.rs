@@ -3,20 +3,20 @@
 //! What can refuse is asked first and writes nothing, so that a refused opening consumes nothing: neither the proof nor
 //! the idempotency key nor a place in a lineage.
 
-use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
-use hallpass_core::grant::{Cause, Ending, Grant, StateName};
+use hallpass_core::grant::{Grant, StateName};
 use hallpass_core::id::{GrantId, LineageId, RequestId};
 use hallpass_core::port::{
-    IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Sealer, StoreError,
+    IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Replaced, Sealer, StoreError,
 };
 use hallpass_core::time::Timestamp;
 use rusqlite::params;
 use uuid::Uuid;
 
+use crate::displace::Successor;
 use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
-use crate::rows::grant::{self, ChangedGrant, Kin, NewGrant};
+use crate::rows::grant::{self, Kin, NewGrant};
 use crate::rows::{id_bytes, lineage, proof};
 use crate::transaction::Transaction;
 use crate::writer::Operation;
@@ -33,6 +33,7 @@ pub(crate) struct Open {
     epoch: u64,
     now: Timestamp,
     fenced_by_record: bool,
+    replaced: Option<Replaced>,
 }
 
 /// How it went, without the grant.
@@ -47,8 +48,19 @@ pub(crate) enum Found {
 
 impl Open {
     pub(crate) fn prepare(opening: Opening, sealer: &dyn Sealer) -> Result<Self, StoreError> {
-        let Opening { grant, handle, decision, entries, proof_use, idempotency, lineage, epoch, now, fenced_by_record } =
-            opening;
+        let Opening {
+            grant,
+            handle,
+            decision,
+            entries,
+            proof_use,
+            idempotency,
+            lineage,
+            epoch,
+            now,
+            fenced_by_record,
+            replaced,
+        } = opening;
         Ok(Self {
             new: NewGrant::prepare(grant, &handle, &decision, sealer)?,
             decision: NewDecision::prepare(decision)?,
@@ -60,6 +72,7 @@ impl Open {
             epoch,
             now,
             fenced_by_record,
+            replaced,
         })
     }
 }
@@ -90,8 +103,12 @@ impl Operation for Open {
         lineage::hold(transaction.connection, &self.lineage.key, lineage, self.new.grant.expires_at)?;
         self.remember_key(transaction)?;
         transaction.append(&self.entries)?;
+        let successor = Successor { record: &self.new.grant.record, at: self.now, request_id: self.request_id };
         if let Some(earlier) = earlier {
-            self.supersede(transaction, earlier)?;
+            successor.supersede(transaction, earlier, self.fenced_by_record)?;
+        }
+        if let Some(replaced) = self.replaced {
+            successor.replace(transaction, replaced)?;
         }
         Ok(Found::Opened { lineage: lineage.id, replaces })
     }
@@ -186,36 +203,5 @@ impl Open {
         let id = id_bytes(self.new.grant.record.id.as_uuid());
         let values = params![claim.scope, claim.request_digest, id, claim.keep_until.as_millis()];
         transaction.execute(sql, values).map(|_| ())
-    }
-
-    /// The earlier grant of a repeated request begins to end: whoever lost its answer must not be left with two.
-    fn supersede(&self, transaction: &mut Transaction<'_>, earlier: Grant) -> Outcome<()> {
-        if earlier.state_name() != StateName::Active {
-            return Ok(());
-        }
-        let fresh = &self.new.grant.record;
-        let fenced = self.fenced_by_record
-            && earlier.record.backend == fresh.backend
-            && earlier.record.class() == hallpass_core::credential::RevocationClass::Fenced;
-        let holder = &fresh.holder;
-        let actor = Some(format!("{}:{}", holder.issuer, holder.subject));
-        let ending = Ending { cause: Cause::SUPERSEDED, actor, reason: None, at: self.now };
-        let ended = earlier
-            .begin_ending(ending, fenced)
-            .map_err(|error| StoreError::Unavailable(format!("an earlier grant could not be superseded: {error}")))?;
-        let changed = ChangedGrant { grant: &ended, handle: None, evaluated: None, reservation: None };
-        if !changed.update(transaction)? {
-            return Err(StoreError::Unavailable("an earlier grant was not there to supersede".to_owned()).into());
-        }
-        let by = Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() };
-        let about = AuditObject::Grant { id: ended.record.id };
-        let mut entry = AuditEntry::success(self.now, by, AuditAction::GrantRevoke, about)
-            .for_reason(Cause::SUPERSEDED.as_str())
-            .with("superseded_by", &fresh.id.to_string());
-        if fenced {
-            entry = entry.with("fenced_at", &self.now.to_rfc3339());
-        }
-        entry.request_id = self.request_id;
-        transaction.append(&[EncodedEntry::encode(entry)?])
     }
 }

@@ -253,6 +253,10 @@ async fn a_grant_takes_the_place_of_no_other_s() {
     let asked = |id: &str| json!({"role": World::ROLE, "purpose": "deploy 4f2c", "replaces": id});
     let again = house.call("POST", "/v1/grants", &house.proof(), Some(asked(&own))).await;
     assert_eq!((again.status, &again.body["grant"]["replaces"]), (201, &json!(own)), "{}", again.text);
+    let replaced = house.call("GET", &format!("/v1/grants/{own}"), &house.proof(), None).await;
+    assert_eq!(replaced.body["state"], "revoking", "{}", replaced.text);
+    assert_eq!(replaced.body["cause"], "replaced");
+    let own = again.body["grant"]["id"].as_str().unwrap().to_owned();
     let other = house.world.proof("repo:evil/app");
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     let said = async |id: &str| {
@@ -261,4 +265,6 @@ async fn a_grant_takes_the_place_of_no_other_s() {
     };
     assert_eq!(said(&own).await, (422, "`replaces` is not the id of a grant of yours".to_owned()));
     assert_eq!(said(unknown).await, said(&own).await);
+    let untouched = house.call("GET", &format!("/v1/grants/{own}"), &house.proof(), None).await;
+    assert_eq!(untouched.body["state"], "active");
 }

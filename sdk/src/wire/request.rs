@@ -44,7 +44,8 @@ pub struct CreateGrant {
     /// Events that end the grant before its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_when: Option<EndsWhen>,
-    /// Id of the caller's earlier grant that this one replaces.
+    /// Id of the caller's earlier grant that this one replaces. It begins to end, with the cause `replaced`, when the
+    /// new one becomes active; a request that fails leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
     /// Whether the answer carries a receipt from the audit log.

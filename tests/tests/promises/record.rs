@@ -1,7 +1,8 @@
 //! Promises 1 and 11: no credential without a record, and one record for what was asked for once.
 
+use hallpass_core::credential::Effect;
 use hallpass_core::error::Reason;
-use hallpass_core::grant::StateName;
+use hallpass_core::grant::{Cause, GrantState, StateName};
 use hallpass_core::policy::Action;
 use hallpass_core::port::LineageClaim;
 use hallpass_core::request::Idempotency;
@@ -288,5 +289,34 @@ fn a_chain_of_re_exchanges_never_passes_max_continuous() {
             lab.clock.advance(Ttl::from_mins(10));
         }
         assert!(lab.open(&lab.request()).await.is_ok(), "after a pause a new chain begins");
+    });
+}
+
+#[test]
+fn a_grant_that_is_replaced_ends_when_its_successor_is_active_and_not_before() {
+    in_no_time(async {
+        for nature in [Nature::hard(), Nature::fenced(), Nature::local()] {
+            let lab = Lab::new(nature);
+            let first = lab.open(&lab.request()).await.unwrap().grant.record.id;
+            let mut request = lab.request();
+            request.replaces = Some(first);
+            lab.backend.next(Call::Issue, [Some(Fault::Unavailable)]);
+            lab.open(&request).await.expect_err("no credential");
+            lab.step().await.unwrap();
+            let left = lab.grant(first).await;
+            assert!(left.is_live(lab.clock.now()), "a failed mint must not leave its caller with nothing: {left:?}");
+
+            let second = lab.open(&request).await.unwrap().grant;
+            assert!(second.is_live(lab.clock.now()));
+            assert_eq!(second.record.replaces, Some(first));
+            let ended = lab.grant(first).await;
+            let GrantState::Revoking { ending, fenced_at, .. } = &ended.state else { panic!("{:?}", ended.state) };
+            assert_eq!(ending.cause, Cause::REPLACED);
+            assert_eq!(fenced_at.is_some(), nature.effect == Effect::Local, "where the record is the fence");
+            if nature.effect == Effect::Remote {
+                lab.step().await.unwrap();
+                assert_eq!(lab.backend.working().len(), 1, "the worker has undone the one that was replaced");
+            }
+        }
     });
 }

@@ -182,6 +182,19 @@ pub struct Opening {
     /// Whether the backend's own records are the rule that verifiers consult, so that a superseded grant of this role is
     /// fenced by the commit itself.
     pub fenced_by_record: bool,
+    /// The grant whose place it takes, where that ends with this commit: the credential is there already.
+    pub replaced: Option<Replaced>,
+}
+
+/// A grant that begins to end in the transaction that puts another in its place, if it is active and of the same holder
+/// (issuer and subject). Anything else is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The grant that ends.
+    pub id: GrantId,
+    /// Whether the broker's own records are the rule that verifiers of its credential consult, so that the commit itself
+    /// fences it.
+    pub fenced_by_record: bool,
 }
 
 /// The use of a single-use proof.
@@ -284,6 +297,8 @@ pub struct Change {
     pub proof_use: Option<ProofUse>,
     /// Present to release the hold together with the change; the change is refused if the hold was lost.
     pub reservation: Option<ReservationId>,
+    /// The grant whose place this one takes by becoming active.
+    pub replaced: Option<Replaced>,
 }
 
 /// How a change ended.
@@ -324,6 +339,7 @@ impl Change {
             epoch: None,
             proof_use: None,
             reservation: None,
+            replaced: None,
         }
     }
 }

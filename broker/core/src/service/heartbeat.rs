@@ -36,6 +36,7 @@ pub async fn heartbeat(ports: &Ports, proof: &Proof, id: GrantId, origin: &Origi
             epoch: None,
             proof_use: None,
             reservation: None,
+            replaced: None,
         };
         if ports.store.apply(change).await? == Applied::Done {
             return Ok(seen);

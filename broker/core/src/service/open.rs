@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256};
 
 use super::decide::{ROLE_NOT_AVAILABLE, Trail, permit, query_of, role_facts};
+use super::revoke::is_fenced_by_record;
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
@@ -18,6 +19,7 @@ use crate::owner::{Owner, OwnerSnapshot};
 use crate::policy::{Action, Permit, Resource, Terms, TermsInput};
 use crate::port::{
     CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse,
+    Replaced,
 };
 use crate::request::{GrantRequest, Idempotency, Origin, Purpose};
 use crate::role::{Role, RoleState};
@@ -94,9 +96,10 @@ impl Attempt<'_> {
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let permit = self.permit(&subject, stated).await?;
-        if let Some(refusal) = self.foreign_replacement().await? {
-            return Err(self.refuse(refusal).await?);
-        }
+        let replaced = match self.replaced().await? {
+            Ok(replaced) => replaced,
+            Err(refusal) => return Err(self.refuse(refusal).await?),
+        };
         let lineage = match subject.role.max_continuous {
             Some(_) => self.ports.store.lineage(&self.lineage_key(subject.role), self.ports.now()).await?,
             None => None,
@@ -105,7 +108,7 @@ impl Attempt<'_> {
             Ok(agreed) => agreed,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let planned = self.plan(&subject, permit, purpose, terms, lineage)?;
+        let planned = Planned { replaced, ..self.plan(&subject, permit, purpose, terms, lineage)? };
         match subject.backend.effect() {
             Effect::Local => self.open_local(&subject, planned).await,
             Effect::Remote => self.open_remote(&subject, planned).await,
@@ -127,16 +130,20 @@ impl Attempt<'_> {
         Ok(Subject { role, owner, backend })
     }
 
-    /// Why the grant that the new one shall take the place of is not the caller's to name: a record must not say of
-    /// another's grant that this one followed it.
-    async fn foreign_replacement(&self) -> Result<Option<Refusal>, ServiceError> {
-        let Some(id) = self.request.replaces else { return Ok(None) };
+    /// The grant whose place the new one shall take. Refused unless it is the caller's own: nobody ends another's grant
+    /// by naming it, nor has a record say that this one followed it.
+    async fn replaced(&self) -> Result<Result<Option<Replaced>, Refusal>, ServiceError> {
+        let Some(id) = self.request.replaces else { return Ok(Ok(None)) };
         let proof = self.identity.proof();
-        let own = self.ports.store.grant(id).await?.is_some_and(|grant| {
-            grant.record.holder.issuer == proof.issuer && grant.record.holder.subject == proof.subject
-        });
+        let own =
+            self.ports.store.grant(id).await?.filter(|grant| {
+                grant.record.holder.issuer == proof.issuer && grant.record.holder.subject == proof.subject
+            });
         let detail = "`replaces` is not the id of a grant of yours";
-        Ok((!own).then(|| Refusal::request(Reason::MalformedRequest, "replaces", detail)))
+        Ok(match own {
+            Some(own) => Ok(Some(Replaced { id, fenced_by_record: is_fenced_by_record(self.ports, &own) })),
+            None => Err(Refusal::request(Reason::MalformedRequest, "replaces", detail)),
+        })
     }
 
     async fn permit(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permit, ServiceError> {
@@ -261,7 +268,7 @@ impl Attempt<'_> {
             },
         };
         let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
-        Ok(Planned { order, grant, permit, assumed_start })
+        Ok(Planned { order, grant, permit, assumed_start, replaced: None })
     }
 
     /// Mints here, then records intent and activation in one commit.
@@ -271,7 +278,7 @@ impl Attempt<'_> {
             Err(error) => return Err(self.refuse_issue(&subject.role.backend, error).await?),
         };
         let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
-        let Planned { grant, permit, assumed_start, .. } = planned;
+        let Planned { grant, permit, assumed_start, replaced, .. } = planned;
         let now = self.ports.now();
         let activated = grant.activate(now, issued.expires_at, Some(fingerprint)).ok();
         // Whatever took too long to sign has not left the broker: nothing is recorded, and nothing is returned.
@@ -281,7 +288,8 @@ impl Attempt<'_> {
         };
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
-        let opened = self.commit(subject, grant, handle, permit, assumed_start, entries).await?;
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced };
+        let opened = self.commit(subject, intent).await?;
         fail::fail_point!("open::after-commit");
         Ok(opened.map(|grant| Opened { grant, credential: issued }))
     }
@@ -303,15 +311,8 @@ impl Attempt<'_> {
         Ok((issued.handle.take().unwrap_or(planned), issued))
     }
 
-    async fn commit(
-        &self,
-        subject: &Subject<'_>,
-        grant: Grant,
-        handle: Handle,
-        permit: Permit,
-        assumed_start: Option<Option<Timestamp>>,
-        entries: Vec<AuditEntry>,
-    ) -> Result<Option<Grant>, ServiceError> {
+    async fn commit(&self, subject: &Subject<'_>, intent: Intent) -> Result<Option<Grant>, ServiceError> {
+        let Intent { grant, handle, permit, assumed_start, entries, replaced } = intent;
         let proof_use = proof_use_of(self.identity);
         let now = grant.record.created_at;
         let opening = Opening {
@@ -324,12 +325,13 @@ impl Attempt<'_> {
             epoch: self.epoch,
             now,
             fenced_by_record: subject.backend.effect() == Effect::Local,
+            replaced,
             grant,
         };
         let refusal = match self.ports.store.open(opening).await? {
             OpenOutcome::Opened(grant) => {
-                if self.request.idempotency.is_some() {
-                    // A repeat has begun to end the earlier grant.
+                if self.request.idempotency.is_some() || replaced.is_some() {
+                    // A repeat has begun to end the earlier grant, a replacement the one whose place it took.
                     self.ports.nudge.notify_one();
                 }
                 return Ok(Some(*grant));
@@ -466,6 +468,18 @@ struct Planned {
     grant: Grant,
     permit: Permit,
     assumed_start: Option<Option<Timestamp>>,
+    /// The grant whose place it takes when it becomes active.
+    replaced: Option<Replaced>,
+}
+
+/// What becomes durable with one commit.
+struct Intent {
+    grant: Grant,
+    handle: Handle,
+    permit: Permit,
+    assumed_start: Option<Option<Timestamp>>,
+    entries: Vec<AuditEntry>,
+    replaced: Option<Replaced>,
 }
 
 impl From<&crate::policy::Decision> for DecisionSummary {

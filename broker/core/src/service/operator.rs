@@ -154,6 +154,7 @@ pub async fn open_operator(
         idempotency: None,
         now,
         fenced_by_record: true,
+        replaced: None,
     };
     match ports.store.open(opening).await? {
         OpenOutcome::Opened(grant) => Ok(Opened { grant: *grant, credential: issued }),

@@ -15,6 +15,7 @@ pub mod log;
 pub mod opening;
 pub mod queue;
 pub mod repeats;
+pub mod replacing;
 pub mod statuses;
 
 use std::any::Any;
@@ -73,6 +74,11 @@ macro_rules! store_suite {
                 a_key_is_repeated_three_times_at_most,
                 a_used_proof_is_accepted_again_with_its_own_key_only,
                 of_openings_with_one_key_at_once_one_stays_active,
+            }
+            replacing {
+                a_replaced_grant_ends_with_the_opening_of_its_successor,
+                a_replaced_grant_ends_when_its_successor_becomes_active,
+                what_cannot_be_replaced_is_left_as_it_is,
             }
             lineages {
                 a_lineage_goes_on_until_it_pauses,
@@ -170,6 +176,7 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
         epoch: store.epoch(),
         now,
         fenced_by_record: true,
+        replaced: None,
         grant,
     }
 }

@@ -1,14 +1,17 @@
 //! Minting at a remote backend: the intent is durable before the call, and whatever the call brings, or does not bring,
 //! ends either as an active grant whose holder has its credential, or as one that is being undone.
+//!
+//! A grant whose place the new one takes ends when that becomes active, not at the intent: a backend that fails must not
+//! leave the caller with nothing.
 
-use super::{Attempt, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, issue_failure};
+use super::{Attempt, Intent, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, issue_failure};
 use crate::audit::AuditAction;
 use crate::credential::{Handle, IssueOrder, IssuedCredential, RevocationClass};
 use crate::error::{Reason, ServiceError};
 use crate::grant::{Cause, Ending, Grant, GrantState};
 use crate::id::{BackendName, GrantId};
 use crate::policy::{Outcome, PolicyQuery};
-use crate::port::{Applied, Change, CredentialBackend, IssueError, StoreError};
+use crate::port::{Applied, Change, CredentialBackend, IssueError, Replaced, StoreError};
 use crate::role::RoleState;
 use crate::service::Limits;
 use crate::time::Timestamp;
@@ -34,19 +37,20 @@ impl Attempt<'_> {
             Ok(handle) => handle,
             Err(error) => return Err(self.refuse_issue(backend_name, error).await?),
         };
-        let Planned { order, grant, permit, assumed_start } = planned;
+        let Planned { order, grant, permit, assumed_start, replaced } = planned;
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen)];
         let query = permit.decision().query.clone();
         let call_handle = handle.duplicate();
         fail::fail_point!("open::before-intent");
-        let Some(grant) = self.commit(subject, grant, handle, permit, assumed_start, entries).await? else {
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced: None };
+        let Some(grant) = self.commit(subject, intent).await? else {
             return Ok(None);
         };
         fail::fail_point!("open::after-intent");
         let outcome = self.call(subject.backend.as_ref(), &order, &call_handle).await;
         fail::fail_point!("open::after-call");
         match outcome {
-            Ok(issued) => self.activate_remote(subject, grant, issued, call_handle, query).await.map(Some),
+            Ok(issued) => self.activate_remote(subject, grant, issued, call_handle, query, replaced).await.map(Some),
             Err(error) => Err(self.abort_remote(backend_name, grant, error).await?),
         }
     }
@@ -75,6 +79,7 @@ impl Attempt<'_> {
         mut issued: IssuedCredential,
         planned: Handle,
         query: PolicyQuery,
+        replaced: Option<Replaced>,
     ) -> Result<Opened, ServiceError> {
         let (id, now) = (grant.record.id, self.ports.now());
         let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
@@ -90,7 +95,7 @@ impl Attempt<'_> {
             _ => None,
         };
         let recorded = match &activated {
-            Some(grant) => self.record_activation(grant, unwanted.better.as_ref(), query).await,
+            Some(grant) => self.record_activation(grant, unwanted.better.as_ref(), query, replaced).await,
             None => Ok(false),
         };
         if let (Some(grant), Ok(true)) = (activated, &recorded) {
@@ -114,14 +119,21 @@ impl Attempt<'_> {
         grant: &Grant,
         handle: Option<&Handle>,
         query: PolicyQuery,
+        replaced: Option<Replaced>,
     ) -> Result<bool, StoreError> {
         let mut epoch = self.epoch;
         for _ in 0..MAX_DECISIONS {
             let mut change = Change::of(grant.clone(), self.entry(grant, AuditAction::GrantActivate));
             change.handle = handle.map(Handle::duplicate);
             change.epoch = Some(epoch);
+            change.replaced = replaced;
             match self.ports.store.apply(change).await? {
-                Applied::Done => return Ok(true),
+                Applied::Done => {
+                    if replaced.is_some() {
+                        self.ports.nudge.notify_one();
+                    }
+                    return Ok(true);
+                }
                 Applied::Conflict | Applied::Replayed => return Ok(false),
                 Applied::Moved => {
                     epoch = self.ports.store.epoch();
