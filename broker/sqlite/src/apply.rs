@@ -54,9 +54,9 @@ impl Operation for Apply {
         if self.epoch.is_some_and(|epoch| epoch != transaction.numbers.epoch) {
             return Ok(Applied::Moved);
         }
-        // What is decided is decided by the clock, and so refused when that is behind.
-        if let Some(decision) = &self.decision {
-            transaction.observe_clock(decision.decision.decided_at)?;
+        // What lengthens a life is decided by the clock, and so refused when that is behind. An end waits for no clock.
+        if let Some(decision) = self.examination() {
+            transaction.observe_clock(decision.decided_at)?;
         }
         // Asked before anything is written, recorded after: a change that is refused consumes no proof.
         if let Some(used) = &self.proof_use
@@ -67,7 +67,7 @@ impl Operation for Apply {
         let changed = ChangedGrant {
             grant: &self.grant,
             handle: self.handle.as_deref(),
-            evaluated: self.decision.as_ref().map(|decision| &decision.decision),
+            evaluated: self.examination(),
             reservation: self.reservation,
         };
         if !changed.update(transaction)? {
@@ -94,6 +94,11 @@ impl Operation for Apply {
 }
 
 impl Apply {
+    /// The decision, where it was one on the grant's own right to live: then it brings the epoch that it was made at.
+    fn examination(&self) -> Option<&Decision> {
+        self.decision.as_ref().filter(|_| self.epoch.is_some()).map(|decision| &decision.decision)
+    }
+
     /// A grant that was renewed is held for longer than its opening said.
     fn lengthen_lineage(&self, transaction: &Transaction<'_>) -> Outcome<()> {
         let record = &self.grant.record;

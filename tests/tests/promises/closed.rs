@@ -7,7 +7,7 @@ use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::grant::StateName;
 use hallpass_core::policy::{Action, Obligations};
 use hallpass_core::request::Origin;
-use hallpass_core::service::{open, renew};
+use hallpass_core::service::{open, renew, revoke};
 use hallpass_core::testing::{Call, Nature, Ruling, StoreFault, World, Write, received, sample};
 use hallpass_core::time::{Clock, Ttl};
 
@@ -96,6 +96,10 @@ fn promise_5_a_clock_that_is_behind_opens_and_renews_nothing() {
                 nature().class != hallpass_core::credential::RevocationClass::Hard || ours == 1,
                 "no other was made"
             );
+            let (log, holder) = (lab.log().await.len(), lab.proof(World::SUBJECT));
+            let ended = revoke::revoke(&lab.ports, &holder, id, None, &lab.origin()).await.unwrap();
+            assert_eq!(ended.state_name(), StateName::Revoking, "an end waits for no clock");
+            assert_eq!(lab.log().await.len(), log + 1);
         }
     });
 }
@@ -111,7 +115,7 @@ fn promise_5_a_forward_step_of_the_clock_ends_nothing_until_it_is_confirmed() {
             let beating = lab.open(&beating).await.unwrap().grant.record.id;
             let ending = lab.open(&lab.request()).await.unwrap().grant.record.id;
             let holder = lab.proof(World::SUBJECT);
-            hallpass_core::service::revoke::revoke(&lab.ports, &holder, ending, None, &lab.origin()).await.unwrap();
+            revoke::revoke(&lab.ports, &holder, ending, None, &lab.origin()).await.unwrap();
 
             lab.clock.step_wall(Ttl::from_hours(5));
             for _ in 0..3 {

@@ -1,13 +1,15 @@
 //! Promises 2, 3 and 4: every credential dies on time, nothing due is forgotten, and endings are told as they were.
 
+use hallpass_core::audit::AuditAction;
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::error::Reason;
-use hallpass_core::grant::{GrantState, StateName};
-use hallpass_core::service::{abandon, heartbeat, revoke};
+use hallpass_core::grant::{Cause, GrantState, StateName};
+use hallpass_core::policy::{Action, Outcome};
+use hallpass_core::service::{abandon, heartbeat, open, revoke};
 use hallpass_core::testing::{Call, Fault, Nature, World, Write};
 use hallpass_core::time::{Clock, Ttl};
 
-use crate::lab::{Lab, in_no_time};
+use crate::lab::{Lab, in_no_time, told_of};
 
 const NATURES: [fn() -> Nature; 4] = [Nature::hard, Nature::fenced, Nature::expiry_only, Nature::local];
 
@@ -279,5 +281,40 @@ fn only_the_holder_gives_signs_of_life() {
             let answer = heartbeat::heartbeat(&lab.ports, &not_the_holder, id, &lab.origin()).await;
             assert_eq!(answer.unwrap_err().reason(), Reason::NotFound);
         }
+    });
+}
+
+#[test]
+fn an_end_keeps_the_decision_that_allowed_it_and_consumes_no_proof() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        let evaluated = lab.grant(id).await.record.decision.id;
+        let holder = lab.proof(World::SUBJECT);
+        lab.backend.always(Call::Revoke, Some(Fault::Unavailable));
+        revoke::revoke(&lab.ports, &holder, id, None, &lab.origin()).await.unwrap();
+        lab.step().await.unwrap();
+        let why = Some("the cluster is gone".to_owned());
+        abandon::abandon(&lab.ports, &holder, id, why, &lab.origin()).await.unwrap();
+        let log = lab.log().await;
+        for (action, decided) in
+            [(AuditAction::GrantRevoke, Action::Revoke), (AuditAction::GrantAbandon, Action::Abandon)]
+        {
+            let told = told_of(&log, id).into_iter().find(|one| one.entry.action == action).expect("an entry");
+            let decision = told.entry.decision.expect("an entry names its decision");
+            let decision = lab.ports.store.decision(decision).await.unwrap().expect("which is kept");
+            assert_eq!((decision.query.action, decision.verdict.outcome), (decided, Outcome::Allow));
+        }
+        assert_eq!(lab.grant(id).await.record.decision.id, evaluated, "what opened it stays what opened it");
+        open::open(&lab.ports, &holder, &lab.request(), &lab.origin()).await.expect("the proof was not consumed");
+
+        let again = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        revoke::revoke_by_credential(&lab.ports, again, &lab.origin()).await.unwrap();
+        let log = lab.log().await;
+        let told = told_of(&log, again).into_iter().find(|one| one.entry.action == AuditAction::GrantRevoke);
+        assert!(told.expect("an entry").entry.decision.is_some());
+        let log = log.len();
+        revoke::revoke(&lab.ports, &holder, again, None, &lab.origin()).await.unwrap();
+        assert_eq!(lab.log().await.len(), log, "what changes nothing is not told");
     });
 }

@@ -291,7 +291,8 @@ pub struct Change {
     pub entries: Vec<AuditEntry>,
     /// A decision behind it, where one was made.
     pub decision: Option<Decision>,
-    /// The epoch at the time of that decision; `None` where nothing was decided.
+    /// The epoch at the time of a decision that the grant may live on; `None` where nothing was decided, or that it may be
+    /// ended: an end is as right after the world has moved, and by a clock that is behind.
     pub epoch: Option<u64>,
     /// The single-use proof that renewing consumes.
     pub proof_use: Option<ProofUse>,

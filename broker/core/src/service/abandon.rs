@@ -30,12 +30,15 @@ pub async fn abandon(
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let object = AuditObject::Grant { id };
     let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantAbandon, object, origin };
-    let (grant, _permit) = permitted_grant(ports, &revision, &identity, id, Action::Abandon, trail.clone()).await?;
+    let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Abandon, trail.clone()).await?;
     let actor = format!("{}:{}", identity.issuer(), identity.subject());
     let conflict = |detail: String| ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None };
     let abandoned = grant.abandon(ports.now(), actor, reason.clone()).map_err(|error| conflict(error.to_string()))?;
-    let entry = trail.success(ports).with("reason", &reason);
-    match ports.store.apply(Change::of(abandoned.clone(), entry)).await? {
+    let decision = permit.spend();
+    let entry = trail.success(ports).by_decision(decision.id).with("reason", &reason);
+    let mut change = Change::of(abandoned.clone(), entry);
+    change.decision = Some(decision);
+    match ports.store.apply(change).await? {
         Applied::Done => Ok(abandoned),
         _ => Err(conflict("the grant changed meanwhile; read it again".to_owned())),
     }

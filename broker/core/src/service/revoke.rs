@@ -8,7 +8,7 @@ use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Cause, Ending, Grant, StateName};
 use crate::id::GrantId;
 use crate::identity::Proof;
-use crate::policy::Action;
+use crate::policy::{Action, Permit};
 use crate::port::{Applied, Change};
 use crate::request::Origin;
 
@@ -30,9 +30,9 @@ pub async fn revoke(
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let trail = trail(Actor::from(&identity), id, origin);
-    let (grant, _permit) = permitted_grant(ports, &revision, &identity, id, Action::Revoke, trail.clone()).await?;
+    let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Revoke, trail.clone()).await?;
     let actor = format!("{}:{}", identity.issuer(), identity.subject());
-    end(ports, grant, actor, reason, trail).await
+    end(ports, grant, &permit, actor, reason, trail).await
 }
 
 /// Ends the grant of a token that was shown to the broker (RFC 7009): who has it may end it, if the holder may.
@@ -48,14 +48,16 @@ pub async fn revoke_by_credential(ports: &Ports, id: GrantId, origin: &Origin) -
     let query = query_of_holder(ports, &revision, &grant.record, Action::Revoke);
     let trail = trail(actor, id, origin);
     let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let the holder revoke this grant");
-    permit(ports, &revision, query, trail.clone(), refusal).await?;
+    let permit = permit(ports, &revision, query, trail.clone(), refusal).await?;
     let reason = Some("the credential itself was presented for revocation".to_owned());
-    end(ports, grant, name, reason, trail).await.map(Some)
+    end(ports, grant, &permit, name, reason, trail).await.map(Some)
 }
 
+/// Makes the end that `permit` allows, and keeps the decision behind it with the change.
 async fn end(
     ports: &Ports,
     mut grant: Grant,
+    permit: &Permit,
     actor: String,
     reason: Option<String>,
     trail: Trail<'_>,
@@ -73,12 +75,15 @@ async fn end(
             detail: error.to_string(),
             retry_after: None,
         })?;
-        let mut entry = trail.success(ports).for_reason(Cause::REQUESTED.as_str());
+        let decision = permit.decision();
+        let mut entry = trail.success(ports).by_decision(decision.id).for_reason(Cause::REQUESTED.as_str());
         if let Some(reason) = &reason {
             entry = entry.with("reason", reason);
         }
+        let mut change = Change::of(ended.clone(), entry);
+        change.decision = Some(decision.clone());
         fail::fail_point!("revoke::before-commit");
-        let applied = ports.store.apply(Change::of(ended.clone(), entry)).await?;
+        let applied = ports.store.apply(change).await?;
         fail::fail_point!("revoke::after-commit");
         ports.nudge.notify_one();
         if applied == Applied::Done {
