@@ -15,8 +15,8 @@ use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, LogId, RequestId, RevisionId};
 use hallpass_core::port::{
-    Anchor, AuditLog as _, CredentialBackend, Governance, IdentityVerifier, RevisionRecord, Sealer, SignatureAlgorithm,
-    Signer, Store, TokenSigners,
+    Anchor, AuditLog as _, CredentialBackend, Governance, IdentityVerifier, Restart as _, RevisionRecord, Sealer,
+    SignatureAlgorithm, Signer, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::operator::open_operator;
@@ -140,6 +140,8 @@ impl Broker {
             limits: Limits::default(),
         };
         let broker = Self { ports, public_url: foundation.public_url, store, governed, composer, keys };
+        let waiting = broker.store.resume(broker.ports.now()).await?;
+        tracing::debug!(waiting, "the silence of holders counts from now");
         broker.publish(&bundle.revision, "the broker's start").await?;
         Ok(broker)
     }

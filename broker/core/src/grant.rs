@@ -31,6 +31,8 @@ pub struct Grant {
     pub fingerprint: Option<String>,
     /// Last sign of life from the holder.
     pub last_seen_at: Option<Timestamp>,
+    /// Since when the holder's silence counts, where that is later: the start of a broker after one that heard nobody.
+    pub heartbeats_from: Option<Timestamp>,
     /// Counts changes; a writer that read another version conflicts.
     pub version: u64,
 }

@@ -4,6 +4,7 @@ mod anchor;
 mod backend;
 mod log;
 mod policy;
+mod restart;
 mod sealing;
 mod status;
 mod store;
@@ -15,6 +16,7 @@ pub use backend::{
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
+pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
 pub use status::StatusRecord;
 pub use store::{

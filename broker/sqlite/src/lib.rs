@@ -22,6 +22,7 @@ mod migrate;
 mod open;
 mod queue;
 mod readers;
+mod restart;
 mod rows;
 mod status;
 mod transaction;
@@ -42,7 +43,7 @@ use hallpass_core::id::{DecisionId, GrantId, LogId, ReservationId};
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, RevisionRecord, Sealer, Store, StoreError, StoredKey,
+    Reserved, Restart, RevisionRecord, Sealer, Store, StoreError, StoredKey,
 };
 use hallpass_core::time::{Timestamp, Ttl};
 
@@ -136,6 +137,13 @@ impl SqliteStore {
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.path).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Restart for SqliteStore {
+    async fn resume(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.writer.run(move |transaction| restart::resume(transaction, now)).await
     }
 }
 

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_the_record.sql"),
     include_str!("../migrations/0002_the_log_proves_itself.sql"),
     include_str!("../migrations/0003_ended_early.sql"),
+    include_str!("../migrations/0004_heartbeats_from.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hallpass_tests::config::ROLE;
-use hallpass_tests::{eventually, full};
+use hallpass_tests::{eventually, full, unix_now};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -110,4 +110,25 @@ async fn when_all_are_killed_outright_the_grant_ends_without_its_heartbeat() {
     running.assert_grant(&house, "revoking", "heartbeat_missed");
     assert!(!running.is_live(&house).await, "a credential outlives everybody who had it");
     ledger::assert_sound(&house.store());
+}
+
+#[tokio::test]
+async fn a_command_outlives_a_broker_that_was_down_for_longer_than_its_heartbeat() {
+    let mut house = House::open().await;
+    let mut running = Running::start(&house, "5s", "exec sleep 600").await;
+    house.process.kill9().await;
+    let seen_at = || millis(&ledger::grants(&house.store())[&running.grant], "last_seen_at");
+    let before = seen_at();
+    eventually("its heartbeat is overdue", Duration::from_secs(20), async || {
+        (unix_now() * 1_000 > before + 6_000).then_some(())
+    })
+    .await;
+    house.start().await;
+    let seen_at = || millis(&ledger::grants(&house.store())[&running.grant], "last_seen_at");
+    eventually("its next heartbeat is heard", Duration::from_secs(20), async || (seen_at() > before).then_some(()))
+        .await;
+    assert!(running.is_live(&house).await, "it was silent for as long as nobody listened");
+    ledger::assert_sound(&house.store());
+    kill_process(running.script, Signal::KILL).expect("the command runs");
+    assert_eq!(running.status().await, Some(128 + 9));
 }

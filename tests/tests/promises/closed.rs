@@ -80,7 +80,7 @@ fn promise_5_a_clock_that_is_behind_opens_and_renews_nothing() {
             lab.clock.step_wall_back(Ttl::from_secs(1));
             let error = lab.open(&lab.request()).await.unwrap_err();
             assert_eq!(error.reason(), Reason::ClockBehind);
-            lab.restart();
+            lab.restart().await;
             let error = lab.open(&lab.request()).await.unwrap_err();
             assert_eq!(error.reason(), Reason::ClockBehind, "the mark is durable");
             let (id, proof) = (opened.grant.record.id, lab.proof(World::SUBJECT));

@@ -66,7 +66,7 @@ fn a_thousand_stored_decisions_evaluated_again_give_the_same_outcome() {
             }
             lab.clock.advance(Ttl::from_secs(pick(600, 8)));
         }
-        lab.restart();
+        lab.restart().await;
         let again = engine(&lab);
         let decisions = lab.ports.store.decisions(5_000).await.unwrap();
         assert!(decisions.len() >= 1_000, "{} decisions", decisions.len());

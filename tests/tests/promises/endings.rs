@@ -99,7 +99,7 @@ fn promise_3_nothing_due_is_forgotten() {
             longest_wait = longest_wait.max(due.since(lab.clock.now()));
             lab.clock.advance(due.since(lab.clock.now()).plus(Ttl::from_secs(1)));
             if lab.clock.now().as_secs() % 50 == 0 {
-                lab.restart();
+                lab.restart().await;
             }
         }
         assert!(lab.backend.calls(Call::Revoke) > 1_500, "{} tries in a week", lab.backend.calls(Call::Revoke));
@@ -122,7 +122,7 @@ fn promise_3_a_crash_between_intent_and_answer_leaves_work_and_no_credential() {
         lab.open(&lab.request()).await.unwrap_err();
         assert_eq!(lab.all_grants().await[0].state_name(), StateName::Pending);
         assert_eq!(lab.backend.working().len(), 1);
-        lab.restart();
+        lab.restart().await;
         lab.clock.advance(lab.ports.limits.pending_deadline());
         lab.settle().await;
         assert!(lab.backend.journal()[0].ended_at.is_some());
@@ -267,6 +267,38 @@ fn a_heartbeat_counts_from_when_there_is_something_to_hold() {
             let grant = lab.grant(id).await;
             let GrantState::Revoking { ending, .. } = &grant.state else { panic!("{:?}", grant.state) };
             assert_eq!(ending.cause.as_str(), "heartbeat_missed");
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_was_down_ends_no_grant_whose_holder_lives() {
+    in_no_time(async {
+        for nature in NATURES {
+            let lab = Lab::new(nature());
+            let mut request = lab.request();
+            request.heartbeat = Some(Ttl::from_secs(45));
+            let [alive, silent] = [lab.open(&request).await, lab.open(&request).await].map(|opened| opened.unwrap());
+            let [alive, silent] = [alive, silent].map(|opened| opened.grant.record.id);
+            lab.clock.advance(Ttl::from_mins(5));
+            assert!(!lab.grant(alive).await.is_live(lab.clock.now()), "nobody was heard for five minutes");
+
+            assert_eq!(lab.restart().await, 2);
+            for _ in 0..3 {
+                lab.step().await.unwrap();
+                for id in [alive, silent] {
+                    let grant = lab.grant(id).await;
+                    assert!(grant.is_live(lab.clock.now()), "introspection and the worker agree: {grant:?}");
+                }
+                heartbeat::heartbeat(&lab.ports, &lab.proof(World::SUBJECT), alive, &lab.origin()).await.unwrap();
+                lab.clock.advance(Ttl::from_secs(14));
+            }
+            lab.clock.advance(Ttl::from_secs(3));
+            lab.step().await.unwrap();
+            assert!(lab.grant(alive).await.is_live(lab.clock.now()));
+            let ended = lab.grant(silent).await;
+            let GrantState::Revoking { ending, .. } = &ended.state else { panic!("{:?}", ended.state) };
+            assert_eq!(ending.cause, Cause::HEARTBEAT_MISSED, "within a minute of the start");
         }
     });
 }

@@ -35,7 +35,7 @@ fn each_write_of_a_grants_life_can_fail_once() {
                             lab.clock.advance(Ttl::from_secs(20));
                         }
                         lab.store.heal();
-                        lab.restart();
+                        lab.restart().await;
                         lab.settle().await;
                         let remote = nature().effect == hallpass_core::credential::Effect::Remote;
                         assert!(!remote || lab.backend.working().is_empty(), "{what}");

@@ -40,9 +40,9 @@ impl Lab {
         Self { world: World::new(store, Arc::clone(&sealer), clock, nature), sealer, folder }
     }
 
-    /// The broker stops and starts again over the same file.
-    pub(crate) fn restart(&self) {
-        self.world.restart(|| open(&self.folder, &self.sealer));
+    /// The broker stops and starts again over the same file. Answers how many grants wait for a sign of life from then on.
+    pub(crate) async fn restart(&self) -> usize {
+        self.world.restart(|| open(&self.folder, &self.sealer)).await
     }
 
     /// The whole audit log.

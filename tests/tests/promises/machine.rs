@@ -1,11 +1,12 @@
 //! Lists of operations, made up at random and run under one clock, with everything failing now and then. After each, the
 //! invariants hold; in the end, everything is over.
 
+use hallpass_core::grant::{Grant, StateName};
 use hallpass_core::policy::{Action, Obligations};
 use hallpass_core::request::Idempotency;
 use hallpass_core::service::{abandon, heartbeat, open, renew, revoke};
 use hallpass_core::testing::{Call, Fault, Nature, Ruling, StoreFault, World, Write};
-use hallpass_core::time::Ttl;
+use hallpass_core::time::{Clock as _, Ttl};
 use proptest::prelude::*;
 
 use crate::invariants::{Seen, all_is_over};
@@ -154,7 +155,16 @@ impl Run {
                 drop(lab.step().await);
             }
             Op::Sweep => drop(lab.sweep().await),
-            Op::Restart => lab.restart(),
+            Op::Restart => {
+                let now = lab.clock.now();
+                let waits = |grant: &Grant| {
+                    grant.state_name() == StateName::Active && grant.last_seen_at.is_some() && grant.end_at > now
+                };
+                let waiting: Vec<Grant> = lab.all_grants().await.into_iter().filter(waits).collect();
+                assert_eq!(lab.restart().await, waiting.len());
+                // That their silence counts anew changes them, and is not told either.
+                waiting.iter().for_each(|grant| self.seen.beat(grant.record.id));
+            }
         }
     }
 }

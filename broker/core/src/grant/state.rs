@@ -256,7 +256,8 @@ impl Grant {
 
     fn heartbeat_deadline(&self) -> Option<Timestamp> {
         let seen = self.last_seen_at.unwrap_or(self.record.created_at);
-        self.record.terms.heartbeat.map(|every| seen.plus(every))
+        let silent_since = self.heartbeats_from.map_or(seen, |from| from.max(seen));
+        self.record.terms.heartbeat.map(|every| silent_since.plus(every))
     }
 
     /// When the next step is due; the store keeps this in one indexed column. `None` for final states.
@@ -490,6 +491,16 @@ impl Grant {
     pub fn seen(mut self, at: Timestamp) -> Result<Self, IllegalTransition> {
         let GrantState::Active { .. } = self.state else { return Err(self.illegal("be kept alive")) };
         self.last_seen_at = Some(self.last_seen_at.unwrap_or(at).max(at));
+        Ok(self.next_version())
+    }
+
+    /// A broker runs again, from `at` on: the silence of the holder counts from there, since nobody could hear it before.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] unless active.
+    pub fn resume(mut self, at: Timestamp) -> Result<Self, IllegalTransition> {
+        let GrantState::Active { .. } = self.state else { return Err(self.illegal("be resumed")) };
+        self.heartbeats_from = Some(self.heartbeats_from.unwrap_or(at).max(at));
         Ok(self.next_version())
     }
 

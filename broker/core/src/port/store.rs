@@ -14,7 +14,7 @@ use crate::time::{Timestamp, Ttl};
 
 /// The durable record.
 #[async_trait]
-pub trait Store: super::AuditLog + super::StatusRecord {
+pub trait Store: super::AuditLog + super::Restart + super::StatusRecord {
     /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
     ///
     /// # Errors

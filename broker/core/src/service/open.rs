@@ -243,6 +243,7 @@ impl Attempt<'_> {
             state: GrantState::Pending { deadline: now.plus(self.ports.limits.pending_deadline()) },
             fingerprint: None,
             last_seen_at: terms.heartbeat.map(|_| now),
+            heartbeats_from: None,
             version: 0,
             record: GrantRecord {
                 id: order.grant,

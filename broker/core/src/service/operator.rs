@@ -103,6 +103,7 @@ pub async fn open_operator(
         state: GrantState::Pending { deadline: now.plus(ports.limits.pending_deadline()) },
         fingerprint: None,
         last_seen_at: None,
+        heartbeats_from: None,
         version: 0,
         record: GrantRecord {
             id: order.grant,

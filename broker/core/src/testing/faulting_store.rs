@@ -14,7 +14,7 @@ use crate::id::{DecisionId, GrantId, ReservationId};
 use crate::policy::Decision;
 use crate::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, RevisionRecord, StatusRecord, Store, StoreError, StoredKey,
+    Reserved, Restart, RevisionRecord, StatusRecord, Store, StoreError, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -131,6 +131,13 @@ macro_rules! faulting {
             None => $call.await,
         }
     };
+}
+
+#[async_trait]
+impl Restart for FaultingStore {
+    async fn resume(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.inner().resume(now).await
+    }
 }
 
 #[async_trait]

@@ -272,6 +272,7 @@ pub fn pending(n: u64, class: RevocationClass, now: Timestamp) -> Grant {
         state: GrantState::Pending { deadline: now.plus(Ttl::from_secs(30)) },
         fingerprint: None,
         last_seen_at: None,
+        heartbeats_from: None,
         version: 0,
     }
 }

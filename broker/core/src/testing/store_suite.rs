@@ -106,6 +106,7 @@ macro_rules! store_suite {
                 somebody_elses_change_does_not_lift_a_hold,
                 each_due_grant_goes_to_one_of_many_workers,
                 a_missed_heartbeat_is_due,
+                silence_counts_from_the_start_of_a_broker,
                 what_is_over_expires_as_the_domain_says,
                 expiry_stops_at_its_limit_and_goes_on_from_there,
                 records_are_purged_after_their_horizon_and_not_before,

@@ -101,10 +101,12 @@ impl World {
         Self { clock, entropy, store, backend, policy, verifier, governance, ports, watch }
     }
 
-    /// The broker restarts over the same store, opened again by `open` after it was closed.
-    pub fn restart(&self, open: impl FnOnce() -> Arc<dyn Store>) {
+    /// The broker restarts over the same store, opened again by `open` after it was closed. Answers how many grants wait
+    /// for a sign of life from then on.
+    pub async fn restart(&self, open: impl FnOnce() -> Arc<dyn Store>) -> usize {
         self.store.reopen(open);
         self.confirm_clock();
+        self.ports.store.resume(self.clock.now()).await.unwrap()
     }
 
     /// Edits the role [`World::ROLE`].

@@ -250,6 +250,7 @@ columns! {
     "expires_at": row.grant.expires_at.as_millis(),
     "last_seen_at": millis(row.grant.last_seen_at),
     "credential_fingerprint": row.grant.fingerprint.as_deref(),
+    "heartbeats_from": millis(row.grant.heartbeats_from),
     "due_at": millis(row.grant.step_due_at()),
     "over_at": millis(row.grant.ends_by_itself_at()),
     "reservation": row.changed.hold_stays(),
@@ -260,7 +261,7 @@ columns! {
 }
 
 /// What [`read`] reads, after [`LIFE`].
-const REST: &str = "end_at, expires_at, last_seen_at, credential_fingerprint, created_at, role, role_digest, backend, \
+const REST: &str = "end_at, expires_at, last_seen_at, heartbeats_from, credential_fingerprint, created_at, role, role_digest, backend, \
     backend_kind, target, environment, owner_snapshot, purpose, ticket, task, principal, issuer, issuer_kind, subject, \
     attributes, proof_id, proof_key_id, cnf, source_address, repository, repository_id, repository_owner_id, \"ref\", \
     ref_protected, \"commit\", workflow, workflow_ref, run, run_attempt, job, actor, actor_id, event, pull_request, \
@@ -281,6 +282,7 @@ pub(crate) fn read(row: &Row<'_>) -> Result<Grant, StoreError> {
         end_at: columns.time("end_at")?,
         expires_at: columns.time("expires_at")?,
         last_seen_at: columns.optional_time("last_seen_at")?,
+        heartbeats_from: columns.optional_time("heartbeats_from")?,
         fingerprint: columns.value("credential_fingerprint")?,
         record: read_record(id, columns)?,
         state,

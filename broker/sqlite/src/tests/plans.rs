@@ -74,6 +74,10 @@ fn the_queues_are_read_from_their_indexes() {
             "grants_over",
             "SELECT seq FROM grants WHERE over_at IS NOT NULL AND over_at <= 1 ORDER BY over_at, seq LIMIT 9",
         ),
+        (
+            "grants_beating",
+            "SELECT seq FROM grants INDEXED BY grants_beating WHERE state = 'active' AND last_seen_at IS NOT NULL AND end_at > 1",
+        ),
         ("grants_reservation", "SELECT seq FROM grants WHERE reservation = x'00'"),
         (
             "grants_fenced",

@@ -169,6 +169,43 @@ pub async fn a_missed_heartbeat_is_due(store: &Arc<dyn Store>) {
     assert_eq!(ids(&due), [seen.record.id]);
 }
 
+/// Whoever waits for a sign of life waits anew; all others stay as they are.
+pub async fn silence_counts_from_the_start_of_a_broker(store: &Arc<dyn Store>) {
+    let beating = |n: u64, class| {
+        let mut grant = sample::active(n, class, NOW);
+        grant.record.terms.heartbeat = Some(Ttl::from_secs(60));
+        grant.last_seen_at = Some(NOW);
+        opening_of(store, grant, n)
+    };
+    let fenced = open(store, beating(1, RevocationClass::Fenced)).await;
+    let hard = open(store, beating(2, RevocationClass::Hard)).await;
+    let over = open(store, beating(3, RevocationClass::Hard)).await;
+    let over = apply(
+        store,
+        over.begin_ending(Ending::by_broker(Cause::REQUESTED, NOW), false).unwrap(),
+        AuditAction::GrantRevoke,
+        NOW,
+    )
+    .await;
+    let without = open(store, opening(store, 4, NOW)).await;
+
+    assert_eq!(store.resume(later(300)).await.unwrap(), 2);
+    for grant in [fenced, hard] {
+        let id = grant.record.id;
+        let resumed = grant.resume(later(300)).unwrap();
+        assert_eq!(read(store, id).await, resumed);
+        assert_eq!(resumed.last_seen_at, Some(NOW), "nobody was seen");
+        assert!(resumed.is_live(later(359)) && !resumed.is_live(later(360)));
+    }
+    for grant in [over, without] {
+        assert_eq!(read(store, grant.record.id).await, grant);
+    }
+    let held = ids(&store.reserve_due(later(359), Ttl::ZERO, by(1), 10).await.unwrap());
+    assert_eq!(held, [sample::id(3)], "only what was ending anyhow");
+    assert_eq!(store.reserve_due(later(360), HOLD, by(2), 10).await.unwrap().len(), 3);
+    assert_eq!(store.resume(later(900)).await.unwrap(), 0, "what has passed its own end waits for nothing");
+}
+
 /// In bulk what [`Grant::expire`] does to one; one entry tells of all.
 pub async fn what_is_over_expires_as_the_domain_says(store: &Arc<dyn Store>) {
     let asked = || Ending { actor: Some("ci:user:ada".to_owned()), ..Ending::by_broker(Cause::REQUESTED, later(1)) };
