@@ -3,6 +3,7 @@
 mod audit;
 mod catalog;
 mod credential;
+mod decision;
 mod grant;
 mod identity;
 mod request;
@@ -13,7 +14,8 @@ use hallpass_sdk::wire;
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
 pub(super) use credential::credential;
-pub(super) use grant::{grant, obligations};
+pub(super) use decision::foreseen;
+pub(super) use grant::grant;
 pub(super) use identity::who_am_i;
 pub(super) use request::{grant_request, life, scope, ticket};
 

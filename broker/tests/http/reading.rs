@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use hallpass_core::credential::RevocationClass;
 use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::role::RoleState;
 use hallpass_core::testing::{Ruling, World, sample};
 use hallpass_core::time::Ttl;
 use serde_json::{Value, json};
 
-use crate::house::{House, URL};
+use crate::house::{House, URL, wanted};
 
 #[tokio::test]
 async fn a_list_is_filtered_and_paged() {
@@ -99,6 +101,76 @@ async fn a_decision_is_previewed_without_a_grant() {
     let other = json!({"role": World::ROLE, "action": "publish"});
     let other = house.call("POST", "/v1/decisions", &house.proof(), Some(other)).await;
     assert_eq!((other.status, other.said("parameter")), (422, "action"));
+}
+
+#[tokio::test]
+async fn a_preview_tells_the_terms_that_opening_then_gives() {
+    let house = House::open();
+    let fifteen = Obligations { max_ttl: Some(Ttl::from_mins(15)) };
+    house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Allow(fifteen));
+    let asked = |ttl: &str| json!({"role": World::ROLE, "purpose": "deploy 4f2c", "ttl": ttl});
+    for (ttl, bound, life) in [("5m", "request", "5m"), ("1h", "policy", "15m")] {
+        let foreseen = house.call("POST", "/v1/decisions", &house.proof(), Some(asked(ttl))).await;
+        let opened = house.call("POST", "/v1/grants", &house.proof(), Some(asked(ttl))).await;
+        let (foreseen, grant) = (&foreseen.body, &opened.body["grant"]);
+        assert_eq!((&foreseen["outcome"], &foreseen["terms"]["ttl"]), (&json!("allow"), &json!(life)), "{foreseen}");
+        assert_eq!(foreseen["terms"]["bound"], bound);
+        assert_eq!(foreseen["terms"], grant["terms"]);
+        assert_eq!(foreseen["class"], grant["revocation"]["class"]);
+        for at in ["end_at", "expires_at", "max_expires_at"] {
+            assert!(foreseen[at].is_string(), "{at}: {foreseen}");
+            assert_eq!(foreseen[at], grant[at]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_preview_refuses_what_opening_would_refuse_and_for_the_same_reason() {
+    type Change = fn(&House);
+    let edit_owner = |house: &House| {
+        house.world.governance.edit(|revision| {
+            let owner = revision.catalog.owners.values_mut().next().unwrap();
+            Arc::make_mut(owner).active = false;
+        });
+    };
+    let cases: [(&str, Change, Value); 8] = [
+        ("role_not_available", |_| (), json!({"role": "no/such/role", "purpose": "deploy 4f2c"})),
+        ("role_not_available", |house| house.world.edit_role(|role| role.state = RoleState::Suspended), wanted()),
+        ("role_not_available", edit_owner, wanted()),
+        ("role_not_available", |house| house.world.policy.rule(Action::Mint, None, Ruling::Deny), wanted()),
+        ("role_not_available", |house| house.world.policy.rule(Action::Mint, None, Ruling::Error), wanted()),
+        ("missing_purpose", |_| (), json!({"role": World::ROLE, "purpose": "test"})),
+        ("no_time_left", |_| (), json!({"role": World::ROLE, "purpose": "deploy 4f2c", "ttl": 0})),
+        (
+            "revocation_floor",
+            |house| house.world.edit_role(|role| role.revocation_floor = Some(RevocationClass::Hard)),
+            wanted(),
+        ),
+    ];
+    for (reason, change, asked) in cases {
+        let house = House::open();
+        let before = house.call("POST", "/v1/decisions", &house.proof(), Some(wanted())).await;
+        assert_eq!(before.said("outcome"), "allow", "{}", before.text);
+        change(&house);
+        let foreseen = house.call("POST", "/v1/decisions", &house.proof(), Some(asked.clone())).await;
+        assert_eq!((foreseen.status, foreseen.said("outcome")), (200, "deny"), "{}", foreseen.text);
+        assert_eq!(foreseen.body["terms"], Value::Null);
+        assert!(house.reasons(&foreseen).await.is_empty(), "a question is no refusal");
+        let refused = house.call("POST", "/v1/grants", &house.proof(), Some(asked)).await;
+        assert_eq!((refused.said("code"), foreseen.said("reason")), (reason, reason), "{}", refused.text);
+        assert_eq!(refused.said("detail"), foreseen.said("detail"));
+        assert!(house.world.all_grants().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_preview_consumes_no_proof() {
+    let house = House::open();
+    let proof = house.proof();
+    for (path, status) in [("/v1/decisions", 200), ("/v1/decisions", 200), ("/v1/grants", 201), ("/v1/grants", 401)] {
+        let answer = house.call("POST", path, &proof, Some(wanted())).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
 }
 
 #[tokio::test]

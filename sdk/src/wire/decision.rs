@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::grant::Terms;
-use super::time::Duration;
+use super::grant::{RevocationClass, Terms};
+use super::time::{Duration, Timestamp};
 
 /// A question to policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl DecisionRequest {
     }
 }
 
-/// The answer of policy.
+/// What asking for the credential would come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DecisionAnswer {
@@ -58,7 +58,19 @@ pub struct DecisionAnswer {
     /// The resulting terms, when allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// Stable code of the refusal, when denied.
+    /// How the credential could be stopped, when allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<RevocationClass>,
+    /// When the broker would begin to end it, if it were opened now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_at: Option<Timestamp>,
+    /// The latest instant at which it could work, if it were opened now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The latest end that renewing could reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_expires_at: Option<Timestamp>,
+    /// Stable code of the refusal, when denied: the one that asking for the credential would meet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The refusal in words.
@@ -71,7 +83,7 @@ pub struct DecisionAnswer {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A permit held and no forbid did.
+    /// A permit held, no forbid did, and nothing else is in the way.
     Allow,
     /// Anything else.
     Deny,

@@ -5,6 +5,7 @@ pub(super) mod log;
 use std::sync::Arc;
 
 use super::decide::{Trail, grant_resource, may, permitted_grant, query_of, role_facts};
+use super::open::{self, Foreseen};
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditObject};
 use crate::catalog::Revision;
@@ -13,11 +14,10 @@ use crate::grant::Grant;
 use crate::id::{GrantId, OwnerName};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::Owner;
-use crate::policy::{Action, Decision, PolicyQuery, Resource};
+use crate::policy::{Action, PolicyQuery, Resource};
 use crate::port::{GrantFilter, Page, PageRequest};
-use crate::request::Origin;
+use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
-use crate::time::Ttl;
 
 pub use log::{Extended, Included};
 
@@ -186,22 +186,17 @@ impl Caller {
         seen.into_iter().find(|owner| owner.name.as_str() == name).ok_or(ServiceError::NotFound)
     }
 
-    /// What would be decided if the caller asked for `role`, without minting, consuming or recording a decision.
+    /// What opening would answer if the caller asked for `wanted` now, without minting, consuming or recording anything.
     ///
     /// # Errors
-    /// [`ServiceError`]; a role that is unknown is answered as one that policy denies.
-    pub async fn preview(&self, ports: &Ports, wanted: &Preview) -> Result<Option<Decision>, ServiceError> {
-        let Some(role) = self.revision.catalog.role(&wanted.role) else {
-            return Ok(None);
-        };
-        let Some(backend) = self.revision.backends.get(&role.backend) else { return Ok(None) };
-        let resource = Resource::Role(role_facts(&self.revision, role, backend.as_ref()));
-        let mut query = self.query(ports, wanted.action, resource).await?;
-        query.context.purpose = wanted.purpose.clone().or_else(|| role.purpose.default.clone());
-        query.context.ticket.clone_from(&wanted.ticket);
-        query.context.ttl = Some(wanted.ttl.unwrap_or(role.ttl.default));
-        let decision = Decision::make(self.revision.policy.as_ref(), query, ports.fresh_id()?, ports.now())?;
-        Ok(Some(decision))
+    /// [`ServiceError`]; a refusal is an answer.
+    pub async fn preview(
+        &self,
+        ports: &Ports,
+        wanted: &GrantRequest,
+        origin: &Origin,
+    ) -> Result<Foreseen, ServiceError> {
+        open::foresee(ports, &self.revision, &self.identity, wanted, origin).await
     }
 
     /// The revision that answers this caller.
@@ -217,19 +212,4 @@ impl Caller {
     fn trail<'a>(&self, object: AuditObject, origin: &'a Origin) -> Trail<'a> {
         Trail { actor: Actor::from(&self.identity), action: AuditAction::Read, object, origin }
     }
-}
-
-/// What a caller wants to know the decision for.
-#[derive(Clone, Debug)]
-pub struct Preview {
-    /// Role.
-    pub role: String,
-    /// Action; minting, mostly.
-    pub action: Action,
-    /// Purpose that would be given.
-    pub purpose: Option<String>,
-    /// TTL that would be asked for.
-    pub ttl: Option<Ttl>,
-    /// Ticket that would be given.
-    pub ticket: Option<String>,
 }

@@ -1,8 +1,12 @@
 //! Opening a grant: proof → decision → durable record → credential.
 
+mod foresee;
 mod remote;
 
 use std::sync::Arc;
+
+pub use foresee::Foreseen;
+pub(super) use foresee::foresee;
 
 use ring::digest::{Context, SHA256};
 
@@ -16,7 +20,7 @@ use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Cause, DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::{Owner, OwnerSnapshot};
-use crate::policy::{Action, Permit, Resource, Terms, TermsInput};
+use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
 use crate::port::{
     CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse,
     Replaced,
@@ -100,10 +104,7 @@ impl Attempt<'_> {
             Ok(replaced) => replaced,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let lineage = match subject.role.max_continuous {
-            Some(_) => self.ports.store.lineage(&self.lineage_key(subject.role), self.ports.now()).await?,
-            None => None,
-        };
+        let lineage = self.lineage(subject.role).await?;
         let (purpose, terms) = match self.terms(&subject, &permit, lineage) {
             Ok(agreed) => agreed,
             Err(refusal) => return Err(self.refuse(refusal).await?),
@@ -147,6 +148,12 @@ impl Attempt<'_> {
     }
 
     async fn permit(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permit, ServiceError> {
+        let query = self.query(subject, stated).await?;
+        permit(self.ports, self.revision, query, self.trail(), Self::not_available()).await
+    }
+
+    /// What is asked of the policy.
+    async fn query(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<PolicyQuery, ServiceError> {
         let facts = role_facts(self.revision, subject.role, subject.backend.as_ref());
         let resource = Resource::Role(facts);
         let mut query = query_of(self.ports, self.revision, self.identity, Action::Mint, resource).await?;
@@ -155,8 +162,19 @@ impl Attempt<'_> {
         query.context.task.clone_from(&self.request.task);
         query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));
         query.context.scope.clone_from(&self.request.scope);
-        let refusal = Refusal::new(Step::Policy, Reason::RoleNotAvailable, ROLE_NOT_AVAILABLE).about("role");
-        permit(self.ports, self.revision, query, self.trail(), refusal).await
+        Ok(query)
+    }
+
+    fn not_available() -> Refusal {
+        Refusal::new(Step::Policy, Reason::RoleNotAvailable, ROLE_NOT_AVAILABLE).about("role")
+    }
+
+    /// How long the caller has held the role without a pause, where the role bounds that.
+    async fn lineage(&self, role: &Role) -> Result<Option<Lineage>, ServiceError> {
+        match role.max_continuous {
+            Some(_) => Ok(self.ports.store.lineage(&self.lineage_key(role), self.ports.now()).await?),
+            None => Ok(None),
+        }
     }
 
     fn terms(
@@ -220,23 +238,7 @@ impl Attempt<'_> {
         lineage: Option<Lineage>,
     ) -> Result<Planned, ServiceError> {
         let (role, proof, now) = (subject.role, self.identity.proof(), permit.decision().decided_at);
-        let owner = OwnerSnapshot::from(subject.owner);
-        let status_index = self.ports.store.next_status_index();
-        let order = IssueOrder {
-            grant: self.ports.fresh_id()?,
-            role: Arc::clone(role),
-            owner: owner.clone(),
-            issuer: proof.issuer.as_str().to_owned(),
-            subject: proof.subject.clone(),
-            attributes: proof.attributes.clone(),
-            provenance: proof.provenance.clone(),
-            purpose: purpose.as_str().to_owned(),
-            scope: terms.scope.clone(),
-            csr: self.request.csr.clone(),
-            status_index,
-            issued_at: now,
-            expires_at: terms.expires_at,
-        };
+        let order = self.order(subject, &purpose, &terms, now, self.ports.store.next_status_index())?;
         let grant = Grant {
             end_at: terms.end_at,
             expires_at: terms.expires_at,
@@ -253,7 +255,7 @@ impl Attempt<'_> {
                 backend_kind: subject.backend.kind().to_owned(),
                 target: role.target.clone(),
                 environment: role.environment.clone(),
-                owner,
+                owner: order.owner.clone(),
                 purpose: purpose.into_string(),
                 ticket: self.request.ticket.clone(),
                 task: self.request.task.clone(),
@@ -262,7 +264,7 @@ impl Attempt<'_> {
                 decision: DecisionSummary::from(permit.decision()),
                 terms,
                 created_at: now,
-                status_index,
+                status_index: order.status_index,
                 lineage: None,
                 replaces: self.request.replaces,
                 parent: None,
@@ -270,6 +272,33 @@ impl Attempt<'_> {
         };
         let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
         Ok(Planned { order, grant, permit, assumed_start, replaced: None })
+    }
+
+    /// The order that mints a credential of these terms.
+    fn order(
+        &self,
+        subject: &Subject<'_>,
+        purpose: &Purpose,
+        terms: &Terms,
+        issued_at: Timestamp,
+        status_index: u64,
+    ) -> Result<IssueOrder, ServiceError> {
+        let proof = self.identity.proof();
+        Ok(IssueOrder {
+            grant: self.ports.fresh_id()?,
+            role: Arc::clone(subject.role),
+            owner: OwnerSnapshot::from(subject.owner),
+            issuer: proof.issuer.as_str().to_owned(),
+            subject: proof.subject.clone(),
+            attributes: proof.attributes.clone(),
+            provenance: proof.provenance.clone(),
+            purpose: purpose.as_str().to_owned(),
+            scope: terms.scope.clone(),
+            csr: self.request.csr.clone(),
+            status_index,
+            issued_at,
+            expires_at: terms.expires_at,
+        })
     }
 
     /// Mints here, then records intent and activation in one commit.
@@ -445,6 +474,12 @@ impl Attempt<'_> {
         Ok(refusal.into())
     }
 
+    /// The refusal of a backend that does not take a parameter of the caller's.
+    fn backend_refusal(parameter: &'static str, detail: String) -> Refusal {
+        let reason = if parameter == "csr" { Reason::BadCsr } else { Reason::BackendRefused };
+        Refusal::new(Step::Backend, reason, detail).about(parameter)
+    }
+
     /// Records that minting failed with nothing left behind.
     async fn refuse_issue(
         &self,
@@ -452,8 +487,7 @@ impl Attempt<'_> {
         error: IssueError,
     ) -> Result<ServiceError, ServiceError> {
         if let IssueError::Refused { detail, parameter: Some(parameter) } = error {
-            let reason = if parameter == "csr" { Reason::BadCsr } else { Reason::BackendRefused };
-            return self.refuse(Refusal::new(Step::Backend, reason, detail).about(parameter)).await;
+            return self.refuse(Self::backend_refusal(parameter, detail)).await;
         }
         let (failure, internal, cause) = issue_failure(backend, error);
         let refusal = Refusal::new(Step::Backend, failure.reason(), failure.to_string()).because(internal);

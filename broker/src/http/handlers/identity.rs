@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hallpass_core::error::{Reason, ServiceError};
-use hallpass_core::policy::{Action, Decision, Outcome};
-use hallpass_core::request::Purpose;
-use hallpass_core::service::inspect::{self, Caller, Preview};
-use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, Outcome as Answered, WhoAmI};
+use hallpass_core::policy::Action;
+use hallpass_core::request::{GrantRequest, Purpose};
+use hallpass_core::service::inspect;
+use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, WhoAmI};
 
 use super::{json, readable};
 use crate::http::extract::{Bearer, Context, Json};
@@ -55,42 +54,27 @@ pub(in crate::http) async fn decisions(
     let asked = body.and_then(|body| preview(body.value));
     let wanted = readable(&state, &proof, asked, &origin).await?;
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let decided = match caller.preview(&state.ports, &wanted).await {
-        // A policy that cannot be evaluated allows nothing, and whether there is one is not the caller's to know.
-        Err(ServiceError::Refused(_)) => None,
-        decided => decided?,
-    };
+    let foreseen = caller.preview(&state.ports, &wanted, &origin).await?;
     let may_read = caller.role(&state.ports, &wanted.role).await.is_ok();
-    json(&answer(&caller, decided.as_ref(), may_read))
+    json(&wire::foreseen(caller.revision(), &foreseen, may_read))
 }
 
-fn preview(asked: DecisionRequest) -> Result<Preview, Unreadable> {
+fn preview(asked: DecisionRequest) -> Result<GrantRequest, Unreadable> {
     if asked.action != Action::Mint.as_str() {
         return Err(Unreadable::content("action", "this version previews `mint` alone"));
     }
-    Ok(Preview {
+    Purpose::stated(asked.purpose.as_deref()).map_err(|refusal| Unreadable::new(Fault::Content, refusal))?;
+    Ok(GrantRequest {
         role: asked.role,
-        action: Action::Mint,
-        purpose: Purpose::stated(asked.purpose.as_deref())
-            .map_err(|refusal| Unreadable::new(Fault::Content, refusal))?,
+        purpose: asked.purpose,
         ttl: asked.ttl.map(wire::life),
         ticket: wire::ticket(asked.ticket)?,
+        task: None,
+        scope: Vec::new(),
+        csr: None,
+        heartbeat: None,
+        replaces: None,
+        idempotency: None,
+        single_token: false,
     })
-}
-
-/// A denial reads the same for a role that does not exist and for one that the caller may not even read.
-fn answer(caller: &Caller, decided: Option<&Decision>, may_read: bool) -> DecisionAnswer {
-    let allowed = decided.filter(|decision| decision.verdict.outcome == Outcome::Allow);
-    let shown = allowed.or_else(|| decided.filter(|_| may_read));
-    let determining = shown.map(|decision| &decision.verdict.determining);
-    let denied = allowed.is_none();
-    DecisionAnswer {
-        outcome: if denied { Answered::Deny } else { Answered::Allow },
-        policy_revision: caller.revision().id.to_string(),
-        determining_policies: determining.into_iter().flatten().map(ToString::to_string).collect(),
-        obligations: allowed.map(|decision| wire::obligations(&decision.verdict.obligations)).unwrap_or_default(),
-        terms: None,
-        reason: denied.then(|| Reason::RoleNotAvailable.as_str().to_owned()),
-        detail: denied.then(|| "the role does not exist, or policy does not allow it to this identity".to_owned()),
-    }
 }

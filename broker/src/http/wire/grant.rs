@@ -156,12 +156,12 @@ fn decision(decision: &DecisionSummary) -> wire::DecisionSummary {
 }
 
 /// Obligations by the names of their annotations.
-pub(in crate::http) fn obligations(obligations: &Obligations) -> BTreeMap<String, Value> {
+pub(super) fn obligations(obligations: &Obligations) -> BTreeMap<String, Value> {
     let Obligations { max_ttl } = obligations;
     max_ttl.iter().map(|ttl| ("max_ttl".to_owned(), Value::from(lasting(*ttl).to_string()))).collect()
 }
 
-fn terms(terms: &Terms) -> wire::Terms {
+pub(super) fn terms(terms: &Terms) -> wire::Terms {
     wire::Terms {
         ttl: Some(lasting(terms.ttl)),
         bound: Some(bound(terms.bounded_by).to_owned()),
