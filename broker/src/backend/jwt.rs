@@ -32,8 +32,9 @@ pub use self::status_list::StatusLists;
 /// The type of an access token (RFC 9068 §2.1).
 const TOKEN_TYPE: &str = "at+jwt";
 
-/// A JWT counts whole seconds: less cannot be expressed.
-const MIN_LIFE: Ttl = Ttl::from_secs(1);
+/// A JWT counts whole seconds, and its last one is begun when it is minted: of two, one is left. Less, and its bearer could
+/// be told that it expires in no time at all.
+const MIN_LIFE: Ttl = Ttl::from_secs(2);
 
 /// A retired signing key stays published for this long; a longer-lived token would stop to verify before it expires.
 const MAX_LIFE: Ttl = Ttl::from_hours(24);

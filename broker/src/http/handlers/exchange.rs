@@ -9,7 +9,7 @@ use hallpass_core::error::{Reason, Refusal, ServiceError, Step};
 use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::request::GrantRequest;
 use hallpass_core::secret::Secret;
-use hallpass_core::time::Ttl;
+use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sdk::wire::{self, TokenResponse, grant_type, token_type};
 
 use super::{bytes_of, idempotency, json_body, receipt};
@@ -202,10 +202,30 @@ fn answer(
         access_token: wire::Secret::new(token.expose().to_owned()),
         issued_token_type: issued_as.to_owned(),
         token_type: "Bearer".to_owned(),
-        expires_in: credential.expires_at.since(state.ports.now()).as_secs(),
+        expires_in: expires_in(credential.expires_at, state.ports.now()),
         scope: (!scope.is_empty()).then(|| scope.join(" ")),
         grant_id: grant.record.id.to_string(),
         receipt,
     };
     Ok(json_body(handover.body(bytes_of(&response)?)))
+}
+
+/// Whole seconds that a token still works for (RFC 6749 §5.1), rounded down; one for the last, begun second: clients take
+/// a token that expires in 0 for a dead one.
+fn expires_in(expires_at: Timestamp, now: Timestamp) -> u64 {
+    let whole = expires_at.since(now).as_secs();
+    if whole == 0 && now < expires_at { 1 } else { whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_lives_never_expires_in_no_time() {
+        let at = Timestamp::from_millis;
+        for (left, told) in [(600_000, 600), (1_999, 1), (1_000, 1), (999, 1), (1, 1), (0, 0), (-5_000, 0)] {
+            assert_eq!(expires_in(at(10_000 + left), at(10_000)), told, "{left} ms are left");
+        }
+    }
 }
