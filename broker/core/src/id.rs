@@ -222,6 +222,11 @@ impl RoleName {
     }
 }
 
+impl OwnerName {
+    /// The owner of the built-in roles: whoever runs the broker. Configuration cannot use it.
+    pub const RESERVED: &'static str = IssuerName::RESERVED;
+}
+
 impl IssuerName {
     /// The issuer name of the broker itself; configuration cannot use it.
     pub const RESERVED: &'static str = "hallpass";

@@ -66,6 +66,9 @@ pub(crate) fn read(
 
 fn read_one(entry: &Document<'_>, issuers: &Declared, findings: &mut Vec<Finding>) -> Option<Owner> {
     let raw: RawOwner = entry.read(findings)?;
+    if raw.name.as_str() == OwnerName::RESERVED {
+        findings.push(entry.finding("name", "\"hallpass\" owns the built-in roles; choose another name"));
+    }
     for contact in &raw.contacts {
         check_words(entry, "contacts", contact, findings);
     }

@@ -155,6 +155,12 @@ async fn an_operators_purpose_says_something() {
         }
     }
     assert_eq!(house.broker.store().grant_count(), 0);
+    let told = "SELECT outcome, reason, entry FROM audit_entries WHERE action = 'grant.open'";
+    let told = house.broker.store().rows(told, &[]);
+    assert_eq!(told.len(), 10, "each refusal is told: {told:?}");
+    for row in told {
+        assert_eq!((&row["outcome"], &row["reason"]), (&json!("denied"), &json!("missing_purpose")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

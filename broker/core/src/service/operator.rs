@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Ports;
+use super::decide::Trail;
 use super::open::Opened;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::IssueOrder;
@@ -29,15 +30,33 @@ pub const MAX_TTL: Ttl = Ttl::from_mins(15);
 /// Name of the built-in role.
 const ROLE: &str = "hallpass/operator";
 /// Name of its owner: the group of people who run the broker.
-const OWNER: &str = "hallpass";
+const OWNER: &str = OwnerName::RESERVED;
 /// What stands in for a policy: nobody wrote one for this.
 const RULE: &str = "hallpass:operator-token";
 
-/// Opens a grant of the built-in role `hallpass/operator`, minted by `backend` for the broker itself as audience.
+/// Opens a grant of the built-in role `hallpass/operator`, minted by `backend` for the broker itself as audience. A
+/// refusal is audited here.
 ///
 /// # Errors
 /// [`ServiceError`]; a purpose is required here as everywhere.
 pub async fn open_operator(
+    ports: &Ports,
+    backend: &dyn CredentialBackend,
+    audience: &str,
+    purpose: &str,
+    ttl: Option<Ttl>,
+    origin: &Origin,
+) -> Result<Opened, ServiceError> {
+    let opened = open(ports, backend, audience, purpose, ttl, origin).await;
+    if let Err(ServiceError::Refused(refusal)) = &opened {
+        let (actor, object) = (Actor::LocalAdministrator, AuditObject::Role { name: ROLE.to_owned() });
+        let trail = Trail { actor, action: AuditAction::GrantOpen, object, origin };
+        trail.refuse(ports, refusal, None).await?;
+    }
+    opened
+}
+
+async fn open(
     ports: &Ports,
     backend: &dyn CredentialBackend,
     audience: &str,

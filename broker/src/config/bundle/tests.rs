@@ -226,6 +226,12 @@ fn what_a_backend_an_owner_or_an_environment_gets_wrong_is_named_with_its_line()
             files
         }),
         ("backend twice", with("backends.toml", &small()["backends.toml"].repeat(2))),
+        ("reserved name of an owner", {
+            let mut files = owner("\"team\"", "\"hallpass\"");
+            let role = files["roles/app/deploy.toml"].replace("\"team\"", "\"hallpass\"");
+            files.insert("roles/app/deploy.toml".to_owned(), role);
+            files
+        }),
         ("member of an unknown issuer", owner("issuer = \"ci\"", "issuer = \"cii\"")),
         ("member without subject", owner(", subject = \"ada\"", "")),
         ("no contact", owner("[\"t@example.com\"]", "[]")),
