@@ -7,6 +7,7 @@
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::grant::{Cause, Grant};
 use hallpass_core::id::{GrantId, ReservationId};
+use hallpass_core::port::LineageClaim;
 use hallpass_core::time::{Timestamp, Ttl};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -108,16 +109,19 @@ pub(crate) fn expire(transaction: &mut Transaction<'_>, now: Timestamp, limit: u
     Ok(expired)
 }
 
-/// Removes records of proofs and idempotency keys that have outlived what they guard against.
+/// Removes records of proofs and idempotency keys that have outlived what they guard against, and lineages that are over.
 pub(crate) fn purge(transaction: &Transaction<'_>, now: Timestamp, limit: usize) -> Outcome<usize> {
     let proofs = "DELETE FROM proof_uses WHERE (issuer, proof_id) IN (
                       SELECT issuer, proof_id FROM proof_uses WHERE keep_until < ?1 ORDER BY keep_until LIMIT ?2)";
     let keys = "DELETE FROM idempotency WHERE scope IN (
                     SELECT scope FROM idempotency WHERE keep_until < ?1 ORDER BY keep_until LIMIT ?2)";
+    let lineages = "DELETE FROM lineages WHERE (issuer, subject, role) IN (
+                        SELECT issuer, subject, role FROM lineages WHERE held_until < ?1 ORDER BY held_until LIMIT ?2)";
+    let paused = now.minus(LineageClaim::PAUSE);
     let mut removed = 0_usize;
-    for sql in [proofs, keys] {
+    for (sql, horizon) in [(proofs, now), (keys, now), (lineages, paused)] {
         let left = i64::try_from(limit.saturating_sub(removed)).unwrap_or(i64::MAX);
-        removed = removed.saturating_add(transaction.execute(sql, params![now.as_millis(), left])?);
+        removed = removed.saturating_add(transaction.execute(sql, params![horizon.as_millis(), left])?);
     }
     Ok(removed)
 }

@@ -59,7 +59,8 @@ pub trait Store: super::AuditLog + super::Restart + super::StatusRecord {
     /// [`StoreError`].
     async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
-    /// Removes up to `limit` replay and idempotency records that are past their horizon. Answers how many.
+    /// Removes up to `limit` records that nothing will ask for again: replay and idempotency records past their horizon, and
+    /// lineages that paused for longer than [`LineageClaim::PAUSE`]. Answers how many.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -15,7 +15,7 @@ pub const BATCH: usize = 500;
 pub struct Swept {
     /// Grants that expired.
     pub expired: usize,
-    /// Replay and idempotency records that were removed.
+    /// Replay and idempotency records and lineages that were removed.
     pub purged: usize,
     /// Set while a forward step of the wall clock is unconfirmed: then nothing was swept.
     pub clock_stepped_by: Option<Ttl>,

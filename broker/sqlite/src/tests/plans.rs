@@ -85,6 +85,7 @@ fn the_queues_are_read_from_their_indexes() {
         ),
         ("proof_uses_horizon", "SELECT 1 FROM proof_uses WHERE keep_until < 1 ORDER BY keep_until"),
         ("idempotency_horizon", "SELECT 1 FROM idempotency WHERE keep_until < 1 ORDER BY keep_until"),
+        ("lineages_horizon", "SELECT 1 FROM lineages WHERE held_until < 1 ORDER BY held_until"),
         ("audit_entries_request", "SELECT entry FROM audit_entries WHERE request_id = x'00' ORDER BY sequence"),
         ("audit_entries_grant", "SELECT sequence FROM audit_entries WHERE grant_id = x'00'"),
         ("PRIMARY KEY", "SELECT sequence FROM audit_grants WHERE grant_id = x'00'"),

@@ -74,3 +74,18 @@ pub async fn renewing_makes_a_lineage_longer(store: &Arc<dyn Store>) {
     let between = longer.plus(LineageClaim::PAUSE);
     assert!(store.lineage(&key, between).await.unwrap().is_some());
 }
+
+/// At the instant at which the next grant begins a new one anyhow, as many at a time as are asked for.
+pub async fn lineages_are_purged_when_they_are_over_and_not_before(store: &Arc<dyn Store>) {
+    let mut last = NOW;
+    for n in 1..=5 {
+        let mut opening = opening(store, n, NOW.plus(Ttl::from_secs(n)));
+        opening.lineage.key.subject = format!("repo:acme/app-{n}");
+        last = open(store, opening).await.expires_at;
+    }
+    let last_moment = last.plus(LineageClaim::PAUSE);
+    assert_eq!(store.purge(last_moment, 3).await.unwrap(), 3, "the longest over first");
+    assert_eq!(store.purge(last_moment, 3).await.unwrap(), 1, "the last of them can still go on");
+    assert_eq!(store.purge(last_moment, 3).await.unwrap(), 0);
+    assert_eq!(store.purge(Timestamp::from_millis(last_moment.as_millis() + 1), 3).await.unwrap(), 1);
+}
