@@ -1,30 +1,36 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
+mod press;
+#[cfg(test)]
+mod widening_tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
-use arc_swap::ArcSwapOption;
+use anyhow::{Context as _, anyhow, bail};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
+use hallpass_core::audit::CheckpointSigner;
 use hallpass_core::audit::note::VerifierKey;
-use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject, CheckpointSigner};
 use hallpass_core::catalog::Revision;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, LogId, RequestId, RevisionId};
 use hallpass_core::port::{
-    Anchor, AuditLog as _, CredentialBackend, Governance, IdentityVerifier, Restart as _, RevisionRecord, Sealer,
-    SignatureAlgorithm, Signer, Store, TokenSigners,
+    Anchor, AuditLog as _, BundleSource, CredentialBackend, Governance, History as _, IdentityVerifier, Occasion,
+    Restart as _, Sealer, SignatureAlgorithm, Signer, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
+use hallpass_core::service::configuration::{self, Publishing};
 use hallpass_core::service::operator::open_operator;
 use hallpass_core::service::{Evidence, Limits, Ports, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use hallpass_sqlite::SqliteStore;
 use tokio::sync::Notify;
 
+use self::press::{BundlePress, Kept};
 use crate::audit::CheckpointFile;
 use crate::backend::jwt::JwtBackend;
 use crate::backend::x509::{Authority, RevocationLists, X509Backend, root_certificate};
@@ -81,14 +87,27 @@ pub struct Foundation {
     pub unverified_refusals_per_minute: u32,
 }
 
+/// What the broker is to begin with.
+#[derive(Debug)]
+pub enum Beginning {
+    /// This bundle, from files.
+    Bundle(Box<Bundle>),
+    /// The revision in force by the store's record: bundles come over the API.
+    Record {
+        /// Folder of the bundle that the very first start publishes.
+        bootstrap: Option<PathBuf>,
+    },
+}
+
 /// The broker, put together.
 pub struct Broker {
     /// What use-cases and workers need.
     pub ports: Ports,
+    /// What publishing works with.
+    pub publishing: Arc<Publishing>,
     public_url: String,
-    store: Arc<SqliteStore>,
-    governed: Arc<Governed>,
-    composer: Composer,
+    press: BundlePress,
+    composer: Arc<Composer>,
     keys: Arc<KeyRing>,
 }
 
@@ -99,11 +118,11 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Opens the store and the keys, and puts the bundle in the folder `bundle` into force.
+    /// Opens the store and the keys, and puts into force what it is to begin with.
     ///
     /// # Errors
     /// Whatever keeps the broker from starting: it does not run on half of what it needs.
-    pub async fn assemble(foundation: Foundation, bundle: Bundle) -> anyhow::Result<Self> {
+    pub async fn assemble(foundation: Foundation, beginning: Beginning) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let sealer = sealer(&foundation, &entropy)?;
@@ -122,11 +141,15 @@ impl Broker {
             allow_http: foundation.allow_http,
             public_url: foundation.public_url.clone(),
             keys: Arc::clone(&keys),
-            verifiers: Mutex::default(),
+            verifiers: ArcSwap::default(),
             authority: Arc::default(),
         };
-        let revision = composer.revision(&bundle).map_err(findings_error)?;
-        let governed = Arc::new(Governed::new(revision));
+        let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
+        let (revision, kept) = composer.compose(&bundle).map_err(findings_error)?;
+        let _none_before = composer.adopt(kept);
+        let composer = Arc::new(composer);
+        let id = revision.id.clone();
+        let governed = Arc::new(Governed::new(Arc::new(revision)));
         let ports = Ports {
             clock,
             entropy,
@@ -139,48 +162,25 @@ impl Broker {
             nudge: Arc::new(Notify::new()),
             limits: Limits::default(),
         };
-        let broker = Self { ports, public_url: foundation.public_url, store, governed, composer, keys };
-        let waiting = broker.store.resume(broker.ports.now()).await?;
+        let waiting = store.resume(ports.now()).await?;
         tracing::debug!(waiting, "the silence of holders counts from now");
-        broker.publish(&bundle.revision, "the broker's start").await?;
-        Ok(broker)
+        configuration::record_local(&ports, &id, bundle.files, occasion).await?;
+        let press = BundlePress { composer: Arc::clone(&composer), governed };
+        let publishing = Arc::new(Publishing::new(source, Arc::new(press.clone())));
+        Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys })
     }
 
-    /// Puts another bundle into force. A bad one changes nothing.
+    /// Puts the bundle that was loaded again into force. A bad one changes nothing, and is recorded.
     ///
     /// # Errors
     /// Everything that is wrong with it, or the store's failure.
-    pub async fn reload(&self, bundle: &Bundle) -> anyhow::Result<RevisionId> {
-        let revision = self.composer.revision(bundle).map_err(findings_error)?;
-        let id = revision.id.clone();
-        // In force before it is recorded: the record moves the epoch, and whoever decides again because of that must
-        // decide by the new one.
-        let before = self.governed.replace(revision);
-        if let Err(error) = self.publish(&id, "SIGHUP").await {
-            // What is not recorded does not decide.
-            self.governed.restore(before);
-            return Err(error);
-        }
-        Ok(id)
-    }
-
-    async fn publish(&self, id: &RevisionId, occasion: &str) -> anyhow::Result<()> {
-        let active = self.store.active_revision().await?;
-        if active.as_ref().is_some_and(|active| &active.id == id) {
-            return Ok(());
-        }
-        let now = self.ports.now();
-        let object = AuditObject::Configuration { revision: id.to_string() };
-        let entry = AuditEntry::success(now, Actor::LocalAdministrator, AuditAction::ConfigurationPublish, object)
-            .with("occasion", occasion);
-        let record = RevisionRecord {
-            id: id.clone(),
-            published_at: now,
-            author: None,
-            parent: active.map(|active| active.id),
-            commit: None,
-        };
-        Ok(self.store.publish_revision(record, entry).await?)
+    pub async fn reload(&self, loaded: Result<Bundle, Vec<Finding>>) -> anyhow::Result<RevisionId> {
+        let candidate = loaded.and_then(|bundle| self.press.candidate(bundle));
+        let reloaded = configuration::reload(&self.ports, &self.publishing, candidate).await;
+        reloaded.map_err(|error| match error {
+            ServiceError::Refused(refusal) if !refusal.findings.is_empty() => findings_error(refusal.findings),
+            error => error.into(),
+        })
     }
 
     /// What the HTTP interface reads tokens with.
@@ -251,6 +251,30 @@ fn evidence(foundation: &Foundation, keys: &KeyRing, log: LogId) -> anyhow::Resu
     })
 }
 
+/// The bundle to begin with, where bundles come from, and what its publication is called where it is one.
+async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(BundleSource, Bundle, Occasion)> {
+    let bootstrap = match beginning {
+        Beginning::Bundle(bundle) => return Ok((BundleSource::Files, *bundle, Occasion::Start)),
+        Beginning::Record { bootstrap } => bootstrap,
+    };
+    let Some(active) = store.active_revision().await? else {
+        let folder = bootstrap.context(
+            "no bundle was ever published here, and [bundle] names none to begin with: give its folder as `bootstrap`",
+        )?;
+        // As one that is sent: what it names beside itself would not be there at the next start.
+        let bundle = Bundle::read(&folder).and_then(Bundle::from_files).map_err(findings_error)?;
+        return Ok((BundleSource::Api, bundle, Occasion::Bootstrap));
+    };
+    let files = store.revision_files(&active.id).await?.ok_or_else(|| {
+        anyhow!("the content of revision {} is not kept: start once with [bundle] source = \"files\"", active.id)
+    })?;
+    let bundle = Bundle::from_files(files).map_err(findings_error)?;
+    if bundle.revision != active.id {
+        bail!("the store's content of revision {} has the digest {}: it was changed", active.id, bundle.revision);
+    }
+    Ok((BundleSource::Api, bundle, Occasion::Bootstrap))
+}
+
 /// The name under which operators' tokens are minted; configuration cannot use it for anything else.
 fn operator_backend() -> Result<BackendName, ServiceError> {
     BackendName::new(IssuerName::RESERVED)
@@ -289,6 +313,9 @@ pub async fn migrate(foundation: &Foundation) -> anyhow::Result<String> {
     Ok(format!("{}: {done}; the database verifies", foundation.store.display()))
 }
 
+type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
+type Verifiers = BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>;
+
 /// Builds revisions out of bundles.
 struct Composer {
     clock: Arc<dyn Clock>,
@@ -296,33 +323,46 @@ struct Composer {
     allow_http: AllowHttp,
     public_url: String,
     keys: Arc<KeyRing>,
-    /// Kept from one revision to the next where the issuer is the same, with the keys that it has fetched.
-    verifiers: Mutex<BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>>,
+    /// Of the revision in force.
+    verifiers: ArcSwap<Verifiers>,
     authority: Arc<ArcSwapOption<Authority>>,
 }
 
 impl Composer {
-    fn revision(&self, bundle: &Bundle) -> Result<Revision, Vec<Finding>> {
+    /// The revision of a bundle, with what is to be kept of it once it is in force. Without effect.
+    fn compose(&self, bundle: &Bundle) -> Result<(Revision, Kept), Vec<Finding>> {
         let authority = self.authority(&bundle.backends)?;
         let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
         let backends = backends(&bundle.backends, &self.public_url, &keys, &authority)?;
         check_roles(bundle, &backends)?;
-        let verifiers = self.verifiers(&bundle.issuers)?;
-        self.authority.store(Some(authority));
-        Ok(Revision {
+        let kept = Kept { verifiers: Arc::new(self.verifiers(&bundle.issuers)?), authority: Some(authority) };
+        let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
+        let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
+        let revision = Revision {
             id: bundle.revision.clone(),
             catalog: bundle.catalog.clone(),
             policy: Arc::clone(&bundle.policy),
-            verifiers,
+            verifiers: verifiers.chain([own]).collect(),
             backends,
-        })
+        };
+        Ok((revision, kept))
     }
 
-    fn verifiers(&self, issuers: &[Issuer]) -> Result<Vec<Arc<dyn IdentityVerifier>>, Vec<Finding>> {
-        let mut kept = self.verifiers.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps what belongs to the revision in force; gives what was kept before.
+    fn adopt(&self, kept: Kept) -> Kept {
+        Kept { verifiers: self.verifiers.swap(kept.verifiers), authority: self.authority.swap(kept.authority) }
+    }
+
+    fn verifiers(&self, issuers: &[Issuer]) -> Result<Verifiers, Vec<Finding>> {
+        let kept = self.verifiers.load();
         let mut next = BTreeMap::new();
         let mut findings = Vec::new();
         for issuer in issuers {
+            if issuer.url == self.public_url {
+                let reason = format!("the issuer {:?} has the broker's own public_url", issuer.name.as_str());
+                findings.push(in_bundle("issuers.toml", reason));
+                continue;
+            }
             let known = kept.get(&issuer.name).filter(|(settings, _)| settings == issuer);
             let verifier = match known {
                 Some((_, verifier)) => Ok(Arc::clone(verifier)),
@@ -341,14 +381,7 @@ impl Composer {
                 Err(error) => findings.push(in_bundle("issuers.toml", format!("issuer {}: {error}", issuer.name))),
             }
         }
-        if !findings.is_empty() {
-            return Err(findings);
-        }
-        let own = self.keys.own_tokens(&self.public_url);
-        let verifiers = next.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
-        let verifiers = verifiers.chain([Arc::new(own) as Arc<dyn IdentityVerifier>]).collect();
-        *kept = next;
-        Ok(verifiers)
+        if findings.is_empty() { Ok(next) } else { Err(findings) }
     }
 
     /// The one built-in authority. Backends share its key, and so its certificate.
@@ -379,7 +412,7 @@ fn backends(
     public_url: &str,
     keys: &Arc<dyn TokenSigners>,
     authority: &Arc<Authority>,
-) -> Result<BTreeMap<BackendName, Arc<dyn CredentialBackend>>, Vec<Finding>> {
+) -> Result<Backends, Vec<Finding>> {
     let mut built = BTreeMap::new();
     for backend in configured {
         let name = backend.name.clone();
@@ -403,6 +436,12 @@ fn backends(
 /// # Errors
 /// When no key can be made.
 pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
+    let found = throw_away_backends(bundle)?.and_then(|backends| check_roles(bundle, &backends));
+    Ok(found.err().unwrap_or_default())
+}
+
+/// The backends of a bundle, with keys that nobody keeps.
+fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Backends, Vec<Finding>>> {
     let clock = SystemClock::start();
     let signer = |algorithm| {
         let key = LocalSigner::generate(algorithm)?;
@@ -414,16 +453,11 @@ pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
     let authority = Arc::new(Authority::new(Arc::clone(&ca), &certificate, public_url, clock.now())?);
     let signers = vec![signer(SignatureAlgorithm::Es256)?, signer(SignatureAlgorithm::EdDsa)?];
     let keys = Arc::new(signers) as Arc<dyn TokenSigners>;
-    let found =
-        backends(&bundle.backends, public_url, &keys, &authority).and_then(|backends| check_roles(bundle, &backends));
-    Ok(found.err().unwrap_or_default())
+    Ok(backends(&bundle.backends, public_url, &keys, &authority))
 }
 
 /// Has each role's parameters checked by the backend that will mint it.
-fn check_roles(
-    bundle: &Bundle,
-    backends: &BTreeMap<BackendName, Arc<dyn CredentialBackend>>,
-) -> Result<(), Vec<Finding>> {
+fn check_roles(bundle: &Bundle, backends: &Backends) -> Result<(), Vec<Finding>> {
     let findings: Vec<_> = bundle
         .catalog
         .roles

@@ -4,6 +4,7 @@
 //! that cannot hold or an obligation that nobody enforces would be a control that exists on paper alone.
 
 pub mod cedar;
+mod compare;
 mod index;
 mod lint;
 mod request;

@@ -184,6 +184,46 @@ impl Broker {
         Answer::read(request.send().await.expect("an answer")).await
     }
 
+    /// The same as [`Broker::call`], with a header more.
+    ///
+    /// # Panics
+    /// When the broker gives no answer at all.
+    pub async fn call_with(
+        &self,
+        (method, path): (&str, &str),
+        proof: &str,
+        header: (&str, &str),
+        body: Option<&Value>,
+    ) -> Answer {
+        let answer = self.try_call_with((method, path), proof, header, body).await;
+        answer.expect("an answer")
+    }
+
+    /// The same, where the broker may die before it answers.
+    ///
+    /// # Errors
+    /// When it gives no answer.
+    pub async fn try_call_with(
+        &self,
+        (method, path): (&str, &str),
+        proof: &str,
+        header: (&str, &str),
+        body: Option<&Value>,
+    ) -> Result<Answer, reqwest::Error> {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.client.request(method, self.at(path)).bearer_auth(proof).header(header.0, header.1);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        Ok(Answer::read(request.send().await?).await)
+    }
+
+    /// Another value of a variable in the environment of its next start; none, to take it away.
+    pub fn set_environment(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     /// Sends a body as it is, without or with its type.
     ///
     /// # Panics

@@ -50,6 +50,8 @@ pub struct Setup {
     pub server: Value,
     /// Mode of the key file.
     pub key_file_mode: u32,
+    /// Whether bundles come over the API, of which this one is the first.
+    pub over_the_api: bool,
 }
 
 /// An `[[issuer]]` entry of kind `oidc` that trusts `issuer` under `name`.
@@ -114,6 +116,7 @@ impl Setup {
             policies: vec![("standard.cedar".to_owned(), POLICIES.to_owned())],
             server: json!({}),
             key_file_mode: 0o600,
+            over_the_api: false,
         }
     }
 
@@ -122,6 +125,12 @@ impl Setup {
     pub fn server(mut self, sections: Value) -> Self {
         merge(&mut self.server, sections);
         self
+    }
+
+    /// Has bundles come over the API, this one being what the very first start publishes.
+    #[must_use]
+    pub fn over_the_api(self) -> Self {
+        Self { over_the_api: true, ..self }
     }
 
     /// Adds a Cedar file.
@@ -153,7 +162,11 @@ impl Setup {
             },
             "store": {"path": database(folder)},
             "keys": {"key_encryption_key_file": folder.join("kek")},
-            "bundle": {"source": "files", "path": bundle},
+            "bundle": if self.over_the_api {
+                json!({"source": "api", "bootstrap": bundle})
+            } else {
+                json!({"source": "files", "path": bundle})
+            },
             "limits": {"unverified_refusals_per_source_per_minute": 100_000},
         });
         merge(&mut server, self.server.clone());

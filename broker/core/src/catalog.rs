@@ -58,6 +58,19 @@ pub struct Catalog {
     pub owners: BTreeMap<OwnerName, Arc<Owner>>,
     /// Environments by name.
     pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// What is said of each issuer, for comparing revisions.
+    pub issuers: BTreeMap<IssuerName, IssuerFacts>,
+    /// What is said of each backend, by digest, for comparing revisions.
+    pub backends: BTreeMap<BackendName, String>,
+}
+
+/// What a revision says of an issuer, by digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerFacts {
+    /// Of everything.
+    pub whole: String,
+    /// Of what makes a proof one of this issuer's: its URL, its keys and how they sign, the kind of its identities.
+    pub trust: String,
 }
 
 impl Catalog {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Finding;
 use crate::time::Ttl;
 
 /// Which step of a request refused it.
@@ -22,6 +23,8 @@ pub enum Step {
     Terms,
     /// The backend that mints.
     Backend,
+    /// The bundle that is to be published.
+    Configuration,
 }
 
 impl Step {
@@ -35,6 +38,7 @@ impl Step {
             Self::Policy => "policy",
             Self::Terms => "terms",
             Self::Backend => "backend",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -176,6 +180,17 @@ reasons! {
     NotFound = "not_found",
     /// Too many at once or in a short time.
     RateLimited = "rate_limited",
+    // The configuration.
+    /// The bundle has something wrong in it.
+    InvalidConfiguration = "invalid_configuration",
+    /// The publication would widen the publisher's own rights.
+    WidensOwnRights = "widens_own_rights",
+    /// Bundles come from files, not over the API.
+    ConfigurationFromFiles = "configuration_from_files",
+    /// The request does not say which revision it is meant to replace.
+    RevisionRequired = "revision_required",
+    /// Another revision is in force than the one that the request is meant to replace.
+    RevisionMoved = "revision_moved",
 }
 
 impl fmt::Display for Reason {
@@ -208,6 +223,8 @@ pub struct Refusal {
     pub audit_reason: Option<Reason>,
     /// Whether the proof's signature had verified: such refusals are audited each, earlier ones within a budget.
     pub signature_verified: bool,
+    /// The places in the caller's own files that were wrong.
+    pub findings: Vec<Finding>,
 }
 
 impl Refusal {
@@ -222,6 +239,7 @@ impl Refusal {
             internal: None,
             audit_reason: None,
             signature_verified: false,
+            findings: Vec::new(),
         }
     }
 
@@ -255,6 +273,13 @@ impl Refusal {
     #[must_use]
     pub fn after_signature(mut self) -> Self {
         self.signature_verified = true;
+        self
+    }
+
+    /// Adds the places in the caller's own files that were wrong.
+    #[must_use]
+    pub fn with_findings(mut self, findings: Vec<Finding>) -> Self {
+        self.findings = findings;
         self
     }
 

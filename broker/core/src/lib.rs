@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod credential;
 pub mod entropy;
 pub mod error;
+pub mod finding;
 pub mod grant;
 pub mod id;
 pub mod identity;

@@ -48,7 +48,7 @@ pub struct Principal {
 }
 
 /// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Have a credential minted.
@@ -65,12 +65,22 @@ pub enum Action {
     Preview,
     /// Check whether a token is alive.
     Introspect,
+    /// Put another bundle into force.
+    Publish,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: &'static [Self] =
-        &[Self::Mint, Self::Renew, Self::Revoke, Self::Abandon, Self::Read, Self::Preview, Self::Introspect];
+    pub const ALL: &'static [Self] = &[
+        Self::Mint,
+        Self::Renew,
+        Self::Revoke,
+        Self::Abandon,
+        Self::Read,
+        Self::Preview,
+        Self::Introspect,
+        Self::Publish,
+    ];
 
     /// The word used in policy, on the wire and in the store.
     #[must_use]
@@ -83,6 +93,7 @@ impl Action {
             Self::Read => "read",
             Self::Preview => "preview",
             Self::Introspect => "introspect",
+            Self::Publish => "publish",
         }
     }
 }
@@ -109,6 +120,8 @@ pub enum Resource {
     AuditLog,
     /// The broker itself.
     Broker,
+    /// What is governed: the bundle in force and its history.
+    Bundle,
 }
 
 /// What policy may know of a role.

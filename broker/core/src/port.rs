@@ -2,8 +2,10 @@
 
 mod anchor;
 mod backend;
+mod history;
 mod log;
 mod policy;
+mod press;
 mod restart;
 mod sealing;
 mod status;
@@ -14,15 +16,16 @@ pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
+pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, PublishOutcome, RevisionRecord};
 pub use log::{AuditLog, KeptCheckpoint};
-pub use policy::{EvaluationError, PolicyEngine};
+pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
+pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, RevisionRecord, Store, StoreError,
-    StoredKey,
+    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, Store, StoreError, StoredKey,
 };
 pub use verifier::{IdentityVerifier, ProofReader};
 
@@ -33,7 +36,7 @@ use crate::catalog::Revision;
 /// Gives the bundle revision in force. A request asks once and keeps what it got.
 ///
 /// Whoever reads a moved epoch must find the new revision here: put it in force first, then move the epoch
-/// ([`Store::publish_revision`]).
+/// ([`History::publish_revision`]).
 pub trait Governance: Send + Sync + 'static {
     /// The revision in force.
     fn current(&self) -> Arc<Revision>;

@@ -2,6 +2,7 @@
 
 pub mod abandon;
 pub mod authenticate;
+pub mod configuration;
 mod decide;
 mod evidence;
 pub mod heartbeat;

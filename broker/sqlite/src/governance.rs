@@ -1,8 +1,8 @@
-//! Signing keys, bundle revisions, the epoch, and whether the store can write.
+//! Signing keys, the epoch, and whether the store can write.
 
 use hallpass_core::id::{KeyId, LogId};
-use hallpass_core::port::{RevisionRecord, StoreError, StoredKey};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use hallpass_core::port::{StoreError, StoredKey};
+use rusqlite::{Connection, Row, params};
 
 use crate::error::Outcome;
 use crate::log;
@@ -16,40 +16,6 @@ pub(crate) fn move_epoch(transaction: &mut Transaction<'_>, entries: &[EncodedEn
     transaction.numbers.epoch = epoch;
     transaction.append(entries)?;
     Ok(epoch)
-}
-
-pub(crate) fn publish(
-    transaction: &mut Transaction<'_>,
-    revision: &RevisionRecord,
-    entry: &[EncodedEntry],
-) -> Outcome<()> {
-    let sql = "INSERT INTO bundle_revisions (id, published_at, author, parent, \"commit\") VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![
-        revision.id.as_str(),
-        revision.published_at.as_millis(),
-        revision.author,
-        revision.parent.as_ref().map(|parent| parent.as_str()),
-        revision.commit,
-    ];
-    transaction.execute(sql, values)?;
-    move_epoch(transaction, entry).map(|_| ())
-}
-
-pub(crate) fn active_revision(connection: &Connection) -> Outcome<Option<RevisionRecord>> {
-    let sql = "SELECT id, published_at, author, parent, \"commit\" FROM bundle_revisions ORDER BY seq DESC LIMIT 1";
-    let found = connection.prepare_cached(sql)?.query_row([], |row| Ok(read_revision(row))).optional()?;
-    Ok(found.transpose()?)
-}
-
-fn read_revision(row: &Row<'_>) -> Result<RevisionRecord, StoreError> {
-    let columns = &mut Columns::new(row, "bundle_revisions");
-    Ok(RevisionRecord {
-        id: columns.name("id")?,
-        published_at: columns.time("published_at")?,
-        author: columns.value("author")?,
-        parent: columns.optional_name("parent")?,
-        commit: columns.value("commit")?,
-    })
 }
 
 /// Keeps a key: a new one, or what changed of one that is here (when it retires, under which key it is sealed).

@@ -15,6 +15,7 @@ mod cursor;
 mod displace;
 mod error;
 mod governance;
+mod history;
 mod list;
 mod lock;
 mod log;
@@ -43,7 +44,7 @@ use hallpass_core::id::{DecisionId, GrantId, LogId, ReservationId};
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, Restart, RevisionRecord, Sealer, Store, StoreError, StoredKey,
+    Reserved, Restart, Sealer, Store, StoreError, StoredKey,
 };
 use hallpass_core::time::{Timestamp, Ttl};
 
@@ -253,15 +254,6 @@ impl Store for SqliteStore {
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.readers.read(governance::keys).await
-    }
-
-    async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError> {
-        let entry = [EncodedEntry::encode(entry)?];
-        self.writer.run(move |transaction| governance::publish(transaction, &revision, &entry)).await
-    }
-
-    async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
-        self.readers.read(governance::active_revision).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

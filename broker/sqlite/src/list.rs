@@ -174,6 +174,6 @@ pub(crate) fn audit(
     Ok(Page { items, next })
 }
 
-fn limit_of(page: &PageRequest) -> usize {
+pub(crate) fn limit_of(page: &PageRequest) -> usize {
     page.limit.clamp(1, PageRequest::MAX_LIMIT)
 }

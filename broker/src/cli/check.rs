@@ -1,12 +1,13 @@
 //! `hallpass-broker check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::compose;
 use crate::config::check::check;
+use crate::config::server::ServerConfig;
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -21,15 +22,21 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let config = arguments.config.as_deref();
-    let of_config = || {
-        let server = crate::config::server::ServerConfig::load(config?).ok()?;
-        Some(server.bundle.path)
-    };
-    let Some(folder) = arguments.bundle.clone().or_else(of_config) else {
-        // Without a usable server file there is no bundle to find; say what is wrong with the file.
-        let findings = config.map(crate::config::server::ServerConfig::load).and_then(Result::err).unwrap_or_default();
-        findings.iter().for_each(|finding| eprintln!("{finding}"));
-        return ExitCode::FAILURE;
+    let server = config.map(ServerConfig::load);
+    let of_config = server.as_ref().and_then(|server| server.as_ref().ok()?.bundle.folder().map(Path::to_owned));
+    let Some(folder) = arguments.bundle.clone().or(of_config) else {
+        return match server {
+            Some(Ok(_)) => {
+                println!("the server file is fine; its bundle comes over the API: name a folder with --bundle");
+                ExitCode::SUCCESS
+            }
+            // Without a usable server file there is no bundle to find; say what is wrong with the file.
+            Some(Err(findings)) => {
+                findings.iter().for_each(|finding| eprintln!("{finding}"));
+                ExitCode::FAILURE
+            }
+            None => ExitCode::FAILURE,
+        };
     };
     let mut report = check(config, &folder);
     if let Some(bundle) = &report.bundle {

@@ -4,13 +4,12 @@ mod issuer;
 mod resource;
 mod story;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use hallpass_core::port::{SignatureAlgorithm, Signer};
+use hallpass_core::port::{Files, SignatureAlgorithm, Signer};
 use hallpass_core::time::Ttl;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -18,7 +17,7 @@ use tokio::net::TcpListener;
 use self::issuer::DevIssuer;
 use self::story::Stage;
 use super::serve::Front;
-use crate::compose::{self, Broker, Foundation};
+use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, Limits, LogFormat};
 use crate::http::forwarded::Proxies;
@@ -98,7 +97,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
     };
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
-    let broker = Broker::assemble(foundation, bundle).await?;
+    let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;
     let lifecycle = Lifecycle::default();
     let _driver =
         Driver::start(&broker.ports, Audit::default().checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
@@ -127,8 +126,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// The sample bundle with the embedded issuers in the place of real ones.
 fn sample_bundle(issuer_origin: &str, public_url: &str) -> anyhow::Result<Bundle> {
-    let mut files: BTreeMap<String, String> =
-        SAMPLE.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    let mut files: Files = SAMPLE.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     files.insert("policies/dev.cedar".to_owned(), DEV_POLICY.to_owned());
     if let Some(issuers) = files.get_mut("issuers.toml") {
         *issuers = issuers
@@ -136,7 +134,7 @@ fn sample_bundle(issuer_origin: &str, public_url: &str) -> anyhow::Result<Bundle
             .replace("https://sso.example.com", &format!("{issuer_origin}/people"))
             .replace("https://hallpass.example.com", public_url);
     }
-    Bundle::from_files(&files).map_err(compose::findings_error)
+    Bundle::from_files(files).map_err(compose::findings_error)
 }
 
 fn dev_issuer(address: SocketAddr, audience: &str, broker: &Broker) -> anyhow::Result<DevIssuer> {

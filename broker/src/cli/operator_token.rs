@@ -12,7 +12,6 @@ use hallpass_core::time::{Clock as _, Ttl};
 
 use super::serve;
 use crate::compose::{self, Broker};
-use crate::config::bundle::Bundle;
 use crate::keys::SystemEntropy;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
@@ -43,8 +42,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(OperatorAnswer::Token(token)) => token,
         Some(OperatorAnswer::Refused(why)) => bail!("the broker refused: {why}"),
         None => {
-            let bundle = Bundle::load(&config.bundle.path).map_err(compose::findings_error)?;
-            let broker = Broker::assemble(foundation, bundle).await?;
+            let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;
             broker.operator_token(&arguments.purpose, ttl).await.map_err(|error| anyhow!(explain(error)))?
         }
     };

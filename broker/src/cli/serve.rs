@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use hallpass_core::time::Ttl;
 use tokio::net::TcpListener;
 
-use crate::compose::{self, Broker, Foundation};
+use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config;
 use crate::config::bundle::Bundle;
-use crate::config::server::{Limits, Server, ServerConfig};
+use crate::config::server::{BundleSource, Limits, Server, ServerConfig};
 use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
@@ -42,9 +42,9 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
 pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let config = load(&config)?;
     telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level);
-    let bundle = Bundle::load(&config.bundle.path).map_err(compose::findings_error)?;
+    let beginning = beginning(&config.bundle)?;
     let mut orders = Orders::listen().context("signals cannot be handled")?;
-    let broker = Arc::new(Broker::assemble(foundation(&config), bundle).await?);
+    let broker = Arc::new(Broker::assemble(foundation(&config), beginning).await?);
     let lifecycle = Lifecycle::default();
     let driver = Driver::start(&broker.ports, config.audit.checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
@@ -61,7 +61,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
     tracing::info!(address = %addresses, public_url = %config.server.public_url, "listening");
 
-    orders.until_stopped(async || reload(&broker, &driver, &config.bundle.path).await).await;
+    orders.until_stopped(async || reload(&broker, &driver, &config.bundle).await).await;
     tracing::info!("stopping: no new connections, and what runs is finished");
     if !lifecycle.drain(config.server.drain_timeout.as_duration()).await {
         tracing::warn!("some requests were still running when the drain timeout passed");
@@ -78,12 +78,23 @@ fn proxies(server: &Server) -> Proxies {
     Proxies { trusted: server.trusted_proxies.clone(), header }
 }
 
-async fn reload(broker: &Broker, driver: &Driver, folder: &Path) {
+/// What a broker begins with.
+pub(super) fn beginning(source: &BundleSource) -> anyhow::Result<Beginning> {
+    match source {
+        BundleSource::Files { path } => {
+            Bundle::load(path).map(|bundle| Beginning::Bundle(Box::new(bundle))).map_err(compose::findings_error)
+        }
+        BundleSource::Api { bootstrap } => Ok(Beginning::Record { bootstrap: bootstrap.clone() }),
+    }
+}
+
+async fn reload(broker: &Broker, driver: &Driver, source: &BundleSource) {
     driver.confirm_clock(&broker.ports);
-    let outcome = match Bundle::load(folder) {
-        Ok(bundle) => broker.reload(&bundle).await,
-        Err(findings) => Err(compose::findings_error(findings)),
+    let BundleSource::Files { path } = source else {
+        return tracing::info!("there is no bundle to load again: bundles come over the API");
     };
+    let outcome = broker.reload(Bundle::load(path)).await;
+    telemetry::privileged_action("bundle_reload", outcome.is_ok());
     match outcome {
         Ok(revision) => tracing::info!(%revision, "the bundle was loaded again"),
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the bundle is refused; the one in force stays"),
@@ -95,12 +106,15 @@ async fn answer_operators(listener: tokio::net::UnixListener, broker: Arc<Broker
         let broker = Arc::clone(&broker);
         async move {
             if !request.is_genuine(broker.ports.sealer.as_ref(), broker.ports.now()) {
+                telemetry::privileged_action("operator_token", false);
                 tracing::warn!("a request at the control socket was not made with this broker's key");
                 return OperatorAnswer::Refused(
                     "the request was not made lately with this broker's key file".to_owned(),
                 );
             }
-            match broker.operator_token(&request.purpose, request.ttl.map(Ttl::from_secs)).await {
+            let opened = broker.operator_token(&request.purpose, request.ttl.map(Ttl::from_secs)).await;
+            telemetry::privileged_action("operator_token", opened.is_ok());
+            match opened {
                 Ok(token) => OperatorAnswer::Token(token),
                 Err(error) => OperatorAnswer::Refused(super::operator_token::explain(error)),
             }
@@ -143,6 +157,7 @@ impl Front<'_> {
             keys: broker.public_keys(),
             pki: Some(broker.pki()),
             status_lists: broker.status_lists(),
+            publishing: Some(Arc::clone(&broker.publishing)),
             tasks: lifecycle.tasks.clone(),
         });
         let connections = ListenerLimits {

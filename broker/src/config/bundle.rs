@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hallpass_core::catalog::{Catalog, EnvironmentClass};
 use hallpass_core::id::{BackendName, RevisionId, RoleName};
 use hallpass_core::policy::{Outcome, RoleFacts};
-use hallpass_core::port::PolicyEngine;
+use hallpass_core::port::{Files, PolicyEngine};
 use hallpass_core::role::RoleState;
 use ring::digest;
 
@@ -31,6 +31,8 @@ use crate::policy;
 pub struct Bundle {
     /// Digest of its content.
     pub revision: RevisionId,
+    /// Its content.
+    pub files: Files,
     /// Whose proofs are accepted.
     pub issuers: Vec<Issuer>,
     /// Where credentials are minted.
@@ -58,24 +60,32 @@ impl Bundle {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(folder: &Path) -> Result<Self, Vec<Finding>> {
-        Self::of(&files::read(folder)?, Some(folder))
+        Self::of(files::read(folder)?, Some(folder))
     }
 
-    /// The bundle of these files, by path relative to it.
+    /// Reads the files of the bundle in `folder`, and judges nothing.
+    ///
+    /// # Errors
+    /// Everything that cannot be read or does not belong there.
+    pub fn read(folder: &Path) -> Result<Files, Vec<Finding>> {
+        files::read(folder)
+    }
+
+    /// The bundle of these files, by path relative to it. It has no folder, and so names no other files.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn from_files(files: &BTreeMap<String, String>) -> Result<Self, Vec<Finding>> {
-        Self::of(files, None)
+    pub fn from_files(files: Files) -> Result<Self, Vec<Finding>> {
+        Self::of(files::take(files)?, None)
     }
 
-    fn of(files: &BTreeMap<String, String>, base: Option<&Path>) -> Result<Self, Vec<Finding>> {
+    fn of(files: Files, base: Option<&Path>) -> Result<Self, Vec<Finding>> {
         let mut findings = Vec::new();
-        let sections = Sections::sort(files, &mut findings);
-        let bundle = sections.check(revision_of(files), base, &mut findings);
+        let sections = Sections::sort(&files, &mut findings);
+        let bundle = sections.check(revision_of(&files), base, &mut findings);
         findings.sort();
         findings.dedup();
-        bundle.filter(|_| findings.is_empty()).ok_or(findings)
+        bundle.filter(|_| findings.is_empty()).map(|bundle| Self { files, ..bundle }).ok_or(findings)
     }
 
     /// The backend of this name.
@@ -104,7 +114,7 @@ impl Bundle {
 }
 
 /// Lower-case hexadecimal SHA-256 over the paths and contents, each with its length, in the order of the paths.
-fn revision_of(files: &BTreeMap<String, String>) -> Option<RevisionId> {
+fn revision_of(files: &Files) -> Option<RevisionId> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"hallpass bundle\n");
     for part in files.iter().flat_map(|(path, text)| [path, text]) {
@@ -112,6 +122,11 @@ fn revision_of(files: &BTreeMap<String, String>) -> Option<RevisionId> {
         context.update(part.as_bytes());
     }
     RevisionId::new(role::hex(context.finish().as_ref())).ok()
+}
+
+/// Digest of a part of a bundle, as it was understood: for comparing it with that of another revision in this process.
+pub(super) fn digest_of(part: &impl fmt::Debug) -> String {
+    role::hex(digest::digest(&digest::SHA256, format!("{part:?}").as_bytes()).as_ref())
 }
 
 /// The files of a bundle by what they say. A section without a file is empty.
@@ -135,7 +150,7 @@ struct DeclaredNames {
 }
 
 impl<'a> Sections<'a> {
-    fn sort(files: &'a BTreeMap<String, String>, findings: &mut Vec<Finding>) -> Self {
+    fn sort(files: &'a Files, findings: &mut Vec<Finding>) -> Self {
         let mut sections = Self::default();
         for (path, text) in files {
             let file = Path::new(path);
@@ -209,7 +224,13 @@ impl<'a> Sections<'a> {
                 places.insert(name, place);
             }
         }
-        let catalog = Catalog { roles, owners, environments };
+        let catalog = Catalog {
+            roles,
+            owners,
+            environments,
+            issuers: issuers.iter().map(|issuer| (issuer.name.clone(), issuer.facts())).collect(),
+            backends: backends.iter().map(|backend| (backend.name.clone(), digest_of(&backend.kind))).collect(),
+        };
         // Names in policies can be judged only when all of them are known.
         let known: BTreeSet<_> = issuers.iter().map(|issuer| issuer.name.clone()).collect();
         let known = findings.is_empty().then_some(&known);
@@ -231,7 +252,8 @@ impl<'a> Sections<'a> {
             findings.extend(untested(&catalog, &tests, &places));
         }
         let warnings = unresolved(&catalog, &places);
-        Some(Bundle { revision, issuers, backends, catalog, policy, tests, warnings, places })
+        let files = Files::new();
+        Some(Bundle { revision, files, issuers, backends, catalog, policy, tests, warnings, places })
     }
 }
 

@@ -94,7 +94,8 @@ impl<'a> Document<'a> {
         at(self.file, self.text, Some(span), format!("{key}: {reason}"))
     }
 
-    /// The path of the file that `key` names, below `base`; it must be there.
+    /// The path of the file that `key` names, below `base`; it must be there. A bundle that has no folder names no files:
+    /// whoever sends one could otherwise have the broker read what lies on its machine, or learn what does.
     pub(crate) fn existing_file(
         &self,
         key: &str,
@@ -104,9 +105,10 @@ impl<'a> Document<'a> {
     ) -> Option<PathBuf> {
         let path = match base {
             Some(base) => base.join(file),
-            None if file.is_absolute() => file.to_owned(),
             None => {
-                findings.push(self.finding(key, "give the absolute path: this bundle has no folder"));
+                let reason =
+                    "names a file of the broker's machine, which only a bundle that lies there as a folder may";
+                findings.push(self.finding(key, reason));
                 return None;
             }
         };

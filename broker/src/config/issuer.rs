@@ -5,9 +5,12 @@ pub(crate) mod raw;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hallpass_core::catalog::IssuerFacts;
 use hallpass_core::id::IssuerName;
 use hallpass_core::identity::{AcceptanceRules, PrincipalKind};
 use hallpass_core::time::Ttl;
+
+use super::bundle::digest_of;
 
 /// A configured issuer of kind `oidc`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,15 @@ pub struct Issuer {
     pub provenance: BTreeMap<String, String>,
     /// How its keys are kept fresh.
     pub refresh: KeyRefresh,
+}
+
+impl Issuer {
+    /// What this revision says of the issuer, for comparing it with another.
+    pub(crate) fn facts(&self) -> IssuerFacts {
+        let trust =
+            (&self.url, &self.principal, &self.keys, &self.algorithms, &self.token_types, &self.rules.audiences);
+        IssuerFacts { whole: digest_of(self), trust: digest_of(&trust) }
+    }
 }
 
 /// Where an issuer's keys come from.

@@ -13,7 +13,9 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use hallpass_core::audit::AuditAction;
 
-use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oauth, operations, pki, status_lists};
+use super::handlers::{
+    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, status_lists,
+};
 use super::router::{ApiState, Operations};
 
 /// An endpoint, without what answers it.
@@ -80,6 +82,13 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/v1/audit", audit::list).on(Listener::Admin),
         get("/v1/audit/checkpoint", audit::checkpoint).on(Listener::Admin),
         get("/v1/audit/proof", audit::proof).on(Listener::Admin),
+        get("/v1/configuration", configuration::read).on(Listener::Admin),
+        put("/v1/configuration", configuration::put).records(AuditAction::ConfigurationPublish).on(Listener::Admin),
+        get("/v1/configuration/revisions", configuration::revisions).on(Listener::Admin),
+        get("/v1/configuration/revisions/{id}", configuration::revision).on(Listener::Admin),
+        post("/v1/configuration/revisions/{id}/rollback", configuration::rollback)
+            .records(AuditAction::ConfigurationPublish)
+            .on(Listener::Admin),
     ]
 }
 
@@ -117,6 +126,10 @@ fn get<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'s
 
 fn post<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {
     row("POST", path, on(MethodFilter::POST, handler))
+}
+
+fn put<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {
+    row("PUT", path, on(MethodFilter::PUT, handler))
 }
 
 fn delete<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: &'static str, handler: H) -> Row<S> {

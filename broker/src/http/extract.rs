@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use hallpass_core::error::{Reason, Refusal, ServiceError};
+use hallpass_core::id::RevisionId;
 use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::request::Origin;
 use hallpass_core::secret::Secret;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use super::failure::{Failure, Fault, Unreadable};
 use super::form::Parameters;
 use super::json;
+use super::limits::HttpLimits;
 use super::router::ApiState;
 
 /// The connection that a request came over; the listener attaches it.
@@ -123,6 +125,68 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
+/// `If-Match` (RFC 9110 §13.1.1) on what is tagged by its revision: the revisions that it names. `*` would match
+/// anything, which is what the header is there to prevent.
+pub(super) struct IfMatch(pub(super) Result<Option<Vec<RevisionId>>, Unreadable>);
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        const MAX_TAGS: usize = 8;
+        let read = single(&parts.headers, &IF_MATCH).and_then(|value| {
+            let Some(value) = value else { return Ok(None) };
+            let refuse = || Unreadable::content("If-Match", "`If-Match` names the revision that is to be replaced");
+            let tags: Vec<_> = value.to_str().map_err(|_| refuse())?.split(',').map(str::trim).collect();
+            if tags.len() > MAX_TAGS || tags.contains(&"*") {
+                return Err(refuse());
+            }
+            // A weak tag matches nothing here, nor does one that is no revision.
+            let strong = |tag: &&str| RevisionId::new(tag.strip_prefix('"')?.strip_suffix('"')?).ok();
+            Ok(Some(tags.iter().filter_map(strong).collect()))
+        });
+        Ok(Self(read))
+    }
+}
+
+/// A body that is read when it is known who sends it.
+pub(super) struct Unread {
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl FromRequest<Arc<ApiState>> for Unread {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &Arc<ApiState>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { headers: parts.headers, body })
+    }
+}
+
+impl Unread {
+    /// The body as strict JSON, as large as a bundle may be.
+    pub(super) async fn json<T: DeserializeOwned>(self, limits: &HttpLimits) -> Result<T, Unreadable> {
+        let Self { headers, mut body } = self;
+        if let Err(unreadable) = refuse_other_types(&headers, "application/json") {
+            discard(&mut body).await;
+            return Err(unreadable);
+        }
+        let raw = read(&headers, body, limits.max_bundle_body_bytes).await.map_err(|fault| match fault {
+            Unsound::TooLarge => too_large(limits.max_bundle_body_bytes),
+            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
+        })?;
+        json::parse(&raw, limits.max_json_depth)
+    }
+
+    /// Takes the body off the wire, so that whoever sends it hears why it is not wanted.
+    pub(super) async fn discard(mut self) {
+        if !self.headers.contains_key(EXPECT) {
+            discard(&mut self.body).await;
+        }
+    }
+}
+
 /// A strict JSON body, or why it is none: the handler says so only to somebody who has proved who it is.
 pub(super) struct Json<T>(pub(super) Result<Read<T>, Unreadable>);
 
@@ -142,8 +206,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
         }
         let limits = &state.limits;
         let read = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
-            Unread::TooLarge => too_large(limits.max_body_bytes),
-            Unread::Broken => Unreadable::syntax("body", "the body ends early"),
+            Unsound::TooLarge => too_large(limits.max_body_bytes),
+            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
         });
         Ok(Self(read.and_then(|raw| Ok(Read { value: json::parse(&raw, limits.max_json_depth)?, raw }))))
     }
@@ -178,14 +242,14 @@ impl FromRequest<Arc<ApiState>> for Form {
         let limits = &state.limits;
         let raw = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
             // Nothing but a token makes a form of the contract that large.
-            Unread::TooLarge => {
+            Unsound::TooLarge => {
                 let detail = format!("the body is larger than {} bytes", limits.max_body_bytes);
                 Unreadable::new(
                     Fault::TooLarge,
                     Refusal::new(hallpass_core::error::Step::Request, Reason::TokenTooLarge, detail),
                 )
             }
-            Unread::Broken => Unreadable::syntax("body", "the body ends early"),
+            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
         })?;
         Ok(Self(Parameters::parse(&raw, limits.max_parameters)?))
     }
@@ -205,7 +269,7 @@ fn refuse_other_types(headers: &HeaderMap, expected: &str) -> Result<(), Unreada
     if essence.eq_ignore_ascii_case(expected) && charset_is_utf8 && !encoded { Ok(()) } else { Err(refuse()) }
 }
 
-enum Unread {
+enum Unsound {
     TooLarge,
     Broken,
 }
@@ -215,22 +279,22 @@ enum Unread {
 const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Reads a body of at most `limit` bytes. Of a larger one nothing is kept.
-async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Unsound> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
         // Who waits for `100 Continue` has not sent the body, and need not.
         if !headers.contains_key(EXPECT) {
             discard(&mut body).await;
         }
-        return Err(Unread::TooLarge);
+        return Err(Unsound::TooLarge);
     }
     let mut held = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| Unsound::Broken)?.into_data() else { continue };
         if held.len().saturating_add(data.len()) > limit {
             drop(held);
             discard(&mut body).await;
-            return Err(Unread::TooLarge);
+            return Err(Unsound::TooLarge);
         }
         if held.is_empty() && hyper::body::Body::is_end_stream(&body) {
             return Ok(data);

@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod catalog;
+pub(super) mod configuration;
 pub(super) mod discovery;
 pub(super) mod exchange;
 pub(super) mod grants;
@@ -120,6 +121,20 @@ async fn receipt(state: &ApiState, grant: &Grant, wanted: bool) -> Result<Option
     }
     let receipt = hallpass_core::service::receipt::receipt(&state.ports, grant.record.id).await?;
     Ok(Some(super::wire::receipt(&receipt)))
+}
+
+/// Runs `work` to its end, whatever becomes of the caller meanwhile: the server drops a handler whose connection is gone,
+/// wherever it stands.
+async fn to_its_end<T: Send + 'static>(
+    state: &ApiState,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Failure> {
+    let (hand, taken) = tokio::sync::oneshot::channel();
+    state.tasks.spawn(async move {
+        // With nobody to take it, the outcome is dropped: it is on record.
+        let _ = hand.send(work.await);
+    });
+    taken.await.map_err(|_| Failure::Crashed)
 }
 
 /// A caller's idempotency key with the digest of what it asks for.

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct HttpLimits {
     /// Largest body in bytes. Larger ones are refused before they are held.
     pub max_body_bytes: usize,
+    /// Largest body that publishes a bundle, of somebody who may: 16 MiB of text and the escapes of JSON.
+    pub max_bundle_body_bytes: usize,
     /// Deepest nesting of a JSON body. The contract's deepest is 3; parsers have died of deep ones.
     pub max_json_depth: usize,
     /// Most parameters of a form or a query.
@@ -21,6 +23,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_body_bytes: 64 * 1024,
+            max_bundle_body_bytes: 24 * 1024 * 1024,
             max_json_depth: 16,
             max_parameters: 64,
             max_in_flight: 1_024,

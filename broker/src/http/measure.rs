@@ -33,6 +33,11 @@ pub(super) fn request(outcome: &Outcome<'_>) {
     }
 }
 
+/// Counts a publication that was asked for, and whether it was made.
+pub(super) fn privileged(action: &'static str, done: bool) {
+    crate::runtime::telemetry::privileged_action(action, done);
+}
+
 /// Counts a grant that was opened.
 pub(super) fn opened() {
     counter!("hallpass_exchanges_total", "outcome" => "issued", "reason" => "", "step" => "").increment(1);

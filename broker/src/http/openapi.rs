@@ -17,12 +17,15 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _};
 
-use super::handlers::{audit, catalog, discovery, exchange, grants, identity, oauth, operations, pki, status_lists};
+use super::handlers::{
+    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, status_lists,
+};
 
 use failures::Failures;
 
 pub(super) use parts::{
-    AuditProof, AuditQuery, ExchangeForm, JwkSet, PageQuery, ProofQuery, ServerMetadata, TokenForm,
+    AuditProof, AuditQuery, DifferenceQuery, DryRunQuery, ExchangeForm, JwkSet, PageQuery, ProofQuery, ServerMetadata,
+    TokenForm,
 };
 
 /// The document.
@@ -74,6 +77,11 @@ pub(super) fn json() -> Bytes {
         audit::list,
         audit::checkpoint,
         audit::proof,
+        configuration::read,
+        configuration::put,
+        configuration::revisions,
+        configuration::revision,
+        configuration::rollback,
         operations::healthz,
         operations::readyz,
         operations::metrics,
@@ -85,6 +93,7 @@ pub(super) fn json() -> Bytes {
         (name = "identity", description = "What the broker sees of a caller, and what it would decide."),
         (name = "catalog", description = "Roles, and who answers for them."),
         (name = "audit", description = "What was written down."),
+        (name = "configuration", description = "What is governed: the bundle in force, its history, and its successor."),
         (name = "discovery", description = "What others need to trust what the broker signs."),
         (name = "pki", description = "The built-in certificate authority."),
         (name = "operations", description = "For those who run the broker; on a listener of its own.")

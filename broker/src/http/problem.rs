@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use hallpass_core::error::{Reason, Refusal, ServiceError};
+use hallpass_core::finding::Finding;
 use hallpass_core::id::RequestId;
 use hallpass_core::time::Ttl;
 use hallpass_sdk::wire::{PROBLEM_JSON, Problem};
@@ -17,6 +18,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::failure::{Failure, Fault, Unreadable};
+use super::wire;
 
 /// Who is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ struct Told<'a> {
     step: Option<&'static str>,
     parameter: Option<&'a str>,
     retry_after: Option<Ttl>,
+    findings: &'a [Finding],
 }
 
 impl<'a> Told<'a> {
@@ -153,7 +156,7 @@ impl<'a> Told<'a> {
     }
 
     const fn plain(status: StatusCode, code: &'static str, oauth: &'static str, detail: &'static str) -> Self {
-        Self { status, code, oauth, detail, step: None, parameter: None, retry_after: None }
+        Self { status, code, oauth, detail, step: None, parameter: None, retry_after: None, findings: &[] }
     }
 
     fn service(error: &'a ServiceError, surface: Surface) -> Self {
@@ -174,6 +177,7 @@ impl<'a> Told<'a> {
                 step: None,
                 parameter: None,
                 retry_after: *retry_after,
+                findings: &[],
             },
             ServiceError::Unavailable { reason, detail, retry_after } => Self {
                 status: unavailable(*reason),
@@ -183,6 +187,7 @@ impl<'a> Told<'a> {
                 step: None,
                 parameter: None,
                 retry_after: Some(*retry_after),
+                findings: &[],
             },
             ServiceError::Backend { reason, detail } => Self {
                 status: StatusCode::BAD_GATEWAY,
@@ -192,6 +197,7 @@ impl<'a> Told<'a> {
                 step: Some("backend"),
                 parameter: None,
                 retry_after: None,
+                findings: &[],
             },
         }
     }
@@ -210,6 +216,7 @@ impl<'a> Told<'a> {
             step: Some(shown_step(refusal)),
             parameter: refusal.parameter.as_deref().map(|parameter| shown_parameter(refusal, parameter, surface)),
             retry_after: None,
+            findings: &refusal.findings,
         }
     }
 
@@ -234,6 +241,7 @@ impl<'a> Told<'a> {
             request_id: request_id.to_string(),
             step: self.step.map(str::to_owned),
             parameter: self.parameter.map(str::to_owned),
+            findings: wire::findings(self.findings),
         };
         serde_json::to_vec(&problem).unwrap_or_default()
     }
@@ -348,6 +356,11 @@ const fn refused(reason: Reason) -> StatusCode {
             StatusCode::CONFLICT
         }
         Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::WidensOwnRights => StatusCode::FORBIDDEN,
+        Reason::ConfigurationFromFiles => StatusCode::CONFLICT,
+        Reason::RevisionRequired => StatusCode::PRECONDITION_REQUIRED,
+        Reason::RevisionMoved => StatusCode::PRECONDITION_FAILED,
         Reason::JwksUnavailable
         | Reason::BackendUnavailable
         | Reason::BackendOutcomeUnknown

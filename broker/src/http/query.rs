@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use hallpass_core::grant::StateName;
+use hallpass_core::id::RevisionId;
 use hallpass_core::port::{AuditFilter, GrantFilter, PageRequest};
 use hallpass_core::time::Timestamp;
 use http::request::Parts;
@@ -58,6 +59,29 @@ impl FromQuery for PageRequest {
             }
         };
         Ok(Self { cursor: query.take("cursor"), limit })
+    }
+}
+
+/// `dry_run=true`: only say what would be.
+pub(super) struct DryRun(pub(super) bool);
+
+impl FromQuery for DryRun {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        match query.take("dry_run").as_deref() {
+            None | Some("false") => Ok(Self(false)),
+            Some("true") => Ok(Self(true)),
+            Some(_) => Err(Unreadable::content("dry_run", "`dry_run` is `true` or `false`")),
+        }
+    }
+}
+
+/// `diff=<revision>`: what leads from that one to this one.
+pub(super) struct UpTo(pub(super) Option<RevisionId>);
+
+impl FromQuery for UpTo {
+    fn take(query: &mut Parameters) -> Result<Self, Unreadable> {
+        let named = query.take("diff").map(RevisionId::new).transpose();
+        named.map(Self).map_err(|_| Unreadable::content("diff", "`diff` is a revision: 64 hexadecimal digits"))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use hallpass_core::service::Ports;
+use hallpass_core::service::configuration::Publishing;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +38,8 @@ pub struct ApiState {
     pub pki: Option<Arc<dyn Pki>>,
     /// Lists of the tokens that were ended early.
     pub status_lists: Arc<dyn StatusLists>,
+    /// What publishing works with, where bundles are published.
+    pub publishing: Option<Arc<Publishing>>,
     /// Runs what must not end with its connection. Shutdown closes it and waits for it.
     pub tasks: TaskTracker,
 }

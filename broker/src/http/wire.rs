@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalog;
+mod configuration;
 mod credential;
 mod decision;
 mod grant;
@@ -13,6 +14,7 @@ use hallpass_sdk::wire;
 
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
+pub(super) use configuration::{configuration, difference, findings, publication, revision};
 pub(super) use credential::credential;
 pub(super) use decision::foreseen;
 pub(super) use grant::grant;

@@ -12,14 +12,14 @@ use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Authorizer, Decision, PolicySet, ValidationMode, Validator};
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{IssuerName, PolicyId, RevisionId};
-use hallpass_core::policy::{Obligations, Outcome, PolicyQuery, Verdict};
-use hallpass_core::port::{EvaluationError, PolicyEngine};
+use hallpass_core::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
+use hallpass_core::port::{EvaluationError, PolicyEngine, PolicyFacts};
 use hallpass_core::time::Ttl;
 
 use super::index::Index;
 use super::request::{Prepared, Vocabulary, failed};
 use super::source::{self, Rule};
-use super::{SCHEMA_VERSION, lint};
+use super::{SCHEMA_VERSION, compare, lint};
 use crate::config::{Finding, PolicySource};
 
 /// The policies of one bundle revision, ready to decide.
@@ -128,6 +128,28 @@ impl PolicyEngine for CedarEngine {
 
     fn schema_version(&self) -> u32 {
         SCHEMA_VERSION
+    }
+
+    fn policies(&self) -> Vec<PolicyFacts> {
+        self.rules.iter().map(|rule| compare::facts(rule, &self.vocabulary)).collect()
+    }
+
+    fn could_concern(&self, policy: &PolicyId, principal: &Principal) -> bool {
+        let rule = self.rules.iter().find(|rule| &rule.id == policy);
+        let principals = self.vocabulary.principals(principal);
+        rule.is_none_or(|rule| compare::principal_fits(&rule.policy, &principals))
+    }
+
+    fn could_permit(&self, principal: &Principal, action: Action, resource: &Resource) -> bool {
+        let Some(action) = self.vocabulary.action(action) else { return true };
+        let principals = self.vocabulary.principals(principal);
+        let resources = self.vocabulary.resources(resource);
+        let mut filed = self.index.slice(action, &principals, &resources).flat_map(PolicySet::policies);
+        filed.any(|policy| {
+            policy.effect() == cedar_policy::Effect::Permit
+                && compare::principal_fits(policy, &principals)
+                && compare::resource_fits(policy, &resources)
+        })
     }
 }
 

@@ -49,6 +49,7 @@ struct Types {
     owner: EntityTypeName,
     audit_log: EntityUid,
     broker: EntityUid,
+    bundle: EntityUid,
 }
 
 /// A role of the bundle: its place, and its entity once the first query has brought its facts.
@@ -84,6 +85,7 @@ impl Vocabulary {
             owner: name("Owner")?,
             audit_log: uid(&name("AuditLog")?, SINGLETON),
             broker: uid(&name("Broker")?, SINGLETON),
+            bundle: uid(&name("Bundle")?, SINGLETON),
         };
         let action = name("Action")?;
         let actions = Action::ALL.iter().map(|known| (*known, uid(&action, known.as_str()))).collect();
@@ -121,7 +123,8 @@ impl Vocabulary {
         Ok(Prepared { request, entities, action, principals, resources })
     }
 
-    fn principal(&self, principal: &Principal) -> Result<(Vec<EntityUid>, Entity), EvaluationError> {
+    /// The principal and what it is in.
+    pub(crate) fn principals(&self, principal: &Principal) -> Vec<EntityUid> {
         let kind = match principal.kind {
             PrincipalKind::Workload => &self.types.workload,
             PrincipalKind::Operator => &self.types.operator,
@@ -131,7 +134,32 @@ impl Vocabulary {
         let itself = uid(kind, &format!("{}:{}", principal.issuer, principal.subject));
         let issuer = uid(&self.types.issuer, principal.issuer.as_str());
         let groups = principal.groups.iter().map(|group| uid(&self.types.group, group.as_str()));
-        let parents: Vec<_> = std::iter::once(issuer).chain(groups).collect();
+        [itself, issuer].into_iter().chain(groups).collect()
+    }
+
+    /// The resource and what it is in.
+    pub(crate) fn resources(&self, resource: &Resource) -> Vec<EntityUid> {
+        match resource {
+            Resource::Role(facts) => self.place_of(&facts.name),
+            Resource::Grant { id, role } => {
+                let itself = uid(&self.types.grant, &id.to_string());
+                std::iter::once(itself).chain(self.place_of(&role.name)).collect()
+            }
+            Resource::Owner { name } => vec![uid(&self.types.owner, name.as_str())],
+            Resource::AuditLog => vec![self.types.audit_log.clone()],
+            Resource::Broker => vec![self.types.broker.clone()],
+            Resource::Bundle => vec![self.types.bundle.clone()],
+        }
+    }
+
+    /// The entity of an action.
+    pub(crate) fn action(&self, action: Action) -> Option<&EntityUid> {
+        self.actions.get(&action)
+    }
+
+    fn principal(&self, principal: &Principal) -> Result<(Vec<EntityUid>, Entity), EvaluationError> {
+        let principals = self.principals(principal);
+        let (itself, parents) = principals.split_first().ok_or_else(|| failed("a principal without a name"))?;
         let attributes = [
             Some(("issuer".to_owned(), text(principal.issuer.as_str()))),
             Some(("kind".to_owned(), text(&principal.issuer_kind))),
@@ -146,21 +174,21 @@ impl Vocabulary {
         let entity =
             Entity::new_with_tags(itself.clone(), attributes.into_iter().flatten(), parents.iter().cloned(), tags)
                 .map_err(failed)?;
-        Ok((std::iter::once(itself).chain(parents).collect(), entity))
+        Ok((principals, entity))
     }
 
     fn resource(&self, resource: &Resource) -> Result<(Vec<EntityUid>, Option<Entity>), EvaluationError> {
         match resource {
             Resource::Role(facts) => self.role(facts),
-            Resource::Grant { id, role } => {
-                let itself = uid(&self.types.grant, &id.to_string());
-                let place = self.place_of(&role.name);
-                let entity = facts_entity(itself.clone(), role, &place)?;
-                Ok((std::iter::once(itself).chain(place).collect(), Some(entity)))
+            Resource::Grant { role, .. } => {
+                let resources = self.resources(resource);
+                let (itself, place) = resources.split_first().ok_or_else(|| failed("a grant without a name"))?;
+                let entity = facts_entity(itself.clone(), role, place)?;
+                Ok((resources, Some(entity)))
             }
-            Resource::Owner { name } => Ok((vec![uid(&self.types.owner, name.as_str())], None)),
-            Resource::AuditLog => Ok((vec![self.types.audit_log.clone()], None)),
-            Resource::Broker => Ok((vec![self.types.broker.clone()], None)),
+            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker | Resource::Bundle => {
+                Ok((self.resources(resource), None))
+            }
         }
     }
 
@@ -187,7 +215,7 @@ impl Vocabulary {
         let context = &query.context;
         let environment = match &query.resource {
             Resource::Role(facts) | Resource::Grant { role: facts, .. } => facts.environment.as_ref(),
-            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker => None,
+            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker | Resource::Bundle => None,
         };
         let (hour, weekday) = hour_and_weekday(context.time);
         let required = [

@@ -131,7 +131,7 @@ pub(crate) fn explain(detail: &DetailedError) -> String {
 }
 
 /// What annotations may say. `@id` names; these others explain and do nothing.
-const REMARKS: &[&str] = &["description", "reason", "owner"];
+pub(crate) const REMARKS: &[&str] = &["description", "reason", "owner"];
 
 /// Obligations of the policy language that later versions will honour.
 const NOT_YET_HONOURED: &[&str] = &["approvals", "approvers", "binding", "review_within", "exception"];

@@ -13,14 +13,14 @@ pub struct Governed(ArcSwap<Revision>);
 impl Governed {
     /// Begins with `revision`.
     #[must_use]
-    pub fn new(revision: Revision) -> Self {
-        Self(ArcSwap::from_pointee(revision))
+    pub fn new(revision: Arc<Revision>) -> Self {
+        Self(ArcSwap::new(revision))
     }
 
     /// Puts `revision` into force for every request that begins from now on, and gives the one before it.
     #[must_use]
-    pub fn replace(&self, revision: Revision) -> Arc<Revision> {
-        self.0.swap(Arc::new(revision))
+    pub fn replace(&self, revision: Arc<Revision>) -> Arc<Revision> {
+        self.0.swap(revision)
     }
 
     /// Puts an earlier revision back into force.

@@ -17,6 +17,12 @@ pub fn start_logging(format: LogFormat, level: &str) {
     };
 }
 
+/// Counts something that needs more than policy's word: who may do it can change what everybody may do.
+pub fn privileged_action(action: &'static str, done: bool) {
+    let outcome = if done { "done" } else { "refused" };
+    metrics::counter!("hallpass_privileged_actions_total", "action" => action, "outcome" => outcome).increment(1);
+}
+
 /// Starts to collect metrics; the handle renders them in Prometheus' text format.
 ///
 /// # Errors

@@ -66,6 +66,7 @@ impl House {
             keys: Arc::new(Keys),
             pki: Some(Arc::new(Authority)),
             status_lists: Arc::new(Lists),
+            publishing: None,
             tasks: tasks.clone(),
         };
         change(&mut state);

@@ -88,6 +88,7 @@ mod tests {
             request_id: String::new(),
             step: None,
             parameter: None,
+            findings: Vec::new(),
         };
         Error::Refused(Box::new(Refusal { problem, retry_after: None })).into()
     }

@@ -11,7 +11,7 @@ use super::Client;
 use super::error::{ConfigurationError, Error, TransportError};
 use super::proof::Proof;
 use super::retry::{Repeat, idempotency_key};
-use super::transport::Reply;
+use super::transport::{MAX_ANSWER_BYTES, MAX_LARGE_ANSWER_BYTES, Reply};
 use crate::wire::Secret;
 
 /// A call to the broker, before it is tried.
@@ -22,6 +22,8 @@ pub(super) struct Call {
     repeat: Repeat,
     consumes_proof: bool,
     proof_in_body: Option<&'static str>,
+    if_match: Option<String>,
+    max_answer_bytes: usize,
 }
 
 enum Body {
@@ -39,8 +41,34 @@ impl Call {
         Self::new(Method::POST, url, Body::Empty, Repeat::Safe)
     }
 
+    /// A call of another method that may be repeated.
+    pub(super) fn with_method(method: Method, url: Url) -> Self {
+        Self::new(method, url, Body::Empty, Repeat::Safe)
+    }
+
     fn new(method: Method, url: Url, body: Body, repeat: Repeat) -> Self {
-        Self { method, url, body, repeat, consumes_proof: false, proof_in_body: None }
+        Self {
+            method,
+            url,
+            body,
+            repeat,
+            consumes_proof: false,
+            proof_in_body: None,
+            if_match: None,
+            max_answer_bytes: MAX_ANSWER_BYTES,
+        }
+    }
+
+    /// The answer may hold a whole bundle.
+    pub(super) fn large(mut self) -> Self {
+        self.max_answer_bytes = MAX_LARGE_ANSWER_BYTES;
+        self
+    }
+
+    /// Only what has this tag may be replaced (RFC 9110 §13.1.1).
+    pub(super) fn if_match(mut self, tag: &str) -> Self {
+        self.if_match = Some(format!("\"{tag}\""));
+        self
     }
 
     pub(super) fn json(mut self, body: &impl Serialize) -> Result<Self, Error> {
@@ -142,6 +170,9 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
+        if let Some(tag) = &call.if_match {
+            request = request.header("if-match", tag);
+        }
         if call.proof_in_body.is_none() {
             request = request.bearer_auth(proof.token().expose());
         }
@@ -156,6 +187,6 @@ impl Client {
                 request.form(&pairs)
             }
         };
-        self.inner.transport.send(request).await
+        self.inner.transport.send_for(request, call.max_answer_bytes).await
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::proof::ProofError;
-use crate::wire::{AccessRequest, Problem, TokenError};
+use crate::wire::{AccessRequest, Finding, Problem, TokenError};
 
 /// A call that did not give what was asked. No error carries a proof or a credential.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,15 @@ impl Error {
         }
     }
 
+    /// The places in the caller's own files that were wrong.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Refused(refusal) => &refusal.problem.findings,
+            _ => &[],
+        }
+    }
+
     /// The request's id in the broker's audit log, where there is one.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
@@ -109,8 +118,8 @@ fn kind_of_status(status: u16) -> ErrorKind {
         401 => ErrorKind::Proof,
         403 => ErrorKind::Denied,
         404 => ErrorKind::NotFound,
-        409 => ErrorKind::Conflict,
-        400 | 405 | 413 | 415 | 422 => ErrorKind::Invalid,
+        409 | 412 => ErrorKind::Conflict,
+        400 | 405 | 413 | 415 | 422 | 428 => ErrorKind::Invalid,
         429 | 502 | 503 | 504 => ErrorKind::Unavailable,
         _ => ErrorKind::Other,
     }

@@ -17,6 +17,7 @@
 
 mod builder;
 mod call;
+mod configuration;
 mod error;
 mod evidence;
 mod grants;

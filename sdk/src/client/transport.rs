@@ -11,7 +11,10 @@ use super::error::{Error, Refusal, TokenRefusal, TransportError};
 use crate::wire::{Problem, TokenError};
 
 /// Five hundred grants, the largest page there is, fit well; an endless answer must not fill our memory.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// The largest bundle, escaped as JSON, fits well.
+pub(crate) const MAX_LARGE_ANSWER_BYTES: usize = 48 * 1024 * 1024;
 
 pub(crate) struct Transport {
     http: reqwest::Client,
@@ -35,6 +38,15 @@ impl Transport {
     }
 
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, TransportError> {
+        self.send_for(request, MAX_ANSWER_BYTES).await
+    }
+
+    /// Sends for an answer of at most `max_answer_bytes`.
+    pub(crate) async fn send_for(
+        &self,
+        request: reqwest::RequestBuilder,
+        max_answer_bytes: usize,
+    ) -> Result<Reply, TransportError> {
         let mut response = request.send().await.map_err(classify)?;
         let status = response.status().as_u16();
         let retry_after = header(response.headers(), RETRY_AFTER.as_str())
@@ -43,7 +55,7 @@ impl Transport {
         let request_id = header(response.headers(), "x-request-id").map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(classify)? {
-            if body.len().saturating_add(chunk.len()) > MAX_ANSWER_BYTES {
+            if body.len().saturating_add(chunk.len()) > max_answer_bytes {
                 return Err(TransportError::TooLarge);
             }
             body.extend_from_slice(&chunk);

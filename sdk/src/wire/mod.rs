@@ -1,12 +1,13 @@
 //! The types that Hallpass's HTTP interfaces carry, exactly as JSON spells them.
 //!
 //! Both sides use them, so every type serialises and deserialises. Requests ([`CreateGrant`], [`RenewRequest`],
-//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`GrantQuery`], [`AuditQuery`]) refuse fields that they do not know: a
-//! misspelt bound must never be ignored. Responses accept unknown fields, and unknown words in their closed sets become
+//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`PutConfiguration`], [`GrantQuery`], [`AuditQuery`])
+//! refuse fields that they do not know: a misspelt bound must never be ignored. Responses accept unknown fields, and unknown words in their closed sets become
 //! `Unknown`, so that an older client keeps working with a newer broker.
 
 mod audit;
 mod catalog;
+mod configuration;
 mod credential;
 mod decision;
 mod grant;
@@ -22,6 +23,10 @@ mod token;
 
 pub use audit::{AuditEntry, AuditQuery, ConsistencyProof, InclusionProof, Receipt};
 pub use catalog::{Member, Owner, PurposeRule, Role, RoleState, TtlRule};
+pub use configuration::{
+    Configuration, Difference, FileChanges, FileDifference, Publication, PutConfiguration, Revision, RevisionDetail,
+    Touched,
+};
 pub use credential::Credential;
 pub use decision::{DecisionAnswer, DecisionRequest, Outcome};
 pub use grant::{
@@ -30,7 +35,7 @@ pub use grant::{
 };
 pub use identity::{Identity, ProofSummary, Provenance, WhoAmI};
 pub use page::{GrantQuery, Page};
-pub use problem::{PROBLEM_JSON, Problem};
+pub use problem::{Finding, PROBLEM_JSON, Problem};
 pub use request::{AbandonRequest, CreateGrant, EndsWhen, ExceptionRequest, RenewRequest, RevokeRequest};
 pub use secret::{Secret, SecretMap, expose, expose_optional};
 pub use time::{Duration, InvalidDuration, InvalidTimestamp, Timestamp};

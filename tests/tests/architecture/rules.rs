@@ -11,7 +11,7 @@ use crate::{Breach, assert_kept, root};
 
 /// The folders of the broker whose modules implement ports of core.
 const ADAPTER_FOLDERS: &[&str] = &["audit", "backend", "identity", "keys", "policy"];
-const COMPOSITION_ROOT: &str = "broker/src/compose.rs";
+const COMPOSITION_ROOT: &[&str] = &["broker/src/compose.rs", "broker/src/compose/"];
 const ROUTER: &str = "broker/src/http/router.rs";
 const PROBLEM: &str = "broker/src/http/problem.rs";
 /// The issuer and the protected resource that `dev` brings along stand for other people's programs. They answer for
@@ -132,7 +132,8 @@ fn module(path: &str) -> Option<(String, String)> {
 fn named_adapters(sources: &[Source]) -> Vec<Breach> {
     let concrete = adapters(sources);
     let mut breaches = Vec::new();
-    for source in sources.iter().filter(|source| source.path != COMPOSITION_ROOT) {
+    let outside = |source: &&Source| !COMPOSITION_ROOT.iter().any(|root| source.path.starts_with(root));
+    for source in sources.iter().filter(outside) {
         for store in ["hallpass_sqlite", "hallpass_postgres"] {
             breaches.extend(source.find_word(store).into_iter().map(|at| source.breach(at, format!("names {store}"))));
         }
@@ -274,6 +275,7 @@ fn a_named_adapter_is_found_wherever_it_is_imported() {
         Source::new("broker/src/backend/jwt.rs", "impl port::CredentialBackend for Jwt {}"),
         Source::new("broker/src/backend/jwt/claims.rs", "use crate::backend::jwt::Jwt;"),
         Source::new("broker/src/compose.rs", "use crate::backend::jwt::Jwt; use hallpass_sqlite::Sqlite;"),
+        Source::new("broker/src/compose/press.rs", "use crate::backend::jwt::Jwt;"),
         Source::new("broker/src/http/router.rs", "\nuse crate::backend::jwt::Jwt;"),
         Source::new("broker/src/config/role.rs", "use crate::backend::{shared, jwt};"),
         Source::new("broker/src/cli.rs", "fn f() -> hallpass_sqlite::Sqlite {}"),

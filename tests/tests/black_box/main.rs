@@ -22,6 +22,7 @@ mod keys;
 mod offline;
 mod operator;
 mod proxies;
+mod publishing;
 mod replay;
 mod secrets;
 mod third_party;

@@ -24,6 +24,8 @@ const ENDING: &str = "step::before-begin-ending";
 const HOLDS_END: Duration = Duration::from_secs(15);
 /// Every write meets these, the first of all included.
 pub(crate) const COMMITS: &[&str] = &["store::before-commit", "store::after-commit"];
+/// `black_box/publishing` kills at these.
+const PUBLISHING: &[&str] = &["publish::before-commit", "publish::after-commit"];
 /// Only backends that are called over the network meet these. The broker has none yet.
 const REMOTE: &[&str] =
     &["open::before-intent", "open::after-intent", "open::after-call", "step::before-undo", "step::after-undo"];
@@ -101,7 +103,7 @@ async fn killed_while_it_ends_the_grants_of_the_silent_it_still_ends_them() {
 #[test]
 fn every_fail_point_is_killed_at_or_cannot_be_reached() {
     let mut known: BTreeSet<String> =
-        [ISSUANCE, REVOCATION, COMMITS, REMOTE].concat().into_iter().map(str::to_owned).collect();
+        [ISSUANCE, REVOCATION, COMMITS, PUBLISHING, REMOTE].concat().into_iter().map(str::to_owned).collect();
     known.insert(ENDING.to_owned());
     let named = Regex::new(r#"fail_point!\(\s*"([^"]+)""#).expect("the pattern is valid");
     let mut found = BTreeSet::new();

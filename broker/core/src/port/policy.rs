@@ -1,7 +1,11 @@
 //! The policy decision point.
 
-use crate::id::RevisionId;
-use crate::policy::{PolicyQuery, Verdict};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::id::{PolicyId, RevisionId};
+use crate::policy::{Action, PolicyQuery, Principal, Resource, Verdict};
+use crate::time::Ttl;
 
 /// Decides. CPU only, synchronous; bound to one bundle revision.
 pub trait PolicyEngine: Send + Sync {
@@ -17,6 +21,44 @@ pub trait PolicyEngine: Send + Sync {
 
     /// Version of the schema that queries conform to.
     fn schema_version(&self) -> u32;
+
+    /// Every policy, as it is compared with those of another revision.
+    fn policies(&self) -> Vec<PolicyFacts>;
+
+    /// Whether the scope of `policy` could hold for `principal`, whatever its conditions are. True when in doubt.
+    fn could_concern(&self, policy: &PolicyId, principal: &Principal) -> bool;
+
+    /// Whether some permit's scope holds for this question, whatever its conditions and the forbids are. True when in
+    /// doubt.
+    fn could_permit(&self, principal: &Principal, action: Action, resource: &Resource) -> bool;
+}
+
+/// A policy, as it is compared with those of another revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFacts {
+    /// Its name.
+    pub id: PolicyId,
+    /// What it does where it holds.
+    pub effect: Effect,
+    /// What it says, in one spelling: without its name, its `@max_ttl`, its remarks and its layout.
+    pub text: String,
+    /// Its `@max_ttl`.
+    pub max_ttl: Option<Ttl>,
+    /// What can be asked for that it bears on.
+    pub actions: BTreeSet<Action>,
+    /// File, relative to the bundle.
+    pub file: PathBuf,
+    /// Line, from 1, where it is known.
+    pub line: Option<usize>,
+}
+
+/// What a policy does where it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It permits.
+    Permit,
+    /// It forbids, whatever is permitted.
+    Forbid,
 }
 
 /// A policy or the inputs could not be evaluated.

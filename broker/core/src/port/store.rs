@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
-use crate::id::{DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RevisionId, RoleName};
+use crate::id::{DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RoleName};
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
 
 /// The durable record.
 #[async_trait]
-pub trait Store: super::AuditLog + super::Restart + super::StatusRecord {
+pub trait Store: super::AuditLog + super::History + super::Restart + super::StatusRecord {
     /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
     ///
     /// # Errors
@@ -139,18 +139,6 @@ pub trait Store: super::AuditLog + super::Restart + super::StatusRecord {
     /// # Errors
     /// [`StoreError`].
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
-
-    /// Records a bundle revision as the active one, and moves the epoch.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError>;
-
-    /// The active bundle revision, if any was published.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError>;
 
     /// Whether the store can write now; for readiness.
     ///
@@ -441,21 +429,6 @@ pub struct StoredKey {
     pub created_at: Timestamp,
     /// When it stops signing.
     pub retires_at: Option<Timestamp>,
-}
-
-/// A bundle revision at rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevisionRecord {
-    /// Digest of the content.
-    pub id: RevisionId,
-    /// When it was published.
-    pub published_at: Timestamp,
-    /// Who published it.
-    pub author: Option<String>,
-    /// Revision before it.
-    pub parent: Option<RevisionId>,
-    /// Source commit, where known.
-    pub commit: Option<String>,
 }
 
 /// How the store fails.

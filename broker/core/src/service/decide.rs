@@ -91,7 +91,7 @@ fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
     let owner = match &query.resource {
         Resource::Role(facts) | Resource::Grant { role: facts, .. } => Some(&facts.owner),
         Resource::Owner { name } => Some(name),
-        Resource::AuditLog | Resource::Broker => None,
+        Resource::AuditLog | Resource::Broker | Resource::Bundle => None,
     };
     query.context.owner_member = owner.is_some_and(|owner| query.principal.groups.contains(owner));
     query

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::Grant;
-use crate::id::{DecisionId, GrantId, ReservationId};
+use crate::id::{DecisionId, GrantId, PolicyId, ReservationId, RevisionId, RoleName};
 use crate::policy::Decision;
 use crate::port::{
-    Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, Restart, RevisionRecord, StatusRecord, Store, StoreError, StoredKey,
+    Applied, AuditFilter, Change, Fenced, Files, GrantFilter, History, Lineage, LineageKey, OpenOutcome, Opening, Page,
+    PageRequest, Publication, PublishOutcome, Reserved, Restart, RevisionRecord, StatusRecord, Store, StoreError,
+    StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -42,6 +43,8 @@ pub enum Write {
     Reserve,
     /// `expire_due`.
     Expire,
+    /// `publish_revision`.
+    Publish,
 }
 
 /// How a write fails.
@@ -246,15 +249,39 @@ impl Store for FaultingStore {
         self.inner().keys().await
     }
 
-    async fn publish_revision(&self, revision: RevisionRecord, entry: AuditEntry) -> Result<(), StoreError> {
-        self.inner().publish_revision(revision, entry).await
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner().check().await
+    }
+}
+
+#[async_trait]
+impl History for FaultingStore {
+    async fn publish_revision(&self, mut publication: Publication) -> Result<PublishOutcome, StoreError> {
+        let fault = self.fault(Write::Publish);
+        if publication.epoch.is_some_and(|epoch| epoch < self.epoch()) {
+            return Ok(PublishOutcome::Moved);
+        }
+        publication.epoch = publication.epoch.map(|epoch| epoch.saturating_sub(self.ahead()));
+        faulting!(fault, self.inner().publish_revision(publication))
     }
 
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
         self.inner().active_revision().await
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner().check().await
+    async fn revision(&self, id: &RevisionId) -> Result<Option<RevisionRecord>, StoreError> {
+        self.inner().revision(id).await
+    }
+
+    async fn revision_files(&self, id: &RevisionId) -> Result<Option<Files>, StoreError> {
+        self.inner().revision_files(id).await
+    }
+
+    async fn revisions(&self, page: &PageRequest) -> Result<Page<RevisionRecord>, StoreError> {
+        self.inner().revisions(page).await
+    }
+
+    async fn live_grants_touched(&self, roles: &[RoleName], policies: &[PolicyId]) -> Result<u64, StoreError> {
+        self.inner().live_grants_touched(roles, policies).await
     }
 }

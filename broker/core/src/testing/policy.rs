@@ -3,14 +3,15 @@ use std::sync::{Mutex, PoisonError};
 
 use super::sample;
 use crate::id::{PolicyId, RevisionId};
-use crate::policy::{Action, Obligations, Outcome, PolicyQuery, Resource, Verdict};
-use crate::port::{EvaluationError, PolicyEngine};
+use crate::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
+use crate::port::{EvaluationError, PolicyEngine, PolicyFacts};
 
 /// A policy that rules as it is told to: by action and role, by action, or else it allows.
 #[derive(Debug)]
 pub struct ScriptedPolicy {
     revision: RevisionId,
     rulings: Mutex<HashMap<(Action, Option<String>), Ruling>>,
+    policies: Mutex<Vec<PolicyFacts>>,
 }
 
 /// What a policy says.
@@ -28,7 +29,7 @@ impl ScriptedPolicy {
     /// A policy of the revision made of this digit, that allows everything.
     #[must_use]
     pub fn new(revision: char) -> Self {
-        Self { revision: sample::revision(revision), rulings: Mutex::default() }
+        Self { revision: sample::revision(revision), rulings: Mutex::default(), policies: Mutex::default() }
     }
 
     /// Rules on `action` for `role`; for every role that nothing else was said of, when none is named.
@@ -37,10 +38,15 @@ impl ScriptedPolicy {
         rulings.insert((action, role.map(str::to_owned)), ruling);
     }
 
+    /// Says that it has these policies, for comparisons; each of them could concern everybody.
+    pub fn has(&self, policies: Vec<PolicyFacts>) {
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies;
+    }
+
     fn ruling(&self, query: &PolicyQuery) -> Ruling {
         let role = match &query.resource {
             Resource::Role(role) | Resource::Grant { role, .. } => Some(role.name.as_str().to_owned()),
-            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker => None,
+            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker | Resource::Bundle => None,
         };
         let rulings = self.rulings.lock().unwrap_or_else(PoisonError::into_inner);
         let found = rulings.get(&(query.action, role)).or_else(|| rulings.get(&(query.action, None)));
@@ -64,5 +70,20 @@ impl PolicyEngine for ScriptedPolicy {
 
     fn schema_version(&self) -> u32 {
         1
+    }
+
+    fn policies(&self) -> Vec<PolicyFacts> {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn could_concern(&self, _: &PolicyId, _: &Principal) -> bool {
+        true
+    }
+
+    fn could_permit(&self, principal: &Principal, action: Action, resource: &Resource) -> bool {
+        let mut query = sample::query(&principal.subject, "any");
+        query.action = action;
+        query.resource = resource.clone();
+        matches!(self.ruling(&query), Ruling::Allow(_))
     }
 }

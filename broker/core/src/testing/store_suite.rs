@@ -9,6 +9,7 @@
 
 pub mod changes;
 pub mod evidence;
+pub mod history;
 pub mod lineages;
 pub mod lists;
 pub mod log;
@@ -133,7 +134,6 @@ macro_rules! store_suite {
                 decisions_are_read_back_newest_first,
                 moving_the_epoch_tells_of_itself,
                 keys_are_read_back_as_they_were_kept,
-                the_last_published_revision_is_in_force,
                 a_healthy_store_says_so,
             }
             log {
@@ -143,6 +143,15 @@ macro_rules! store_suite {
                 the_log_is_shown_to_begin_with_what_it_was,
                 leaves_are_read_in_their_order,
                 the_newest_checkpoint_is_read_back_as_it_was_kept,
+            }
+            history {
+                the_last_published_revision_is_in_force,
+                what_was_published_is_read_back_whole,
+                of_two_publications_upon_one_revision_one_is_written,
+                a_publication_that_was_decided_before_the_epoch_moved_is_decided_again,
+                publications_are_paged_newest_first,
+                the_content_of_the_oldest_makes_room,
+                live_grants_are_counted_by_role_and_by_policy,
             }
         );
     };

@@ -70,7 +70,7 @@ impl World {
             catalog: Catalog {
                 roles: BTreeMap::from([(role.name.clone(), Arc::new(role))]),
                 owners: BTreeMap::from([(owner.name.clone(), Arc::new(owner))]),
-                environments: BTreeMap::new(),
+                ..Catalog::default()
             },
             policy: Arc::clone(&policy) as Arc<dyn PolicyEngine>,
             verifiers: vec![Arc::clone(&verifier) as Arc<dyn IdentityVerifier>],

@@ -1,11 +1,12 @@
-//! The files of a bundle: which belong to it, and reading them without being led elsewhere or flooded.
+//! The files of a bundle: which belong to it, and taking them from a folder or from a caller without being led elsewhere
+//! or flooded.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hallpass_core::id::RoleName;
+use hallpass_core::port::Files;
 
 use crate::config::Finding;
 
@@ -64,26 +65,101 @@ impl Section {
     }
 }
 
+/// A bundle's files as they are taken in, from wherever they come, within the bounds of every bundle.
+#[derive(Default)]
+struct Shelf {
+    files: Files,
+    bytes: usize,
+}
+
+impl Shelf {
+    /// Whether one more file may be asked for.
+    fn has_room(&self) -> Result<(), Refused> {
+        if self.files.len() < MAX_FILES {
+            return Ok(());
+        }
+        Err(Refused::All(format!("is one file too many: a bundle has at most {MAX_FILES}")))
+    }
+
+    /// Takes a file.
+    fn put(&mut self, path: &str, text: String) -> Result<(), Refused> {
+        self.has_room()?;
+        Section::of(path).map_err(Refused::This)?;
+        if text.len() > MAX_FILE_BYTES {
+            return Err(Refused::This(too_large()));
+        }
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > MAX_BUNDLE_BYTES {
+            return Err(Refused::All(format!("makes the bundle larger than {MAX_BUNDLE_BYTES} bytes")));
+        }
+        self.files.insert(path.to_owned(), text);
+        Ok(())
+    }
+}
+
+/// Why a file is not taken in.
+enum Refused {
+    /// It is not acceptable.
+    This(String),
+    /// Nor is anything after it.
+    All(String),
+}
+
+fn too_large() -> String {
+    format!("is larger than {MAX_FILE_BYTES} bytes")
+}
+
+/// Takes in files that somebody sent, by path.
+///
+/// # Errors
+/// Everything that is too large or does not belong into a bundle.
+pub(crate) fn take(sent: Files) -> Result<Files, Vec<Finding>> {
+    let mut shelf = Shelf::default();
+    let mut findings = Vec::new();
+    for (path, text) in sent {
+        let (reason, last) = match shelf.put(&path, text) {
+            Ok(()) => continue,
+            Err(Refused::This(reason)) => (reason, false),
+            Err(Refused::All(reason)) => (reason, true),
+        };
+        findings.push(finding(Path::new(&shown(&path)), reason));
+        if last {
+            break;
+        }
+    }
+    if findings.is_empty() && shelf.files.is_empty() {
+        findings.push(finding(Path::new("."), NOTHING.to_owned()));
+    }
+    if findings.is_empty() { Ok(shelf.files) } else { Err(findings) }
+}
+
+/// A path that somebody sent, as far as it is echoed.
+fn shown(path: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    path.chars().take(MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+const NOTHING: &str = "has no file of a bundle";
+
 /// Reads the files of the bundle in `folder`, by path.
 ///
 /// Hidden files, `*.md`, and other files at the top that are neither TOML nor Cedar are no part of it.
 ///
 /// # Errors
 /// Everything that cannot be read or does not belong there.
-pub(crate) fn read(folder: &Path) -> Result<BTreeMap<String, String>, Vec<Finding>> {
+pub(crate) fn read(folder: &Path) -> Result<Files, Vec<Finding>> {
     let root = folder.canonicalize().map_err(|error| vec![finding(folder, format!("cannot be read: {error}"))])?;
-    let mut walk = Walk { root: &root, files: BTreeMap::new(), bytes: 0, findings: Vec::new(), full: false };
+    let mut walk = Walk { root: &root, shelf: Shelf::default(), findings: Vec::new(), full: false };
     walk.folder(&root, "", 0);
-    if walk.findings.is_empty() && walk.files.is_empty() {
-        walk.findings.push(finding(folder, "has no file of a bundle".to_owned()));
+    if walk.findings.is_empty() && walk.shelf.files.is_empty() {
+        walk.findings.push(finding(folder, NOTHING.to_owned()));
     }
-    if walk.findings.is_empty() { Ok(walk.files) } else { Err(walk.findings) }
+    if walk.findings.is_empty() { Ok(walk.shelf.files) } else { Err(walk.findings) }
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    files: BTreeMap<String, String>,
-    bytes: usize,
+    shelf: Shelf,
     findings: Vec<Finding>,
     full: bool,
 }
@@ -151,20 +227,18 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, target: &Path, path: &str) {
-        if self.files.len() == MAX_FILES {
-            self.full = true;
-            return self.refuse(path, format!("is one file too many: a bundle has at most {MAX_FILES}"));
-        }
-        match read_bounded(target) {
-            Ok(text) => {
-                self.bytes += text.len();
-                self.files.insert(path.to_owned(), text);
+        let taken = self
+            .shelf
+            .has_room()
+            .and_then(|()| read_bounded(target).map_err(Refused::This))
+            .and_then(|text| self.shelf.put(path, text));
+        match taken {
+            Ok(()) => {}
+            Err(Refused::This(reason)) => self.refuse(path, reason),
+            Err(Refused::All(reason)) => {
+                self.full = true;
+                self.refuse(path, reason);
             }
-            Err(reason) => self.refuse(path, reason),
-        }
-        if self.bytes > MAX_BUNDLE_BYTES {
-            self.full = true;
-            self.refuse(path, format!("makes the bundle larger than {MAX_BUNDLE_BYTES} bytes"));
         }
     }
 
@@ -187,7 +261,7 @@ pub(crate) fn read_bounded(path: &Path) -> Result<String, String> {
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).map_err(unreadable)?.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MAX_FILE_BYTES {
-        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
+        return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|error| format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }

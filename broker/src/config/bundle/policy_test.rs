@@ -97,6 +97,7 @@ enum On {
     Owner,
     AuditLog,
     Broker,
+    Bundle,
 }
 
 fn mint() -> Action {
@@ -173,6 +174,7 @@ fn resource(entry: &Document<'_>, request: &RawRequest, scene: &Scene<'_>) -> Re
     let standard = match request.action {
         Action::Mint | Action::Preview => On::Role,
         Action::Renew | Action::Revoke | Action::Abandon | Action::Read | Action::Introspect => On::Grant,
+        Action::Publish => On::Bundle,
     };
     let facts = || {
         let name = request.role.as_ref().ok_or_else(|| entry.finding("request.role", "is missing"))?;
@@ -189,6 +191,7 @@ fn resource(entry: &Document<'_>, request: &RawRequest, scene: &Scene<'_>) -> Re
         },
         On::AuditLog => Ok(Resource::AuditLog),
         On::Broker => Ok(Resource::Broker),
+        On::Bundle => Ok(Resource::Bundle),
     }
 }
 

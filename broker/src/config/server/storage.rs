@@ -1,17 +1,36 @@
 //! `[bundle]`, `[store]` and `[keys]`: what the broker reads and what it keeps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::config::Finding;
 use crate::config::document::{Document, beside};
 
-/// `[bundle]`, validated: the bundle is files, published at start and on SIGHUP.
+/// `[bundle]`, validated: where bundles come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BundleSource {
-    /// Folder of the bundle.
-    pub path: PathBuf,
+pub enum BundleSource {
+    /// A folder, published at start and on SIGHUP.
+    Files {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The API. What was published last is in force after a restart too.
+    Api {
+        /// Folder of the bundle that the very first start publishes.
+        bootstrap: Option<PathBuf>,
+    },
+}
+
+impl BundleSource {
+    /// The folder that a bundle is read from, sooner or later.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Files { path } => Some(path),
+            Self::Api { bootstrap } => bootstrap.as_deref(),
+        }
+    }
 }
 
 /// `[store]`, validated.
@@ -34,7 +53,8 @@ pub struct Keys {
 #[serde(deny_unknown_fields)]
 struct RawBundle {
     source: Option<String>,
-    path: PathBuf,
+    path: Option<PathBuf>,
+    bootstrap: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,15 +72,30 @@ struct RawKeys {
 }
 
 pub(super) fn read_bundle(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<BundleSource> {
-    if section.text_at("source") == Some("api") {
-        findings.push(section.finding("source", "this version does not support \"api\"; use \"files\""));
-        return None;
+    let RawBundle { source, path, bootstrap } = section.read(findings)?;
+    let beside = |path: PathBuf| beside(section.file(), &path);
+    match source.as_deref().unwrap_or("files") {
+        "files" => {
+            if bootstrap.is_some() {
+                findings.push(section.finding("bootstrap", "is for source = \"api\"; files have a path"));
+            }
+            if path.is_none() {
+                findings.push(section.finding("path", "is missing: the folder of the bundle"));
+            }
+            Some(BundleSource::Files { path: beside(path?) })
+        }
+        "api" => {
+            if path.is_some() {
+                let reason = "is for source = \"files\"; what the very first start publishes is `bootstrap`";
+                findings.push(section.finding("path", reason));
+            }
+            Some(BundleSource::Api { bootstrap: bootstrap.map(beside) })
+        }
+        other => {
+            findings.push(section.finding("source", format!("there is no source {other:?}; use \"files\" or \"api\"")));
+            None
+        }
     }
-    let raw: RawBundle = section.read(findings)?;
-    if let Some(other) = raw.source.filter(|source| source != "files") {
-        findings.push(section.finding("source", format!("there is no source {other:?}; use \"files\"")));
-    }
-    Some(BundleSource { path: beside(section.file(), &raw.path) })
 }
 
 pub(super) fn read_store(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Store> {

@@ -15,7 +15,7 @@ fn parse(text: &str) -> Result<ServerConfig, Vec<Finding>> {
 #[test]
 fn a_small_file_is_enough_and_its_paths_start_at_its_folder() {
     let config = parse(SMALL).unwrap();
-    assert_eq!(config.bundle.path, Path::new("/etc/hallpass/bundle"));
+    assert_eq!(config.bundle, BundleSource::Files { path: "/etc/hallpass/bundle".into() });
     assert_eq!(config.store.path, Path::new("/var/lib/hallpass.db"));
     assert_eq!(config.keys.key_encryption_key_file, Path::new("/etc/hallpass/key"));
     assert_eq!(config.limits, Limits::default());
@@ -84,7 +84,9 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("upper case", url("https://Hallpass.example")),
         ("standard port written out", url("https://hallpass.example:443")),
         ("plain http origin", url("http://hallpass.example")),
-        ("api bundle", change("path = \"bundle\"", "source = \"api\"\npath = \"bundle\"")),
+        ("a path and the API", change("path = \"bundle\"", "source = \"api\"\npath = \"bundle\"")),
+        ("a beginning and files", change("path = \"bundle\"", "path = \"bundle\"\nbootstrap = \"bundle\"")),
+        ("no path", change("path = \"bundle\"", "source = \"files\"")),
         ("unknown source", change("path = \"bundle\"", "source = \"git\"\npath = \"bundle\"")),
         ("key twice", add("retired_key_encryption_key_files = [\"key\"]")),
         ("tiny body", add("[limits]\nbody_bytes = 10")),

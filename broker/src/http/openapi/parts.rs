@@ -87,6 +87,23 @@ pub(in crate::http) struct PageQuery {
     limit: Option<u32>,
 }
 
+/// Whether anything is done.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct DryRunQuery {
+    /// Only say what would be.
+    dry_run: Option<bool>,
+}
+
+/// From which revision.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct DifferenceQuery {
+    /// The revision from which the difference leads here.
+    #[param(pattern = "^[0-9a-f]{64}$")]
+    diff: Option<String>,
+}
+
 /// Which entries of the audit log.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

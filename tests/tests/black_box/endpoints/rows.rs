@@ -131,6 +131,10 @@ fn post(path: &'static str) -> Row {
     row("POST", path)
 }
 
+fn put(path: &'static str) -> Row {
+    row("PUT", path)
+}
+
 fn delete(path: &'static str) -> Row {
     row("DELETE", path)
 }
@@ -144,6 +148,10 @@ fn release() -> Value {
 
 fn reason() -> Value {
     json!({"reason": "found by a test"})
+}
+
+fn bundle() -> Value {
+    json!({"files": {"owners.toml": ""}})
 }
 
 fn preview() -> Value {
@@ -221,6 +229,24 @@ pub(super) fn rows() -> Vec<Row> {
             .by(Right::Operator)
             .stranger(403, "policy_denied")
             .served(200, r#""leaf_hash""#),
+        // The bundle of this scene comes from files: who may publish is told so, and nobody else.
+        get("/v1/configuration").by(Right::Operator).stranger(403, "policy_denied").served(200, "owners.toml"),
+        put("/v1/configuration")
+            .json(bundle)
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(409, "configuration_from_files"),
+        get("/v1/configuration/revisions").by(Right::Operator).stranger(403, "policy_denied").served(200, "start"),
+        get("/v1/configuration/revisions/{id}")
+            .about(Target::Revision)
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(200, "owners.toml"),
+        post("/v1/configuration/revisions/{id}/rollback")
+            .about(Target::Revision)
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(409, "configuration_from_files"),
         // Operations: no proof is asked for; the network keeps strangers away.
         get("/healthz").public(),
         get("/readyz").public(),

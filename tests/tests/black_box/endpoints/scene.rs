@@ -57,6 +57,8 @@ pub(super) enum Target {
     Owner,
     /// The list that the first tokens name.
     StatusList,
+    /// The revision in force.
+    Revision,
 }
 
 /// A broker with somebody in every part.
@@ -92,6 +94,11 @@ impl Scene {
             Target::Role => ROLE.to_owned(),
             Target::Owner => "platform".to_owned(),
             Target::StatusList => "0".to_owned(),
+            Target::Revision => {
+                let newest = "SELECT id FROM bundle_revisions ORDER BY seq DESC LIMIT 1";
+                let rows = self.house.broker.store().rows(newest, &[]);
+                rows[0]["id"].as_str().expect("a revision").to_owned()
+            }
         }
     }
 

@@ -1,13 +1,13 @@
-//! The audit log, decisions, and what governs: keys, revisions, the epoch.
+//! The audit log, decisions, and what governs: keys, the epoch.
 
 use std::sync::Arc;
 
 use super::{apply, at_once, audit_about, audit_len, audit_of, entry_about, open, opening, proof};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, Refusal};
-use crate::id::{DecisionId, RevisionId};
+use crate::id::DecisionId;
 use crate::policy::Outcome;
-use crate::port::{AuditFilter, Change, PageRequest, RevisionRecord, Store, StoredKey};
+use crate::port::{AuditFilter, Change, PageRequest, Store, StoredKey};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -156,30 +156,6 @@ pub async fn keys_are_read_back_as_they_were_kept(store: &Arc<dyn Store>) {
     let retired = StoredKey { retires_at: Some(later(100)), ..key(1, "token") };
     store.put_key(retired.clone(), entry(3)).await.unwrap();
     assert_eq!(store.keys().await.unwrap(), [retired, key(2, "ca")]);
-    assert_eq!(audit_len(store).await, 3);
-}
-
-/// Also when an earlier one is published again; each publication moves the epoch.
-pub async fn the_last_published_revision_is_in_force(store: &Arc<dyn Store>) {
-    assert_eq!(store.active_revision().await.unwrap(), None);
-    let revision = |digit: char, parent: Option<char>| RevisionRecord {
-        id: sample::revision(digit),
-        published_at: NOW,
-        author: parent.map(|_| "ada".to_owned()),
-        parent: parent.map(sample::revision),
-        commit: parent.map(|_| "6dcb09b".to_owned()),
-    };
-    let entry = |id: &RevisionId| {
-        let object = AuditObject::Configuration { revision: id.to_string() };
-        AuditEntry::success(NOW, Actor::Broker, AuditAction::ConfigurationPublish, object)
-    };
-    let mut epoch = store.epoch();
-    for published in [revision('a', None), revision('b', Some('a')), revision('a', Some('b'))] {
-        store.publish_revision(published.clone(), entry(&published.id)).await.unwrap();
-        assert_eq!(store.active_revision().await.unwrap(), Some(published));
-        assert!(store.epoch() > epoch, "what was decided before is decided again");
-        epoch = store.epoch();
-    }
     assert_eq!(audit_len(store).await, 3);
 }
 

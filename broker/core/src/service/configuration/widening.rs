@@ -1,0 +1,346 @@
+//! Whether a revision would widen the rights of whoever publishes it (promise 10: nobody approves themselves).
+//!
+//! Conservative, because the questions that somebody will ask are not known in advance: what *could* concern the
+//! publisher counts, whatever the conditions of a policy say. It compares five things:
+//!
+//! * **policies**: a permit that is new or says something else, a forbid or a bound that is gone or says something else,
+//!   where its scope could hold for the publisher;
+//! * **owners**: the publisher as a member of more teams, or its teams as owners of more roles;
+//! * **issuers**: anything about the issuer that the publisher proves itself with; and whom any other issuer's proofs
+//!   are trusted to be, for nobody but the publisher then says whose identities those are;
+//! * **roles**: one that the publisher could mint and that is new, or would give more than it does;
+//! * **answers**: any question about the publisher's rights that was answered with no and would be answered with yes,
+//!   or with yes and a longer life.
+//!
+//! What it cannot see: rights that are given to somebody else who does the publisher a favour, or is the publisher
+//! under another name.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::Revision;
+use crate::finding::Finding;
+use crate::id::OwnerName;
+use crate::policy::{Action, Outcome, PolicyQuery, Principal, Resource, RoleFacts};
+use crate::port::{Effect, PolicyFacts};
+use crate::role::{Role, RoleState};
+use crate::service::decide::role_facts;
+use crate::time::Ttl;
+
+/// Everything by which `after` would widen the rights of whoever asks `questions` under `before`: the same question by
+/// each identity that the publisher acts as. Empty when nothing does. Takes time: call it where blocking is allowed.
+#[must_use]
+pub fn of_own_rights(before: &Revision, after: &Revision, questions: &[PolicyQuery]) -> Vec<Finding> {
+    let mut findings = BTreeSet::new();
+    let same_policies = comparable(before) == comparable(after);
+    for question in questions {
+        let comparison =
+            Comparison { before: Side::new(before, question), after: Side::new(after, question), same_policies };
+        comparison.policies(&mut findings);
+        comparison.owners(&mut findings);
+        comparison.issuers(&mut findings);
+        comparison.roles(&mut findings);
+        comparison.answers(&mut findings);
+    }
+    findings.into_iter().collect()
+}
+
+/// The publisher under both revisions.
+struct Comparison<'a> {
+    before: Side<'a>,
+    after: Side<'a>,
+    same_policies: bool,
+}
+
+/// The publisher under one revision.
+struct Side<'a> {
+    revision: &'a Revision,
+    /// A question by it.
+    question: PolicyQuery,
+}
+
+impl<'a> Side<'a> {
+    fn new(revision: &'a Revision, question: &PolicyQuery) -> Self {
+        let mut question = question.clone();
+        let principal = &mut question.principal;
+        principal.groups = revision.catalog.owners_of(&principal.issuer, &principal.subject).cloned().collect();
+        Self { revision, question }
+    }
+
+    fn publisher(&self) -> &Principal {
+        &self.question.principal
+    }
+
+    fn groups(&self) -> BTreeSet<&OwnerName> {
+        self.publisher().groups.iter().collect()
+    }
+
+    fn facts(&self, role: &Role) -> Option<RoleFacts> {
+        let backend = self.revision.backends.get(&role.backend)?;
+        Some(role_facts(self.revision, role, backend.as_ref()))
+    }
+
+    /// Whether some policy could let the publisher mint `role`.
+    fn could_mint(&self, role: &Role) -> bool {
+        self.facts(role).is_none_or(|facts| {
+            self.revision.policy.could_permit(self.publisher(), Action::Mint, &Resource::Role(facts))
+        })
+    }
+
+    /// The answer to a question about the publisher: none for no, else the longest life.
+    fn answer(&self, action: Action, resource: &Resource, role: Option<&Role>, holder: bool) -> Option<Option<Ttl>> {
+        let mut query = PolicyQuery { action, resource: resource.clone(), ..self.question.clone() };
+        let owner = match resource {
+            Resource::Role(facts) | Resource::Grant { role: facts, .. } => Some(&facts.owner),
+            Resource::Owner { name } => Some(name),
+            Resource::AuditLog | Resource::Broker | Resource::Bundle => None,
+        };
+        query.context.owner_member = owner.is_some_and(|owner| self.publisher().groups.contains(owner));
+        query.context.holder = holder;
+        query.context.purpose = role.and_then(|role| role.purpose.default.clone());
+        query.context.ttl = role.map(|role| role.ttl.default);
+        let verdict = self.revision.policy.decide(&query).ok()?;
+        (verdict.outcome == Outcome::Allow).then_some(verdict.obligations.max_ttl)
+    }
+}
+
+impl Comparison<'_> {
+    fn policies(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (self.before.revision.policy.policies(), self.after.revision.policy.policies());
+        let concerns_now =
+            |policy: &PolicyFacts| self.after.revision.policy.could_concern(&policy.id, self.after.publisher());
+        let concerned = |policy: &PolicyFacts| {
+            let could = |side: &Side<'_>| self.before.revision.policy.could_concern(&policy.id, side.publisher());
+            could(&self.before) || could(&self.after)
+        };
+        for policy in later.iter().filter(|policy| policy.effect == Effect::Permit && concerns_now(policy)) {
+            if !earlier.iter().any(|earlier| gives_at_least(earlier, policy)) {
+                findings.insert(of_policy(policy, "permits something new, perhaps to you"));
+            }
+        }
+        for policy in earlier.iter().filter(|policy| concerned(policy)) {
+            let stays = |later: &PolicyFacts| later.effect == policy.effect && later.text == policy.text;
+            match policy.effect {
+                Effect::Forbid if !later.iter().any(stays) => {
+                    findings.insert(of_policy(policy, "no longer forbids what it did, perhaps to you"));
+                }
+                // The strictest bound of all permits holds: without this one, another permits the same for longer.
+                Effect::Permit if policy.max_ttl.is_some() && !later.iter().any(stays) => {
+                    let takes_over = |later: &PolicyFacts| {
+                        later.effect == Effect::Permit
+                            && !later.actions.is_disjoint(&policy.actions)
+                            && concerns_now(later)
+                    };
+                    if later.iter().any(takes_over) {
+                        findings.insert(of_policy(policy, "no longer bounds a life, perhaps of what you have"));
+                    }
+                }
+                Effect::Forbid | Effect::Permit => {}
+            }
+        }
+    }
+
+    fn owners(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (self.before.groups(), self.after.groups());
+        for owner in later {
+            let file = || PathBuf::from("owners.toml");
+            if !earlier.contains(owner) {
+                findings.insert(found(file(), format!("makes you a member of {owner}")));
+                continue;
+            }
+            let gained = self.after.revision.catalog.roles.values().filter(|role| &role.owner == owner);
+            let gained = gained.filter(|role| {
+                self.before.revision.catalog.roles.get(&role.name).is_none_or(|before| before.owner != role.owner)
+            });
+            for role in gained {
+                findings.insert(of_role(role, &format!("has {owner} as owner, of which you are a member")));
+            }
+        }
+    }
+
+    fn issuers(&self, findings: &mut BTreeSet<Finding>) {
+        let own = &self.after.publisher().issuer;
+        let (earlier, later) = (&self.before.revision.catalog.issuers, &self.after.revision.catalog.issuers);
+        for (name, facts) in later {
+            let file = PathBuf::from("issuers.toml");
+            match earlier.get(name) {
+                None => {
+                    let reason = format!("trusts {name}, of whose identities nobody else has said whose they are");
+                    findings.insert(found(file, reason));
+                }
+                Some(before) if name == own && before.whole != facts.whole => {
+                    findings.insert(found(file, format!("changes {name}, by which you prove who you are")));
+                }
+                Some(before) if before.trust != facts.trust => {
+                    let reason = format!("changes whom the proofs of {name} come from; nobody else has agreed to it");
+                    findings.insert(found(file, reason));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn roles(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (&self.before.revision.catalog, &self.after.revision.catalog);
+        for role in later.roles.values() {
+            let Some(before) = earlier.roles.get(&role.name) else {
+                if self.after.could_mint(role) {
+                    findings.insert(of_role(role, "is new, and you may be allowed to mint it"));
+                }
+                continue;
+            };
+            let mut more: BTreeSet<_> = gives_more(before, role).into_iter().collect();
+            let resolves = |revision: &Revision, role: &Role| {
+                revision.catalog.owners.get(&role.owner).is_some_and(|owner| owner.resolves())
+            };
+            if earlier.backends.get(&before.backend) != later.backends.get(&role.backend) {
+                more.insert("backend");
+            }
+            let environment = |side: &Side<'_>, role: &Role| {
+                let name = role.environment.as_ref()?;
+                side.revision.catalog.environments.get(name).cloned()
+            };
+            if environment(&self.before, before) != environment(&self.after, role) {
+                more.insert("environment");
+            }
+            if !resolves(self.before.revision, before) && resolves(self.after.revision, role) {
+                more.insert("owner");
+            }
+            if !more.is_empty() && self.after.could_mint(role) {
+                let more: Vec<_> = more.into_iter().collect();
+                let reason = format!("changes its {}, and you may be allowed to mint it", more.join(", "));
+                findings.insert(of_role(role, &reason));
+            }
+        }
+    }
+
+    fn answers(&self, findings: &mut BTreeSet<Finding>) {
+        let same_questions = self.same_policies && self.before.groups() == self.after.groups();
+        let singles = [Resource::AuditLog, Resource::Broker, Resource::Bundle];
+        if !same_questions {
+            for resource in &singles {
+                self.compare(resource, resource, None, None, Path::new("policies"), findings);
+            }
+        }
+        for name in self.after.revision.catalog.owners.keys().filter(|_| !same_questions) {
+            if self.before.revision.catalog.owners.contains_key(name) {
+                let resource = Resource::Owner { name: name.clone() };
+                self.compare(&resource, &resource, None, None, Path::new("owners.toml"), findings);
+            }
+        }
+        for role in self.after.revision.catalog.roles.values() {
+            let Some(before) = self.before.revision.catalog.roles.get(&role.name) else { continue };
+            let (Some(facts_before), Some(facts)) = (self.before.facts(before), self.after.facts(role)) else {
+                continue;
+            };
+            if same_questions && facts_before == facts {
+                continue;
+            }
+            let file = file_of(role);
+            let grant = |role: RoleFacts| Resource::Grant { id: uuid::Uuid::nil().into(), role };
+            let roles = (Some(before.as_ref()), Some(role.as_ref()));
+            self.compare(&grant(facts_before.clone()), &grant(facts.clone()), roles.0, roles.1, &file, findings);
+            self.compare(&Resource::Role(facts_before), &Resource::Role(facts), roles.0, roles.1, &file, findings);
+        }
+    }
+
+    /// Asks everything about one resource of both revisions.
+    fn compare(
+        &self,
+        before: &Resource,
+        after: &Resource,
+        role_before: Option<&Role>,
+        role_after: Option<&Role>,
+        file: &Path,
+        findings: &mut BTreeSet<Finding>,
+    ) {
+        let (policy, publisher) = (&self.after.revision.policy, self.after.publisher());
+        let asked = Action::ALL.iter().filter(|action| is_asked_of(**action, after));
+        // What no permit could allow needs no evaluation; of a large bundle that is nearly everything.
+        for action in asked.filter(|action| policy.could_permit(publisher, **action, after)) {
+            let held = matches!(after, Resource::Grant { .. });
+            for holder in [false, true].into_iter().filter(|holder| held || !holder) {
+                let Some(now) = self.after.answer(*action, after, role_after, holder) else { continue };
+                let wider = match self.before.answer(*action, before, role_before, holder) {
+                    None => true,
+                    Some(None) => false,
+                    Some(Some(bound)) => now.is_none_or(|now| now > bound),
+                };
+                if wider {
+                    let what = match after {
+                        Resource::Role(facts) => format!("the role {}", facts.name),
+                        Resource::Grant { role, .. } => format!("grants of {}", role.name),
+                        Resource::Owner { name } => format!("the owner {name}"),
+                        Resource::AuditLog => "the audit log".to_owned(),
+                        Resource::Broker => "the broker".to_owned(),
+                        Resource::Bundle => "the configuration".to_owned(),
+                    };
+                    let reason = format!("you could {} {what} where you could not, or for longer", action.as_str());
+                    findings.insert(found(file.to_owned(), reason));
+                }
+            }
+        }
+    }
+}
+
+/// Whether `action` is about things such as `resource`, in the vocabulary of policies.
+const fn is_asked_of(action: Action, resource: &Resource) -> bool {
+    match action {
+        Action::Mint => matches!(resource, Resource::Role(_)),
+        Action::Renew | Action::Revoke | Action::Abandon => matches!(resource, Resource::Grant { .. }),
+        Action::Read => true,
+        Action::Preview => matches!(resource, Resource::Role(_) | Resource::Broker),
+        Action::Introspect => matches!(resource, Resource::Grant { .. } | Resource::Broker),
+        Action::Publish => matches!(resource, Resource::Bundle),
+    }
+}
+
+/// Whether `earlier` is the same permit, for as long or longer.
+fn gives_at_least(earlier: &PolicyFacts, later: &PolicyFacts) -> bool {
+    earlier.effect == later.effect
+        && earlier.text == later.text
+        && earlier.max_ttl.is_none_or(|bound| later.max_ttl.is_some_and(|later| later <= bound))
+}
+
+/// What of `after` could be worth more to somebody who mints it than `before`. A shorter life is not.
+fn gives_more(before: &Role, after: &Role) -> Vec<&'static str> {
+    let pattern = |role: &Role| role.purpose.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
+    let continuous = |role: &Role| role.max_continuous.map_or(u64::MAX, Ttl::as_secs);
+    let differs = [
+        ("ttl", after.ttl.max > before.ttl.max || after.ttl.default > before.ttl.default),
+        ("max_continuous", continuous(after) > continuous(before)),
+        ("state", after.state == RoleState::Active && before.state != RoleState::Active),
+        ("owner", after.owner != before.owner),
+        ("backend", after.backend != before.backend),
+        ("environment", after.environment != before.environment),
+        ("target", after.target != before.target),
+        ("stage", after.stage != before.stage),
+        ("tier", after.tier != before.tier),
+        ("parameters", after.parameters != before.parameters),
+        ("revocation_floor", after.revocation_floor != before.revocation_floor),
+        ("purpose", after.purpose.default != before.purpose.default || pattern(after) != pattern(before)),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// What the policies of a revision say, in an order of their own.
+fn comparable(revision: &Revision) -> BTreeSet<(bool, String, Option<Ttl>)> {
+    let policies = revision.policy.policies().into_iter();
+    policies.map(|policy| (policy.effect == Effect::Permit, policy.text, policy.max_ttl)).collect()
+}
+
+fn of_policy(policy: &PolicyFacts, what: &str) -> Finding {
+    Finding { file: policy.file.clone(), line: policy.line, reason: format!("policy {:?} {what}", policy.id.as_str()) }
+}
+
+fn file_of(role: &Role) -> PathBuf {
+    format!("roles/{}.toml", role.name).into()
+}
+
+fn of_role(role: &Role, what: &str) -> Finding {
+    found(file_of(role), format!("the role {} {what}", role.name))
+}
+
+fn found(file: PathBuf, reason: String) -> Finding {
+    Finding { file, line: None, reason }
+}
