@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hallpass_tests::config::{self, Setup};
@@ -14,6 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::wire::{After, Connection};
 
 /// Roles, each with a policy of its own.
 const ROLES: usize = 200;
@@ -36,7 +39,10 @@ pub(crate) struct BenchedBroker {
     pub(crate) listen: SocketAddr,
     /// Present where clients connect over TLS.
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
-    process: Child,
+    program: PathBuf,
+    file: PathBuf,
+    operations: SocketAddr,
+    process: Option<Child>,
     folder: TempDir,
 }
 
@@ -63,6 +69,13 @@ pub(crate) fn server_name() -> anyhow::Result<ServerName<'static>> {
 impl BenchedBroker {
     /// Starts `program` and awaits that it is ready.
     pub(crate) async fn start(program: &Path, transport: Transport) -> anyhow::Result<Self> {
+        let mut broker = Self::prepare(program, transport).await?;
+        broker.start_again().await?;
+        Ok(broker)
+    }
+
+    /// Writes the configuration and starts nothing.
+    async fn prepare(program: &Path, transport: Transport) -> anyhow::Result<Self> {
         let target = component::root().join("target");
         fs::create_dir_all(&target)?;
         // Not in a folder for temporary files, which may be in memory: durability is part of what is measured.
@@ -80,18 +93,59 @@ impl BenchedBroker {
             }
         };
         let file = setup.write(folder.path(), listen, operations)?;
-        let log = File::create(folder.path().join("broker.log"))?;
-        let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(file).env_clear();
+        Ok(Self { issuer, key, listen, tls, program: program.to_owned(), file, operations, process: None, folder })
+    }
+
+    /// Starts it on what it left behind, and awaits that it is ready.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.spawn()?;
+        let (operations, process) = (self.operations, &mut self.process);
+        let ready = eventually("the broker is ready", DEADLINE, || {
+            let ended = process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            async move {
+                if ended.is_some() {
+                    return Some(false);
+                }
+                crate::wire::is_ready(operations).await.then_some(true)
+            }
+        });
+        ensure!(ready.await, "the broker did not start: {}", self.log());
+        Ok(())
+    }
+
+    /// Starts it on what it left behind, and asks until it gives a token: how long that took.
+    #[expect(clippy::disallowed_methods, reason = "the time that passes is what is measured")]
+    pub(crate) async fn time_to_first_token(&mut self, proof: &str) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        self.spawn()?;
+        let listen = self.listen;
+        // Before it listens nobody answers; its first answer must be a token.
+        let connected = eventually("the broker listens", DEADLINE, || async move {
+            let stream = TcpStream::connect(listen).await.ok()?;
+            stream.set_nodelay(true).ok().map(|()| stream)
+        });
+        let mut connection = Connection::new(connected.await);
+        connection.exchange(proof, &role(0), After::Close).await.with_context(|| self.log())?;
+        Ok(started.elapsed())
+    }
+
+    fn spawn(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("broker.log"))?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--config").arg(&self.file).env_clear();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
-        let mut broker = Self { issuer, key, listen, tls, process, folder };
-        broker.await_readiness(operations).await?;
-        Ok(broker)
+        let process = command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> PathBuf {
+        config::database(self.folder.path())
     }
 
     pub(crate) fn process_id(&self) -> u32 {
-        self.process.id()
+        self.process.as_ref().map_or(0, Child::id)
     }
 
     /// Its memory, from `/proc`.
@@ -116,20 +170,29 @@ impl BenchedBroker {
 
     /// Asks it to stop and awaits that it has.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        signal(&self.process, Signal::TERM)?;
-        let process = &mut self.process;
-        let status = eventually("the broker ends", DEADLINE, || {
-            let ended = process.try_wait();
-            async move { ended.transpose() }
-        });
-        let status = status.await?;
+        let status = self.end(Signal::TERM).await?;
         ensure!(status.success(), "the broker ended with {status}: {}", self.log());
         Ok(())
     }
 
+    /// Kills it: nothing is flushed, nobody is told.
+    pub(crate) async fn kill9(&mut self) -> anyhow::Result<()> {
+        self.end(Signal::KILL).await.map(|_| ())
+    }
+
+    async fn end(&mut self, how: Signal) -> anyhow::Result<ExitStatus> {
+        let mut process = self.process.take().context("no broker runs")?;
+        signal(&process, how)?;
+        let status = eventually("the broker ends", DEADLINE, || {
+            let ended = process.try_wait();
+            async move { ended.transpose() }
+        });
+        Ok(status.await?)
+    }
+
     /// How many grants are in its ledger.
     pub(crate) fn grants(&self) -> anyhow::Result<u64> {
-        let store = Store::open(&config::database(self.folder.path()));
+        let store = Store::open(&self.database());
         let rows = store.rows("SELECT count(*) AS grants FROM grants", &[]);
         rows.first().and_then(|row| row.get("grants")?.as_u64()).context("no count of grants")
     }
@@ -140,27 +203,14 @@ impl BenchedBroker {
         let lines: Vec<_> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
-
-    async fn await_readiness(&mut self, operations: SocketAddr) -> anyhow::Result<()> {
-        let process = &mut self.process;
-        let ready = eventually("the broker is ready", DEADLINE, || {
-            let ended = process.try_wait().ok().flatten();
-            async move {
-                if ended.is_some() {
-                    return Some(false);
-                }
-                crate::wire::is_ready(operations).await.then_some(true)
-            }
-        });
-        ensure!(ready.await, "the broker did not start: {}", self.log());
-        Ok(())
-    }
 }
 
 impl Drop for BenchedBroker {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 

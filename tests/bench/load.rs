@@ -1,7 +1,7 @@
 //! Clients that exchange proofs as fast as they are answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -40,6 +40,7 @@ struct Shared {
     proofs: Vec<String>,
     next: AtomicUsize,
     until: Instant,
+    over: AtomicBool,
 }
 
 /// What one client saw.
@@ -50,9 +51,23 @@ struct Seen {
 
 impl Load {
     pub(crate) async fn run(self, broker: &BenchedBroker) -> anyhow::Result<Measured> {
+        self.run_beside(broker, std::future::pending::<anyhow::Result<()>>()).await.map(|(measured, _)| measured)
+    }
+
+    /// Runs until `work` is done, whose outcome it gives; no longer than its own time.
+    pub(crate) async fn run_beside<T>(
+        self,
+        broker: &BenchedBroker,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<(Measured, Option<T>)> {
         let (broker_before, load_before) = (CpuTime::of(broker.process_id())?, CpuTime::of(std::process::id())?);
         let started = now();
-        let shared = Arc::new(Shared { proofs: self.proofs, next: AtomicUsize::new(0), until: started + self.longest });
+        let shared = Arc::new(Shared {
+            proofs: self.proofs,
+            next: AtomicUsize::new(0),
+            until: started + self.longest,
+            over: AtomicBool::new(false),
+        });
         let mut clients = JoinSet::new();
         for _ in 0..self.clients {
             let (shared, listen, tls) = (Arc::clone(&shared), broker.listen, broker.tls.clone());
@@ -65,19 +80,31 @@ impl Load {
         }
         let mut latency = Histogram::new(3)?;
         let mut resumed = 0;
-        while let Some(ended) = clients.join_next().await {
-            let seen = ended?.with_context(|| broker.log())?;
-            latency.add(seen.latency)?;
-            resumed += seen.resumed;
+        let mut done = None;
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                ended = clients.join_next() => {
+                    let Some(ended) = ended else { break };
+                    let seen = ended?.with_context(|| broker.log())?;
+                    latency.add(seen.latency)?;
+                    resumed += seen.resumed;
+                }
+                finished = &mut work, if done.is_none() => {
+                    done = Some(finished?);
+                    shared.over.store(true, Ordering::Relaxed);
+                }
+            }
         }
-        Ok(Measured {
+        let measured = Measured {
             tokens: latency.len(),
             took: started.elapsed(),
             latency,
             resumed,
             broker: CpuTime::of(broker.process_id())?.since(&broker_before),
             load: CpuTime::of(std::process::id())?.since(&load_before),
-        })
+        };
+        Ok((measured, done))
     }
 }
 
@@ -92,7 +119,8 @@ impl Shared {
     fn next(&self) -> Option<(usize, &str)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let proof = self.proofs.get(number)?;
-        (now() < self.until).then_some((number, proof))
+        let goes_on = now() < self.until && !self.over.load(Ordering::Relaxed);
+        goes_on.then_some((number, proof))
     }
 }
 

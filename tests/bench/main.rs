@@ -6,10 +6,12 @@
 //! ledger must have one grant for each token that was received.
 
 mod broker;
+mod ledger;
 mod load;
 mod machine;
 mod proofs;
 mod report;
+mod scale;
 mod wire;
 
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use anyhow::{Context as _, ensure};
 use crate::broker::{BenchedBroker, Transport};
 use crate::load::{Load, Measured};
 use crate::proofs::Proofs;
+use crate::scale::Scale;
 
 /// What the command line asks for.
 struct Arguments {
@@ -29,6 +32,7 @@ struct Arguments {
     clients: Vec<usize>,
     tls_clients: Vec<usize>,
     profile: Option<PathBuf>,
+    scale: Scale,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -42,6 +46,9 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report::machine(&machine::facts()?);
+    if arguments.scale.is_asked_for() {
+        return arguments.scale.measure(&arguments.broker).await;
+    }
     report::heading();
     measure(arguments, Transport::Plain, &arguments.clients).await?;
     measure(arguments, Transport::Tls, &arguments.tls_clients).await
@@ -99,6 +106,7 @@ impl Arguments {
             clients: vec![1, 8, 64],
             tls_clients: vec![8, 64],
             profile: None,
+            scale: Scale::default(),
         };
         while let Some(name) = given.next() {
             let value = given.next().with_context(|| format!("{name} needs a value"))?;
@@ -111,6 +119,8 @@ impl Arguments {
                 "--seconds" => parsed.seconds = value.parse().with_context(|| format!("{name} {value}"))?,
                 "--clients" => parsed.clients = list()?,
                 "--tls-clients" => parsed.tls_clients = list()?,
+                "--restart" => parsed.scale.restart = Some(value.parse().with_context(|| format!("{name} {value}"))?),
+                "--due" => parsed.scale.due = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--profile" => parsed.profile = Some(value.into()),
                 _ => anyhow::bail!("unknown argument: {name}"),
             }

@@ -19,21 +19,7 @@ pub(crate) fn heading() {
 }
 
 pub(crate) fn line(transport: Transport, clients: usize, measured: &Measured) {
-    let millis = |micros: u64| micros as f64 / 1000.0;
-    // What a token costs the broker is the same on a busy machine, where the other figures are not.
-    let each = measured.broker.as_micros() as f64 / measured.tokens as f64;
-    let cores = |time: std::time::Duration| time.as_secs_f64() / measured.took.as_secs_f64();
-    println!(
-        "{:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>5.2} cpu {:>5.2} cpu {each:>14.0}",
-        name(transport),
-        measured.tokens,
-        measured.per_second(),
-        millis(measured.latency.value_at_quantile(0.5)),
-        millis(measured.latency.value_at_quantile(0.99)),
-        millis(measured.latency.max()),
-        cores(measured.broker),
-        cores(measured.load),
-    );
+    named_line(name(transport), clients, measured);
     if transport == Transport::Tls {
         println!(
             "{:<28} {:.0} % of the sessions were resumed",
@@ -43,11 +29,35 @@ pub(crate) fn line(transport: Transport, clients: usize, measured: &Measured) {
     }
 }
 
+/// The same for a load that is told apart by something else.
+pub(crate) fn named_line(what: &str, clients: usize, measured: &Measured) {
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    // What a token costs the broker is the same on a busy machine, where the other figures are not.
+    let each = measured.broker.as_micros() as f64 / measured.tokens as f64;
+    let cores = |time: std::time::Duration| time.as_secs_f64() / measured.took.as_secs_f64();
+    println!(
+        "{:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>5.2} cpu {:>5.2} cpu {each:>14.0}",
+        what,
+        measured.tokens,
+        measured.per_second(),
+        millis(measured.latency.value_at_quantile(0.5)),
+        millis(measured.latency.value_at_quantile(0.99)),
+        millis(measured.latency.max()),
+        cores(measured.broker),
+        cores(measured.load),
+    );
+}
+
 pub(crate) fn memory(transport: Transport, memory: &Memory) {
+    named_memory(name(transport), memory);
+}
+
+/// The same for a broker that is told apart by something else.
+pub(crate) fn named_memory(what: &str, memory: &Memory) {
     let megabytes = |kilobytes: u64| kilobytes as f64 / 1024.0;
     println!(
         "{:<28} the broker holds {:.0} MB, at most it held {:.0} MB",
-        name(transport),
+        what,
         megabytes(memory.now),
         megabytes(memory.highest)
     );
@@ -55,6 +65,16 @@ pub(crate) fn memory(transport: Transport, memory: &Memory) {
 
 pub(crate) fn kept(grants: u64) {
     println!("{:<28} {grants} tokens were received, and as many grants are in the ledger\n", "");
+}
+
+/// What was reached beside what was expected.
+pub(crate) fn reached(what: &str, reached: &str, expected: &str) {
+    println!("{what:<28} {reached} (expected: {expected})");
+}
+
+/// Something that is no figure to be reached.
+pub(crate) fn fact(what: &str, fact: &str) {
+    println!("{what:<28} {fact}");
 }
 
 fn name(transport: Transport) -> &'static str {

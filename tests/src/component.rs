@@ -28,6 +28,18 @@ pub fn openssl() -> Option<PathBuf> {
     present(found.unwrap_or_default(), "openssl")
 }
 
+/// The library that gives a program another time (libfaketime).
+#[must_use]
+pub fn faketime() -> Option<PathBuf> {
+    present(components().join("libfaketime.so"), "libfaketime")
+}
+
+/// The library that has writes of a program fail (`chaos/iofault.c`).
+#[must_use]
+pub fn iofault() -> Option<PathBuf> {
+    present(components().join("libiofault.so"), "a C compiler for tests/chaos/iofault.c")
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> &'static Path {

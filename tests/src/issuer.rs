@@ -1,20 +1,27 @@
 //! A real OIDC issuer on loopback, whose answers a test can bend: slow, broken, hostile, rotated.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
+use hyper::body::Frame;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 
 use crate::key::random_bytes;
 use crate::{Journal, SigningKey, unix_now};
@@ -45,6 +52,8 @@ pub enum Behaviour {
     NotModified,
     /// It points elsewhere.
     Redirect(String),
+    /// It sends the document, a byte every 100 ms.
+    Drip,
 }
 
 /// A request that the issuer received.
@@ -224,14 +233,16 @@ fn respond(shared: &Shared, path: &str, asked: Option<&str>) -> Option<Response>
         }
         Behaviour::Huge(length) => format!("{{\"keys\":[\"{}", "a".repeat(*length)),
         Behaviour::Body(body) => body.clone(),
-        Behaviour::Normal => document.to_string(),
+        Behaviour::Normal | Behaviour::Drip => document.to_string(),
     };
     let hash = STANDARD.encode(digest(&SHA256, body.as_bytes()));
     let etag = format!("\"{hash}\"");
     let mut response = if asked == Some(etag.as_str()) {
         bodiless(StatusCode::NOT_MODIFIED)
     } else {
-        let mut response = Response::new(Body::from(body));
+        let drips = matches!(behaviour, Behaviour::Drip);
+        let body = if drips { Body::new(Drip::of(body.into())) } else { Body::from(body) };
+        let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("a header value"));
         response
     };
@@ -240,6 +251,33 @@ fn respond(shared: &Shared, path: &str, asked: Option<&str>) -> Option<Response>
         response.headers_mut().insert(CACHE_CONTROL, value.parse().expect("a header value"));
     }
     Some(response)
+}
+
+/// A body that comes byte by byte.
+struct Drip {
+    left: Bytes,
+    tick: Interval,
+}
+
+impl Drip {
+    fn of(left: Bytes) -> Self {
+        Self { left, tick: tokio::time::interval(Duration::from_millis(100)) }
+    }
+}
+
+impl HttpBody for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.tick.poll_tick(context));
+        let next = self.left.len().min(1);
+        let byte = self.left.split_to(next);
+        Poll::Ready((!byte.is_empty()).then(|| Ok(Frame::data(byte))))
+    }
 }
 
 fn bodiless(status: StatusCode) -> Response {

@@ -17,8 +17,8 @@ const WORKLOAD: &str = "repo:acme@111/app@222:ref:refs/heads/main";
 pub(crate) struct Caller {
     pub(crate) client: reqwest::Client,
     listen: SocketAddr,
-    issuer: Arc<Issuer>,
-    key: Arc<SigningKey>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) key: Arc<SigningKey>,
 }
 
 /// A proof with its `jti`.
@@ -53,7 +53,15 @@ impl Caller {
 
     /// A fresh proof of the workload.
     pub(crate) fn proof(&self) -> Proof {
-        let claims = self.issuer.claims(AUDIENCE, WORKLOAD);
+        self.proof_dated(0)
+    }
+
+    /// The same by a clock that is so many seconds ahead.
+    pub(crate) fn proof_dated(&self, ahead: i64) -> Proof {
+        let mut claims = self.issuer.claims(AUDIENCE, WORKLOAD);
+        for claim in ["iat", "nbf", "exp"] {
+            claims[claim] = (claims[claim].as_i64().expect("a time") + ahead).into();
+        }
         let id = claims["jti"].as_str().expect("a jti").to_owned();
         Proof { token: self.key.sign(&claims), id }
     }

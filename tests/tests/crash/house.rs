@@ -6,12 +6,16 @@ use std::process::ExitStatus;
 
 use hallpass_tests::config::{self, Setup};
 use hallpass_tests::{Issuer, SigningKey, Store};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::caller::Caller;
 use crate::chance::Chance;
 use crate::process::{Process, Start, Started, assert_has_fail_points, assert_killed, lasting_address};
+
+/// What the broker says when it decides by another bundle.
+const RELOADED: &str = "the bundle was loaded again";
 
 /// Everything that an experiment needs.
 pub(crate) struct House {
@@ -31,11 +35,16 @@ impl House {
 
     /// The same in this folder, with sections laid over the server file.
     pub(crate) async fn build_in(folder: TempDir, server: Value) -> Self {
+        Self::build_with(folder, |setup| setup.server(server)).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn build_with(folder: TempDir, change: impl FnOnce(Setup) -> Setup) -> Self {
         let key = SigningKey::es256("key-1");
         let issuer = Issuer::start(&[&key]).await;
         let mut chance = Chance::new();
         let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
-        let setup = Setup::trusting(&[("ci", &issuer)]).server(server);
+        let setup = change(Setup::trusting(&[("ci", &issuer)]));
         let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
         let database = setup.server.pointer("/store/path").and_then(Value::as_str).map(PathBuf::from);
         Self {
@@ -85,6 +94,20 @@ impl House {
             Started::Ended(status) => status,
             Started::Ready => panic!("the broker started"),
         }
+    }
+
+    /// Writes another bundle and tells the broker to load it. Returns once the broker says that it has.
+    pub(crate) async fn reload(&mut self, change: impl FnOnce(&mut Setup)) {
+        change(&mut self.setup);
+        self.setup.write(self.folder.path(), self.caller.address(), self.operations).expect("it is written");
+        self.hang_up().await;
+    }
+
+    /// SIGHUP: it loads its bundle again, and takes its clock for right.
+    pub(crate) async fn hang_up(&self) {
+        let before = self.process.said(RELOADED);
+        self.process.signal(Signal::HUP);
+        self.process.says(RELOADED, before).await;
     }
 
     /// A second broker over the same store, on ports of its own. It does not run yet.

@@ -13,18 +13,24 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+mod backup;
 mod caller;
 mod certificates;
 mod chance;
+mod clock;
 mod commits;
 mod disk;
 mod drain;
 mod exec;
 mod house;
+mod io;
+mod issuer_trouble;
 mod ledger;
 mod moments;
 mod points;
 mod process;
 mod repeats;
 mod starts;
+mod starvation;
+mod trust;
 mod witness;

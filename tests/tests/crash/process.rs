@@ -22,6 +22,8 @@ pub(crate) struct Start<'a> {
     pub(crate) kill_at: Option<&'a str>,
     /// Whether a write beyond the limit of a file's size fails, as on a full disk, instead of ending the process.
     pub(crate) outlive_file_size_limit: bool,
+    /// Variables in its environment.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
 }
 
 /// What became of a start.
@@ -102,6 +104,16 @@ impl Process {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// How often it said something.
+    pub(crate) fn said(&self, what: &str) -> usize {
+        self.output().matches(what).count()
+    }
+
+    /// Awaits that it says something once more than it had `before`.
+    pub(crate) async fn says(&self, what: &str, before: usize) {
+        eventually(what, DEADLINE, async || (self.said(what) > before).then_some(())).await;
+    }
+
     fn command(&self, start: Start<'_>) -> Command {
         let program = program("hallpass-broker");
         let mut command = if start.outlive_file_size_limit {
@@ -115,6 +127,7 @@ impl Process {
         if let Some(kill_at) = start.kill_at {
             command.env("HALLPASS_KILL_AT", kill_at);
         }
+        command.envs(start.environment.iter().copied());
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command

@@ -221,6 +221,18 @@ impl Witness {
 }
 
 impl Received {
+    /// What the broker says of the token.
+    pub(crate) async fn introspected(&self, caller: &Caller) -> Reply {
+        let token = self.token.as_ref().expect("a token");
+        caller.introspect(&caller.proof(), token).await.expect("an answer")
+    }
+
+    /// Asserts that the token verifies for whoever has the broker's keys alone; gives its claims.
+    pub(crate) async fn assert_verifies(&self, caller: &Caller) -> Value {
+        let keys = caller.get("/.well-known/jwks.json").await.expect("the keys");
+        verified(self.token.as_ref().expect("a token"), &keys.body)
+    }
+
     /// `ended`: whether somebody asked that it ends, and then whether the broker answered.
     fn assert_recorded(&self, grant: &Row, ended: Option<bool>) {
         let (state, cause) = (text(grant, "state"), text(grant, "cause"));
