@@ -176,6 +176,8 @@ reasons! {
     NotFound = "not_found",
     /// Too many at once or in a short time.
     RateLimited = "rate_limited",
+    /// The owner or the role has as many live grants as it may have.
+    QuotaExceeded = "quota_exceeded",
 }
 
 impl fmt::Display for Reason {

@@ -4,6 +4,7 @@ mod anchor;
 mod backend;
 mod log;
 mod policy;
+mod quota;
 mod restart;
 mod sealing;
 mod status;
@@ -16,6 +17,7 @@ pub use backend::{
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
+pub use quota::{Quota, Quotas};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
 pub use status::StatusRecord;
