@@ -25,7 +25,7 @@ use hallpass_core::port::{
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
 use hallpass_core::service::operator::open_operator;
-use hallpass_core::service::{Evidence, Limits, Ports, RefusalBudget};
+use hallpass_core::service::{Evidence, Limits, Ports, RateRules, Rates, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use hallpass_sqlite::SqliteStore;
 use tokio::sync::Notify;
@@ -85,6 +85,10 @@ pub struct Foundation {
     pub audit: Audit,
     /// Audit entries for refused, unverified proofs, per source address and minute.
     pub unverified_refusals_per_minute: u32,
+    /// How fast sources, issuers and owners may ask.
+    pub rates: RateRules,
+    /// Most live grants of one owner's roles.
+    pub max_live_per_owner: Option<u32>,
 }
 
 /// What the broker is to begin with.
@@ -159,8 +163,9 @@ impl Broker {
             sealer,
             evidence: Arc::new(evidence),
             refusals: Arc::new(RefusalBudget::new(foundation.unverified_refusals_per_minute)),
+            rates: Arc::new(Rates::new(&foundation.rates)),
             nudge: Arc::new(Notify::new()),
-            limits: Limits::default(),
+            limits: Limits { max_live_per_owner: foundation.max_live_per_owner, ..Limits::default() },
         };
         let waiting = store.resume(ports.now()).await?;
         tracing::debug!(waiting, "the silence of holders counts from now");

@@ -191,6 +191,8 @@ reasons! {
     RevisionRequired = "revision_required",
     /// Another revision is in force than the one that the request is meant to replace.
     RevisionMoved = "revision_moved",
+    /// The owner or the role has as many live grants as it may have.
+    QuotaExceeded = "quota_exceeded",
 }
 
 impl fmt::Display for Reason {

@@ -22,6 +22,7 @@ pub mod owner;
 pub mod policy;
 pub mod port;
 pub mod provenance;
+pub mod rate;
 pub mod request;
 pub mod role;
 pub mod secret;

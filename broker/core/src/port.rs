@@ -6,6 +6,7 @@ mod history;
 mod log;
 mod policy;
 mod press;
+mod quota;
 mod restart;
 mod sealing;
 mod status;
@@ -20,6 +21,7 @@ pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, Publ
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
 pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
+pub use quota::{Quota, Quotas};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
 pub use status::StatusRecord;

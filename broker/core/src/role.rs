@@ -34,6 +34,8 @@ pub struct Role {
     pub revocation_floor: Option<RevocationClass>,
     /// Longest time that one workload may hold this role by re-exchanging without a pause.
     pub max_continuous: Option<Ttl>,
+    /// Most grants of this role that may be live at once.
+    pub max_live: Option<u32>,
     /// Where the role stands in its life.
     pub state: RoleState,
     /// What the role does in a pipeline: `read`, `plan`, `apply`, …

@@ -9,6 +9,7 @@ pub mod heartbeat;
 pub mod inspect;
 pub mod open;
 pub mod operator;
+pub mod rates;
 pub mod receipt;
 mod refusals;
 pub mod renew;
@@ -27,6 +28,7 @@ use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
 pub use evidence::{Evidence, HistoryBroken};
+pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;
 
 /// Everything that the use-cases and the workers need of the world.
@@ -48,24 +50,28 @@ pub struct Ports {
     pub refusals: Arc<RefusalBudget>,
     /// What the audit log is proved with.
     pub evidence: Arc<Evidence>,
+    /// How fast sources, issuers and owners may ask.
+    pub rates: Arc<Rates>,
     /// Wakes the worker that ends grants.
     pub nudge: Arc<Notify>,
-    /// Time limits.
+    /// Limits of what the use-cases do.
     pub limits: Limits,
 }
 
-/// Time limits around backend calls.
+/// Limits of what the use-cases do: time limits around backend calls, and how much there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Hard limit of one backend call.
     pub call_deadline: Ttl,
     /// Clock difference allowed between us and a backend.
     pub skew: Ttl,
+    /// Most live grants of one owner's roles.
+    pub max_live_per_owner: Option<u32>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2) }
+        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2), max_live_per_owner: None }
     }
 }
 

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::credential::RevocationClass;
-use hallpass_core::port::{IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse, Sealer, Store};
+use hallpass_core::port::{
+    IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse, Quotas, Sealer, Store,
+};
 use hallpass_core::testing::{TestSealer, sample};
 use hallpass_core::time::Ttl;
 use hallpass_sqlite::SqliteStore;
@@ -109,6 +111,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
     }
     let keep_until = now.plus(Ttl::from_hours(1));
     Opening {
+        quotas: Quotas::NONE,
         handle: sample::handle(n),
         decision: sample::decision(n),
         entries: vec![entry(AuditAction::GrantOpen), entry(AuditAction::GrantActivate)],

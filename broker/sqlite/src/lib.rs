@@ -22,6 +22,7 @@ mod log;
 mod migrate;
 mod open;
 mod queue;
+mod quota;
 mod readers;
 mod restart;
 mod rows;

@@ -6,7 +6,8 @@
 use hallpass_core::grant::{Grant, StateName};
 use hallpass_core::id::{GrantId, LineageId, RequestId};
 use hallpass_core::port::{
-    IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Replaced, Sealer, StoreError,
+    IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Quota, Quotas, Replaced, Sealer,
+    StoreError,
 };
 use hallpass_core::time::Timestamp;
 use rusqlite::params;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::displace::Successor;
 use crate::error::Outcome;
+use crate::quota;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{self, Kin, NewGrant};
@@ -30,6 +32,7 @@ pub(crate) struct Open {
     proof_use: Option<ProofUse>,
     idempotency: Option<IdempotencyClaim>,
     lineage: LineageClaim,
+    quotas: Quotas,
     epoch: u64,
     now: Timestamp,
     fenced_by_record: bool,
@@ -39,6 +42,7 @@ pub(crate) struct Open {
 /// How it went, without the grant.
 pub(crate) enum Found {
     Opened { lineage: LineageId, replaces: Option<GrantId> },
+    OverQuota(Quota),
     Replayed,
     RequestMismatch,
     StillPending,
@@ -56,6 +60,7 @@ impl Open {
             proof_use,
             idempotency,
             lineage,
+            quotas,
             epoch,
             now,
             fenced_by_record,
@@ -69,6 +74,7 @@ impl Open {
             proof_use,
             idempotency,
             lineage,
+            quotas,
             epoch,
             now,
             fenced_by_record,
@@ -91,6 +97,9 @@ impl Operation for Open {
             Err(refused) => return Ok(refused),
         };
         let Some(lineage) = self.lineage(transaction)? else { return Ok(Found::Moved) };
+        if let Some(quota) = self.over_quota(transaction, earlier.as_ref())? {
+            return Ok(Found::OverQuota(quota));
+        }
         if !self.consume_proof(transaction)? {
             return Ok(Found::Replayed);
         }
@@ -121,6 +130,7 @@ impl Operation for Open {
                 grant.record.replaces = replaces;
                 OpenOutcome::Opened(Box::new(grant))
             }
+            Found::OverQuota(quota) => OpenOutcome::OverQuota(quota),
             Found::Replayed => OpenOutcome::Replayed,
             Found::RequestMismatch => OpenOutcome::RequestMismatch,
             Found::StillPending => OpenOutcome::StillPending,
@@ -162,6 +172,25 @@ impl Open {
             return Ok(None);
         }
         Ok(Some(continued.unwrap_or(Lineage { id: *fresh, started_at: self.now })))
+    }
+
+    /// The quota that leaves no room. A grant whose place this one takes makes room for it.
+    fn over_quota(&self, transaction: &Transaction<'_>, earlier: Option<&Grant>) -> Outcome<Option<Quota>> {
+        if self.quotas == Quotas::NONE {
+            return Ok(None);
+        }
+        let record = &self.new.grant.record;
+        let replaced = match self.replaced {
+            Some(replaced) if earlier.is_none() => grant::by_id(transaction.connection, replaced.id)?,
+            _ => None,
+        };
+        let leaves = |grant: &&Grant| {
+            let holder = &grant.record.holder;
+            let own = holder.issuer == record.holder.issuer && holder.subject == record.holder.subject;
+            own && grant.record.role == record.role && grant.state_name() == StateName::Active
+        };
+        let making_room = earlier.or(replaced.as_ref()).iter().filter(|grant| leaves(grant)).count();
+        quota::exceeded(transaction, &self.quotas, record, making_room)
     }
 
     fn consume_proof(&self, transaction: &Transaction<'_>) -> Outcome<bool> {

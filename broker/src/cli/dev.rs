@@ -95,6 +95,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         allow_http: AllowHttp::Loopback,
         audit: Audit::default(),
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
+        rates: Limits::default().rates,
+        max_live_per_owner: Limits::default().max_live_grants_per_owner,
     };
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
     let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;

@@ -36,6 +36,8 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         allow_http: AllowHttp::Never,
         audit: config.audit.clone(),
         unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
+        rates: config.limits.rates,
+        max_live_per_owner: config.limits.max_live_grants_per_owner,
     }
 }
 
@@ -149,6 +151,7 @@ impl Front<'_> {
             limits: HttpLimits {
                 max_body_bytes: self.limits.body_bytes,
                 max_in_flight: self.limits.concurrency,
+                max_control_in_flight: self.limits.control_concurrency(),
                 request_timeout: self.limits.request_timeout.as_duration(),
                 ..HttpLimits::default()
             },

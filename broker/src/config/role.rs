@@ -37,6 +37,7 @@ struct RawRole {
     review_every: Option<Duration>,
     revocation_floor: Option<RevocationClass>,
     max_continuous: Option<Duration>,
+    max_live: Option<u32>,
     #[serde(default)]
     state: RoleState,
     stage: Option<String>,
@@ -126,6 +127,7 @@ pub(crate) fn read(
         ttl: ttl(document, &raw, findings),
         purpose: purpose(document, &raw.purpose, findings)?,
         max_continuous: positive(document, "max_continuous", raw.max_continuous, findings),
+        max_live: raw.max_live,
         review_every: positive(document, "review_every", raw.review_every, findings),
         review_at: None,
         name,
@@ -140,6 +142,10 @@ pub(crate) fn read(
         target: raw.target,
         parameters,
     };
+    if role.max_live == Some(0) {
+        let reason = "0 would let nobody have it: to hold a role back, say state = \"suspended\"";
+        findings.push(document.finding("max_live", reason));
+    }
     if role.max_continuous.is_some_and(|longest| longest < role.ttl.default) {
         findings.push(document.finding("max_continuous", "is shorter than ttl.default: no grant could last"));
     }

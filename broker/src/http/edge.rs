@@ -21,8 +21,8 @@ use hallpass_core::audit::AuditAction;
 use hallpass_core::error::ServiceError;
 use hallpass_core::id::RequestId;
 use hallpass_core::request::Origin;
-use hallpass_core::service::{Ports, unread};
-use tokio::sync::Semaphore;
+use hallpass_core::service::{Lane, Ports, rates, unread};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::endpoints::Directory;
 use super::extract::{Connection, Context};
@@ -38,7 +38,11 @@ pub(super) struct Edge {
     pub(super) endpoints: Directory,
     pub(super) ports: Ports,
     pub(super) proxies: Proxies,
+    /// Whether each source has a budget of requests.
+    pub(super) counts_sources: bool,
     pub(super) places: Semaphore,
+    /// Places that nothing else takes from [`Lane::Control`].
+    pub(super) control_places: Semaphore,
     pub(super) timeout: Duration,
     /// Whether browsers should insist on TLS: only where callers reach the broker by it.
     pub(super) tls: bool,
@@ -51,6 +55,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let route = request.extensions().get::<MatchedPath>().cloned();
     let endpoint = route.as_ref().and_then(|route| edge.endpoints.find(request.method(), route.as_str()));
     let action = endpoint.map_or(AuditAction::Read, |endpoint| endpoint.action);
+    let lane = endpoint.map_or(Lane::Ordinary, |endpoint| endpoint.lane);
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = edge.origin_of(&request);
     let context = *origin.as_ref().unwrap_or_else(|refused| &refused.1);
@@ -58,7 +63,10 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
-            edge.run(request, next).await
+            match edge.counted(lane, action, &origin).await {
+                Ok(()) => edge.run(lane, request, next).await,
+                Err(error) => Err(error.into()),
+            }
         }
         Err(refused) => Err(refused.0),
     };
@@ -98,11 +106,11 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
 }
 
 impl Edge {
-    async fn run(&self, request: Request, next: Next) -> Result<Response, Failure> {
+    async fn run(&self, lane: Lane, request: Request, next: Next) -> Result<Response, Failure> {
         if is_misdirected(&request) {
             return Err(Failure::Misdirected);
         }
-        let _place = self.places.try_acquire().map_err(|_| Failure::Overloaded)?;
+        let _place = self.place(lane)?;
         let answer = tokio::time::timeout(self.timeout, survived(next.run(request)));
         answer.await.unwrap_or(Err(Failure::TimedOut))
     }
@@ -119,6 +127,19 @@ impl Edge {
             Ok(source) => Ok(Origin { request_id, source }),
             Err(unreadable) => Err(Box::new((unreadable.into(), Origin { request_id, source: peer }))),
         }
+    }
+
+    fn place(&self, lane: Lane) -> Result<SemaphorePermit<'_>, Failure> {
+        let own = match lane {
+            Lane::Control => self.control_places.try_acquire().ok(),
+            Lane::Ordinary => None,
+        };
+        own.or_else(|| self.places.try_acquire().ok()).ok_or(Failure::Overloaded)
+    }
+
+    /// Before anything of the request is read: a source that asks too often costs no more than to be told so.
+    async fn counted(&self, lane: Lane, action: AuditAction, origin: &Origin) -> Result<(), ServiceError> {
+        if self.counts_sources { rates::source(&self.ports, lane, action, origin).await } else { Ok(()) }
     }
 
     /// What no use-case has seen is recorded here. A record that cannot be made is the worse failure of the two.

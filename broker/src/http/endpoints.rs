@@ -12,6 +12,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use hallpass_core::audit::AuditAction;
+use hallpass_core::service::Lane;
 
 use super::handlers::{
     audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, status_lists,
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The listener that it is for.
     pub listener: Listener,
+    /// Whose places and budgets it takes.
+    pub lane: Lane,
     /// What a refusal is recorded as, when no use-case has seen the request.
     pub(super) action: AuditAction,
 }
@@ -54,7 +57,7 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         // Exchange, and what a verifier of credentials asks.
         post("/oauth2/token", exchange::exchange).records(AuditAction::GrantOpen),
         post("/oauth2/introspect", oauth::introspect),
-        post("/oauth2/revoke", oauth::revoke).records(AuditAction::GrantRevoke),
+        post("/oauth2/revoke", oauth::revoke).records(AuditAction::GrantRevoke).in_control(),
         get("/.well-known/oauth-authorization-server", discovery::authorization_server),
         get("/.well-known/openid-configuration", discovery::openid_configuration),
         get("/.well-known/jwks.json", discovery::jwks),
@@ -64,11 +67,11 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/status-lists/{id}", status_lists::list),
         // Grants, by who holds them and who answers for them.
         post("/v1/grants", grants::open).records(AuditAction::GrantOpen),
-        get("/v1/grants", grants::list),
-        get("/v1/grants/{id}", grants::read),
-        delete("/v1/grants/{id}", grants::delete).records(AuditAction::GrantRevoke),
+        get("/v1/grants", grants::list).in_control(),
+        get("/v1/grants/{id}", grants::read).in_control(),
+        delete("/v1/grants/{id}", grants::delete).records(AuditAction::GrantRevoke).in_control(),
         post("/v1/grants/{id}/renew", grants::renew).records(AuditAction::GrantRenew),
-        post("/v1/grants/{id}/revoke", grants::revoke).records(AuditAction::GrantRevoke),
+        post("/v1/grants/{id}/revoke", grants::revoke).records(AuditAction::GrantRevoke).in_control(),
         post("/v1/grants/{id}/heartbeat", grants::heartbeat),
         // What a caller is, may do, and may see of the bundle.
         get("/v1/whoami", identity::whoami),
@@ -107,9 +110,18 @@ pub(super) struct Row<S> {
 }
 
 impl<S> Row<S> {
-    /// For another listener than the API's.
+    /// For another listener than the API's. What is for operators oversees.
     fn on(mut self, listener: Listener) -> Self {
         self.endpoint.listener = listener;
+        match listener {
+            Listener::Admin => self.in_control(),
+            Listener::Api | Listener::Operations => self,
+        }
+    }
+
+    /// Ends or oversees what is there: no flood of other requests takes its place.
+    fn in_control(mut self) -> Self {
+        self.endpoint.lane = Lane::Control;
         self
     }
 
@@ -137,7 +149,7 @@ fn delete<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: 
 }
 
 fn row<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) -> Row<S> {
-    let endpoint = Endpoint { method, path, listener: Listener::Api, action: AuditAction::Read };
+    let endpoint = Endpoint { method, path, listener: Listener::Api, lane: Lane::Ordinary, action: AuditAction::Read };
     Row { endpoint, handler }
 }
 

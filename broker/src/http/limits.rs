@@ -15,6 +15,9 @@ pub struct HttpLimits {
     pub max_parameters: usize,
     /// Most requests at work at once. More are refused at once: a queue would only make every answer late.
     pub max_in_flight: usize,
+    /// Most requests at work besides those, of the kind that ends or oversees what is there: somebody who revokes must
+    /// not wait for a flood of exchanges to pass.
+    pub max_control_in_flight: usize,
     /// How long a request may take, its body included: a body that trickles in holds a place for no longer.
     pub request_timeout: Duration,
 }
@@ -27,6 +30,7 @@ impl Default for HttpLimits {
             max_json_depth: 16,
             max_parameters: 64,
             max_in_flight: 1_024,
+            max_control_in_flight: 128,
             request_timeout: Duration::from_secs(30),
         }
     }

@@ -368,14 +368,15 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::ClockBehind
         | Reason::EntropyUnavailable
         | Reason::SigningUnavailable
-        | Reason::RateLimited => unavailable(reason),
+        | Reason::RateLimited
+        | Reason::QuotaExceeded => unavailable(reason),
     }
 }
 
 /// The status of what does not answer.
 const fn unavailable(reason: Reason) -> StatusCode {
     match reason {
-        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Reason::RateLimited | Reason::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Reason::BackendOutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

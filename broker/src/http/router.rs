@@ -61,7 +61,9 @@ pub fn api(state: Arc<ApiState>) -> Router {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
         proxies: state.proxies.clone(),
+        counts_sources: true,
         places: Semaphore::new(state.limits.max_in_flight),
+        control_places: Semaphore::new(state.limits.max_control_in_flight),
         timeout: state.limits.request_timeout,
         tls: state.public_url.starts_with("https://"),
     });
@@ -83,7 +85,9 @@ pub fn operations(state: Arc<Operations>) -> Router {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
         proxies: Proxies::default(),
+        counts_sources: false,
         places: Semaphore::new(PLACES),
+        control_places: Semaphore::new(0),
         timeout: TIMEOUT,
         tls: false,
     });

@@ -15,5 +15,6 @@ mod house;
 mod lists;
 mod oauth;
 mod openapi;
+mod rates;
 mod reading;
 mod surface;

@@ -19,6 +19,7 @@ mod endpoints;
 mod exchange;
 mod issuers;
 mod keys;
+mod limits;
 mod offline;
 mod operator;
 mod proxies;

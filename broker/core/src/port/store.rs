@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 
+use super::{Quota, Quotas};
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
@@ -164,6 +165,8 @@ pub struct Opening {
     pub idempotency: Option<IdempotencyClaim>,
     /// The lineage as it was when the terms were computed.
     pub lineage: LineageClaim,
+    /// How many live grants of its owner and of its role there may be, counted in the transaction that opens it.
+    pub quotas: Quotas,
     /// The epoch at the time of the decision.
     pub epoch: u64,
     /// The broker's clock: checked against the persisted high-water mark.
@@ -257,6 +260,8 @@ impl LineageClaim {
 pub enum OpenOutcome {
     /// Written.
     Opened(Box<Grant>),
+    /// There are as many live grants as there may be. Nothing was consumed.
+    OverQuota(Quota),
     /// The proof was used before.
     Replayed,
     /// The idempotency key came with another request before.

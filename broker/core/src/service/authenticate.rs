@@ -1,6 +1,6 @@
 //! Who is calling: routes a proof to its configured issuer, has it verified, and checks that it holds now.
 
-use super::Ports;
+use super::{Ports, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
@@ -30,7 +30,13 @@ pub async fn authenticate(
     origin: &Origin,
 ) -> Result<VerifiedIdentity, ServiceError> {
     match verify(ports, revision, proof, purpose, origin).await {
-        Ok(identity) => Ok(identity),
+        Ok(identity) => {
+            if purpose == Use::Mint {
+                // Not before: anybody can write an issuer's name into a token, and would spend its budget with forgeries.
+                rates::issuer(ports, &identity, origin).await?;
+            }
+            Ok(identity)
+        }
         Err(ServiceError::Refused(refusal)) => {
             record_refusal(ports, &refusal, origin).await?;
             Err(match refusal.reason {

@@ -12,7 +12,7 @@ use ring::digest::{Context, SHA256};
 
 use super::decide::{ROLE_NOT_AVAILABLE, Trail, permit, query_of, role_facts};
 use super::revoke::is_fenced_by_record;
-use super::{Ports, Use, authenticate};
+use super::{Ports, Use, authenticate, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential};
@@ -23,7 +23,7 @@ use crate::owner::{Owner, OwnerSnapshot};
 use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
 use crate::port::{
     CredentialBackend, IdempotencyClaim, IssueError, Lineage, LineageClaim, LineageKey, OpenOutcome, Opening, ProofUse,
-    Replaced,
+    Quota, Quotas, Replaced,
 };
 use crate::request::{GrantRequest, Idempotency, Origin, Purpose};
 use crate::role::{Role, RoleState};
@@ -100,6 +100,7 @@ impl Attempt<'_> {
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let permit = self.permit(&subject, stated).await?;
+        rates::owner(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
         let replaced = match self.replaced().await? {
             Ok(replaced) => replaced,
             Err(refusal) => return Err(self.refuse(refusal).await?),
@@ -352,6 +353,7 @@ impl Attempt<'_> {
             proof_use,
             idempotency: self.request.idempotency.as_ref().map(|key| self.idempotency_claim(key, now)),
             lineage: LineageClaim { key: self.lineage_key(subject.role), fresh: self.ports.fresh_id()?, assumed_start },
+            quotas: Quotas { owner: self.ports.limits.max_live_per_owner, role: subject.role.max_live },
             epoch: self.epoch,
             now,
             fenced_by_record: subject.backend.effect() == Effect::Local,
@@ -367,6 +369,7 @@ impl Attempt<'_> {
                 return Ok(Some(*grant));
             }
             OpenOutcome::Moved => return Ok(None),
+            OpenOutcome::OverQuota(quota) => return Err(self.over_quota(quota).await?),
             OpenOutcome::Replayed => replayed(),
             OpenOutcome::RequestMismatch => Refusal::request(
                 Reason::IdempotencyConflict,
@@ -466,6 +469,18 @@ impl Attempt<'_> {
             .with("purpose", &record.purpose)
             .with("expires_at", &grant.expires_at.to_rfc3339());
         if self.identity.multi_audience() { entry.with("multi_audience", "true") } else { entry }
+    }
+
+    /// One that ends makes room: trying again is no mistake.
+    async fn over_quota(&self, quota: Quota) -> Result<ServiceError, ServiceError> {
+        const AFTER: Ttl = Ttl::from_secs(10);
+        let whose = match quota {
+            Quota::Owner => "the role's owner",
+            Quota::Role => "the role",
+        };
+        let detail = format!("{whose} has as many live grants as it may have; ending one makes room");
+        self.refuse(Refusal::new(Step::Terms, Reason::QuotaExceeded, detail.as_str())).await?;
+        Ok(ServiceError::Unavailable { reason: Reason::QuotaExceeded, detail, retry_after: AFTER })
     }
 
     /// Records a refusal and hands it back as the error to answer.

@@ -18,7 +18,7 @@ use crate::policy::{
     Action, Decision, Obligations, Outcome, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, Terms,
     TermsInput, Verdict,
 };
-use crate::port::{CredentialBackend, LineageClaim, LineageKey, OpenOutcome, Opening};
+use crate::port::{CredentialBackend, LineageClaim, LineageKey, OpenOutcome, Opening, Quotas};
 use crate::provenance::Provenance;
 use crate::request::{Origin, Purpose};
 use crate::role::{PurposeRule, Role, RoleState, TtlRule};
@@ -172,6 +172,7 @@ async fn open(
         entries: vec![entry],
         proof_use: None,
         idempotency: None,
+        quotas: Quotas::NONE,
         now,
         fenced_by_record: true,
         replaced: None,
@@ -197,6 +198,7 @@ fn role(audience: &str) -> Result<Role, ServiceError> {
         review_at: None,
         revocation_floor: None,
         max_continuous: None,
+        max_live: None,
         state: RoleState::Active,
         stage: None,
         tier: None,

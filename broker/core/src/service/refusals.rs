@@ -90,7 +90,7 @@ impl RefusalBudget {
 }
 
 /// What one subscriber has: an IPv4 address, or the 2^64 addresses of an IPv6 network (RFC 4291 §2.5.4).
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),

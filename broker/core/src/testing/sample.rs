@@ -49,6 +49,7 @@ pub fn role(name: &str) -> Role {
         review_at: None,
         revocation_floor: None,
         max_continuous: None,
+        max_live: None,
         state: RoleState::Active,
         stage: None,
         tier: None,

@@ -15,6 +15,7 @@ pub mod lists;
 pub mod log;
 pub mod opening;
 pub mod queue;
+pub mod quotas;
 pub mod repeats;
 pub mod replacing;
 pub mod statuses;
@@ -30,7 +31,7 @@ use crate::grant::Grant;
 use crate::id::{GrantId, RequestId};
 use crate::port::{
     Applied, AuditFilter, Change, IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, PageRequest,
-    ProofUse, Store, StoreError,
+    ProofUse, Quotas, Store, StoreError,
 };
 use crate::testing::sample;
 use crate::time::{Timestamp, Ttl};
@@ -113,6 +114,14 @@ macro_rules! store_suite {
                 expiry_stops_at_its_limit_and_goes_on_from_there,
                 records_are_purged_after_their_horizon_and_not_before,
             }
+            quotas {
+                a_role_has_no_more_live_grants_than_it_may,
+                an_owners_roles_together_have_no_more_than_they_may,
+                whatever_ends_a_grant_makes_room_for_another,
+                an_opening_over_its_quota_consumes_nothing,
+                what_fails_beside_an_opening_is_not_counted,
+                of_many_openings_at_once_no_more_than_the_quota_succeed,
+            }
             lists {
                 each_filter_finds_its_grants_and_no_others,
                 filters_given_together_must_all_match,
@@ -184,6 +193,7 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
         proof_use: None,
         idempotency: None,
         lineage: LineageClaim { key: lineage_key(&grant), fresh: sample::id(1_000_000 + n), assumed_start: None },
+        quotas: Quotas::NONE,
         epoch: store.epoch(),
         now,
         fenced_by_record: true,

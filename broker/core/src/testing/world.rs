@@ -94,6 +94,7 @@ impl World {
                 earlier_keys: Vec::new(),
                 anchor: None,
             }),
+            rates: Arc::default(),
             nudge: Arc::new(Notify::new()),
             limits: Limits::default(),
         };

@@ -281,6 +281,7 @@ fn what_a_role_gets_wrong_is_named_with_its_line() {
         ("bad pattern", more("purpose = { pattern = \"(\" }")),
         ("monstrous pattern", more("purpose = { pattern = \"(a{1000}){1000}\" }")),
         ("review never", more("review_every = 0")),
+        ("no grants at all", more("max_live = 0")),
         ("continuous below default", more("max_continuous = \"1m\"")),
         ("floor above the backend's class", more("revocation_floor = \"hard\"")),
         ("unknown state", more("state = \"on\"")),

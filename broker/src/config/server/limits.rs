@@ -1,5 +1,7 @@
 //! `[limits]`: what one request, one source, and all of them together may take.
 
+use hallpass_core::rate::Rate;
+use hallpass_core::service::RateRules;
 use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
@@ -11,7 +13,8 @@ use crate::config::document::{Bounded, Document, Duration};
 pub struct Limits {
     /// Largest request body.
     pub body_bytes: usize,
-    /// Most requests at work at once; more are refused at once.
+    /// Most requests at work at once; more are refused at once. An eighth more, and eight at least, is kept for those
+    /// that end or oversee what is there.
     pub concurrency: usize,
     /// Most open connections.
     pub connections: usize,
@@ -20,6 +23,11 @@ pub struct Limits {
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
     /// counted. Without the bound strangers could fill the disk.
     pub unverified_refusals_per_source_per_minute: u32,
+    /// How fast sources, issuers and owners may ask. Not limited unless written: what is many for one broker is a quiet
+    /// morning for another, and behind an unconfigured proxy everybody is one source.
+    pub rates: RateRules,
+    /// Most live grants of one owner's roles; not limited unless written.
+    pub max_live_grants_per_owner: Option<u32>,
 }
 
 impl Default for Limits {
@@ -30,7 +38,18 @@ impl Default for Limits {
             connections: CONNECTIONS.standard,
             request_timeout: REQUEST_TIMEOUT.standard,
             unverified_refusals_per_source_per_minute: 10,
+            rates: RateRules::default(),
+            max_live_grants_per_owner: None,
         }
+    }
+}
+
+impl Limits {
+    /// Most requests at work besides [`Limits::concurrency`] that end or oversee what is there.
+    #[must_use]
+    pub fn control_concurrency(&self) -> usize {
+        const LEAST: usize = 8;
+        (self.concurrency / 8).max(LEAST)
     }
 }
 
@@ -42,6 +61,17 @@ struct RawLimits {
     connections: Option<usize>,
     request_timeout: Option<Duration>,
     unverified_refusals_per_source_per_minute: Option<u32>,
+    #[serde(default)]
+    rate: RawRates,
+    max_live_grants_per_owner: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRates {
+    per_source: Option<String>,
+    per_issuer: Option<String>,
+    per_owner: Option<String>,
 }
 
 struct Count {
@@ -73,7 +103,24 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
     let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
     let connections = count("connections", raw.connections, &CONNECTIONS);
+    let mut rate = |key: &str, written: Option<&String>| match parse_rate(written?) {
+        Ok(rate) => Some(rate),
+        Err(reason) => {
+            findings.push(section.finding(&format!("rate.{key}"), reason));
+            None
+        }
+    };
+    let rates = RateRules {
+        per_source: rate("per_source", raw.rate.per_source.as_ref()),
+        per_issuer: rate("per_issuer", raw.rate.per_issuer.as_ref()),
+        per_owner: rate("per_owner", raw.rate.per_owner.as_ref()),
+    };
+    if raw.max_live_grants_per_owner == Some(0) {
+        findings.push(section.finding("max_live_grants_per_owner", "0 would let nobody have anything"));
+    }
     Some(Limits {
+        rates,
+        max_live_grants_per_owner: raw.max_live_grants_per_owner,
         body_bytes,
         concurrency,
         connections,
@@ -82,4 +129,12 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
             .unverified_refusals_per_source_per_minute
             .unwrap_or_else(|| Limits::default().unverified_refusals_per_source_per_minute),
     })
+}
+
+/// `300/1m`: so many in such a time.
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    let (count, per) = text.split_once('/').ok_or_else(|| format!("{text:?} is no rate such as \"300/1m\""))?;
+    let count = count.parse().map_err(|_| format!("{count:?} is no whole number"))?;
+    let per = Ttl::parse(per).map_err(|error| format!("{per:?} is {error}"))?;
+    Rate::new(count, per)
 }

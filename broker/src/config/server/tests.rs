@@ -51,6 +51,21 @@ fn the_sample_loads_and_so_does_every_setting_that_it_only_shows() {
 }
 
 #[test]
+fn nothing_is_limited_by_rate_or_number_unless_it_is_written() {
+    let limits = parse(SMALL).unwrap().limits;
+    assert_eq!((limits.rates, limits.max_live_grants_per_owner), Default::default());
+    let written =
+        "[limits]\nmax_live_grants_per_owner = 500\nrate = { per_source = \"300/1m\", per_owner = \"5/1s\" }\n";
+    let limits = parse(&format!("{SMALL}{written}")).unwrap().limits;
+    let rate = |count, secs| Some(hallpass_core::rate::Rate::new(count, Ttl::from_secs(secs)).unwrap());
+    assert_eq!(
+        (limits.rates.per_source, limits.rates.per_issuer, limits.rates.per_owner),
+        (rate(300, 60), None, rate(5, 1))
+    );
+    assert_eq!(limits.max_live_grants_per_owner, Some(500));
+}
+
+#[test]
 fn proxies_are_believed_only_when_they_are_named() {
     assert!(parse(SMALL).unwrap().server.trusted_proxies.is_empty());
     let more =
@@ -96,6 +111,10 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("a setting that does nothing", add("[audit]\nretention = \"1m\"")),
         ("no time between checkpoints", add("[audit]\ncheckpoint_every = \"0s\"")),
         ("an origin with a space", add("[audit]\norigin = \"our log\"")),
+        ("no rate", add("[limits]\nrate = { per_source = \"many\", per_issuer = \"1/s\", per_owner = \"-3/1m\" }")),
+        ("a rate over a day", add("[limits]\nrate = { per_source = \"100/1d\", per_owner = \"0/1m\" }")),
+        ("a rate of nobody", add("[limits]\nrate = { per_role = \"100/1m\" }")),
+        ("no grants at all", add("[limits]\nmax_live_grants_per_owner = 0")),
         ("unknown format", add("[telemetry]\nlog_format = \"xml\"")),
         ("bad level", add("[telemetry]\nlog_level = \"hallpass=loud\"")),
         ("no network", change("[bundle]", "trusted_proxies = [\"10.0.0.0/33\", \"proxy.example\"]\n[bundle]")),

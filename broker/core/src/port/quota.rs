@@ -1,0 +1,24 @@
+//! How many live grants there may be at once.
+
+/// The most live grants (pending or active) that an owner's roles, and a role, may have: the one that is opened included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of all roles of the owner together.
+    pub owner: Option<u32>,
+    /// Of the role.
+    pub role: Option<u32>,
+}
+
+impl Quotas {
+    /// None at all: nothing is counted.
+    pub const NONE: Self = Self { owner: None, role: None };
+}
+
+/// Which quota left no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// The owner's.
+    Owner,
+    /// The role's.
+    Role,
+}
