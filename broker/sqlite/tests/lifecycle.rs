@@ -9,7 +9,7 @@ use hallpass_core::audit::AuditAction;
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::grant::{Cause, Ending};
 use hallpass_core::id::LogId;
-use hallpass_core::port::{Applied, AuditLog, Change, OpenOutcome, Opening, Quota, Quotas, Store, StoreError};
+use hallpass_core::port::{Applied, AuditLog, Change, Store, StoreError};
 use hallpass_core::testing::store_suite::{self, audit_of, entry_about, open, opening, opening_of};
 use hallpass_core::testing::{TestSealer, sample};
 use hallpass_core::time::Ttl;
