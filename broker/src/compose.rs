@@ -1,7 +1,7 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -22,7 +22,7 @@ use hallpass_core::request::Origin;
 use hallpass_core::service::operator::open_operator;
 use hallpass_core::service::{Evidence, Limits, Ports, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
-use hallpass_sqlite::SqliteStore;
+use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
 use crate::audit::CheckpointFile;
@@ -268,6 +268,14 @@ pub fn sealer(foundation: &Foundation, entropy: &Arc<dyn Entropy>) -> anyhow::Re
         KeyEncryptionKeys::read(&foundation.key_file, &foundation.retired_key_files)?
     };
     Ok(Arc::new(KekSealer::new(keys, Arc::clone(entropy))))
+}
+
+/// The audit log of the store at `path`, read beside whoever writes it. Blocks.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn audit_log(path: &Path) -> anyhow::Result<LogReader> {
+    Ok(LogReader::open(path)?)
 }
 
 /// Brings a store's schema up to date and verifies the database. Blocks.

@@ -6,6 +6,9 @@
 
 mod kept;
 mod nodes;
+mod reader;
+
+pub use reader::LogReader;
 
 use async_trait::async_trait;
 use hallpass_core::audit::proof::{ConsistencyProof, InclusionProof};

@@ -37,3 +37,15 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(usize
     }
     Ok((done, MIGRATIONS.len()))
 }
+
+/// For who only reads: the schema must be this program's own.
+pub(crate) fn refuse_another_schema(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(OpenError::database(path))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
+        std::cmp::Ordering::Less => Err(OpenError::OlderSchema { path: path.to_owned(), found, known }),
+    }
+}

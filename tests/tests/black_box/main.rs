@@ -24,6 +24,7 @@ mod operator;
 mod proxies;
 mod replay;
 mod secrets;
+mod tampering;
 mod third_party;
 mod tls;
 
