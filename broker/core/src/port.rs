@@ -6,6 +6,7 @@ mod log;
 mod policy;
 mod restart;
 mod sealing;
+mod sink;
 mod status;
 mod store;
 mod verifier;
@@ -18,6 +19,7 @@ pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
+pub use sink::{AuditSink, ExportLine, SinkFailed};
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,

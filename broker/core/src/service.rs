@@ -4,6 +4,7 @@ pub mod abandon;
 pub mod authenticate;
 mod decide;
 mod evidence;
+mod exports;
 pub mod heartbeat;
 pub mod inspect;
 pub mod open;
@@ -26,6 +27,7 @@ use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
 pub use evidence::{Evidence, HistoryBroken};
+pub use exports::Export;
 pub use refusals::RefusalBudget;
 
 /// Everything that the use-cases and the workers need of the world.

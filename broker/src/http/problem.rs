@@ -355,6 +355,7 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::ClockBehind
         | Reason::EntropyUnavailable
         | Reason::SigningUnavailable
+        | Reason::AuditBackpressure
         | Reason::RateLimited => unavailable(reason),
     }
 }

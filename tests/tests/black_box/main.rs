@@ -17,6 +17,7 @@ mod configuration;
 mod credentials;
 mod endpoints;
 mod exchange;
+mod exports;
 mod issuers;
 mod keys;
 mod offline;
