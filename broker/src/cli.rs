@@ -1,5 +1,6 @@
 //! The command line of the broker.
 
+mod audit;
 mod check;
 pub mod dev;
 mod migrate;
@@ -38,6 +39,9 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "HALLPASS_CONFIG")]
         config: PathBuf,
     },
+    /// Export the audit log, or examine an export of it.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Open a grant of the built-in role `hallpass/operator`, 15 minutes at most, and print its token. Needs the store
     /// and the key file; works beside a running broker.
     OperatorToken(operator_token::Arguments),
@@ -49,6 +53,7 @@ enum Command {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
+        Command::Audit(command) => return audit::run(&command),
         Command::Check(arguments) => return check::run(&arguments),
         Command::Dev(arguments) => on_runtime(dev::run(arguments)),
         Command::Serve { config } => on_runtime(serve::run(config)),

@@ -5,7 +5,7 @@ mod press;
 mod widening_tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -17,21 +17,21 @@ use hallpass_core::audit::note::VerifierKey;
 use hallpass_core::catalog::Revision;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
-use hallpass_core::id::{BackendName, IssuerName, LogId, RequestId, RevisionId};
+use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
-    Anchor, AuditLog as _, BundleSource, CredentialBackend, Governance, History as _, IdentityVerifier, Occasion,
-    Restart as _, Sealer, SignatureAlgorithm, Signer, Store, TokenSigners,
+    Anchor, AuditLog as _, AuditSink, BundleSource, CredentialBackend, Governance, History as _, IdentityVerifier,
+    Occasion, Restart as _, Sealer, SignatureAlgorithm, Signer, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
 use hallpass_core::service::operator::open_operator;
-use hallpass_core::service::{Evidence, Limits, Ports, RateRules, Rates, RefusalBudget};
+use hallpass_core::service::{Evidence, Export, Limits, Ports, RateRules, Rates, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
-use hallpass_sqlite::SqliteStore;
+use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
 use self::press::{BundlePress, Kept};
-use crate::audit::CheckpointFile;
+use crate::audit::{CheckpointFile, FileSink, HttpsSink, StdoutSink};
 use crate::backend::jwt::JwtBackend;
 use crate::backend::x509::{Authority, RevocationLists, X509Backend, root_certificate};
 use crate::backend::{self};
@@ -39,7 +39,7 @@ use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
-use crate::config::server::Audit;
+use crate::config::server::{Audit, Destination};
 use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
@@ -137,7 +137,7 @@ impl Broker {
         };
         let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), clock.as_ref(), entropy.as_ref(), &certify).await?;
         let keys = Arc::new(keys);
-        let evidence = evidence(&foundation, &keys, store.log_id())?;
+        let evidence = evidence(&foundation, &keys, store.as_ref()).await?;
         evidence.confirm(store.as_ref()).await?;
         let composer = Composer {
             clock: Arc::clone(&clock),
@@ -242,14 +242,22 @@ impl Broker {
 }
 
 /// What the audit log is proved with.
-fn evidence(foundation: &Foundation, keys: &KeyRing, log: LogId) -> anyhow::Result<Evidence> {
+async fn evidence(foundation: &Foundation, keys: &KeyRing, store: &SqliteStore) -> anyhow::Result<Evidence> {
+    let log = store.log_id();
     let usual = || CheckpointSigner::usual_origin(&foundation.public_url, log);
     let origin = foundation.audit.origin.clone().unwrap_or_else(usual);
     let mut signers = keys.audit_signers();
     let signer = signers.next().context("there is no key for the audit log")?;
     let earlier_keys: Result<_, _> = signers.map(|key| VerifierKey::new(&origin, key.public_key())).collect();
     let anchor = foundation.audit.checkpoint_file.clone().map(CheckpointFile::new);
+    let mut exports = Vec::new();
+    for export in &foundation.audit.exports {
+        let sink = sink(&export.destination)?;
+        let next = store.exported(sink.name()).await?;
+        exports.push(Arc::new(Export::new(sink, export.max_lag, next)));
+    }
     Ok(Evidence {
+        exports,
         checkpoints: CheckpointSigner::new(&origin, signer)?,
         earlier_keys: earlier_keys?,
         anchor: anchor.map(|file| Arc::new(file) as Arc<dyn Anchor>),
@@ -280,6 +288,23 @@ async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(Bun
     Ok((BundleSource::Api, bundle, Occasion::Bootstrap))
 }
 
+/// Where the log is taken to.
+fn sink(destination: &Destination) -> anyhow::Result<Arc<dyn AuditSink>> {
+    let name = destination.name();
+    let sink: Arc<dyn AuditSink> = match destination {
+        Destination::File { path } => Arc::new(FileSink::new(name, path.clone())),
+        Destination::Stdout => Arc::new(StdoutSink::new(name)?),
+        Destination::Https { url, token_file, ca_file, plain_http } => Arc::new(HttpsSink {
+            name,
+            outbound: Outbound::new(ca_file.as_deref())?,
+            url: url.clone(),
+            token_file: token_file.clone(),
+            allow_http: if *plain_http { AllowHttp::DangerousAnywhere } else { AllowHttp::Never },
+        }),
+    };
+    Ok(sink)
+}
+
 /// The name under which operators' tokens are minted; configuration cannot use it for anything else.
 fn operator_backend() -> Result<BackendName, ServiceError> {
     BackendName::new(IssuerName::RESERVED)
@@ -297,6 +322,14 @@ pub fn sealer(foundation: &Foundation, entropy: &Arc<dyn Entropy>) -> anyhow::Re
         KeyEncryptionKeys::read(&foundation.key_file, &foundation.retired_key_files)?
     };
     Ok(Arc::new(KekSealer::new(keys, Arc::clone(entropy))))
+}
+
+/// The audit log of the store at `path`, read beside whoever writes it. Blocks.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn audit_log(path: &Path) -> anyhow::Result<LogReader> {
+    Ok(LogReader::open(path)?)
 }
 
 /// Brings a store's schema up to date and verifies the database. Blocks.

@@ -31,8 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::StatusCode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -69,6 +70,22 @@ pub struct Get<'a> {
     pub if_none_match: Option<&'a str>,
     /// Most bytes of body to read.
     pub max_bytes: usize,
+    /// Time for all of it.
+    pub deadline: Duration,
+    /// Where plain http may go.
+    pub allow_http: AllowHttp,
+}
+
+/// One POST whose answer counts by its status alone.
+pub struct Post<'a> {
+    /// Where to.
+    pub url: &'a Url,
+    /// Media type of the body.
+    pub content_type: &'static str,
+    /// Sent as `Authorization: Bearer`.
+    pub bearer: Option<&'a Secret>,
+    /// What.
+    pub body: Bytes,
     /// Time for all of it.
     pub deadline: Duration,
     /// Where plain http may go.
@@ -163,6 +180,21 @@ impl Outbound {
             .build()
             .map(|client| Self { client })
             .map_err(OutboundSetupError::Client)
+    }
+
+    /// Posts something. What is answered is not read: it is taken when the status says so (RFC 9110 §15.3).
+    ///
+    /// # Errors
+    /// [`OutboundError`] when it was not taken, or that is not known.
+    pub async fn post(&self, post: Post<'_>) -> Result<(), OutboundError> {
+        check_url(post.url, post.allow_http)?;
+        let mut request = self.client.post(post.url.clone()).timeout(post.deadline);
+        request = request.header(CONTENT_TYPE, post.content_type).body(post.body);
+        if let Some(bearer) = post.bearer {
+            request = request.bearer_auth(bearer.expose());
+        }
+        let status = request.send().await.map_err(transport)?.status();
+        if status.is_success() { Ok(()) } else { Err(OutboundError::Status(status.as_u16())) }
     }
 
     /// Gets a document.

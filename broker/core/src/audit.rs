@@ -5,10 +5,13 @@
 //! [`Checkpoint`] commits to all of them, and a [`proof`] shows that one is among them, or that nothing before was changed.
 
 mod checkpoint;
+pub mod event;
+pub mod examine;
 mod leaf;
 pub mod note;
 pub mod proof;
 mod receipt;
+mod strict;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointRejected, CheckpointSigner, SignedCheckpoint};

@@ -178,6 +178,8 @@ reasons! {
     SigningUnavailable = "signing_unavailable",
     /// Nothing there, or not the caller's to see.
     NotFound = "not_found",
+    /// The audit log is not taken away as fast as it grows.
+    AuditBackpressure = "audit_backpressure",
     /// Too many at once or in a short time.
     RateLimited = "rate_limited",
     // The configuration.

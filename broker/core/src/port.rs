@@ -9,6 +9,7 @@ mod press;
 mod quota;
 mod restart;
 mod sealing;
+mod sink;
 mod status;
 mod store;
 mod verifier;
@@ -24,6 +25,7 @@ pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
 pub use quota::{Quota, Quotas};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
+pub use sink::{AuditSink, ExportLine, SinkFailed};
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,

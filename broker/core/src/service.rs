@@ -5,6 +5,7 @@ pub mod authenticate;
 pub mod configuration;
 mod decide;
 mod evidence;
+mod exports;
 pub mod heartbeat;
 pub mod inspect;
 pub mod open;
@@ -28,6 +29,7 @@ use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
 pub use evidence::{Evidence, HistoryBroken};
+pub use exports::Export;
 pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;
 

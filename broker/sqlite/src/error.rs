@@ -27,6 +27,16 @@ pub enum OpenError {
         /// Newest version known.
         known: i64,
     },
+    /// An older version of this program made it, and nothing here may change it.
+    #[error("the schema of {} is version {found}, and this program reads version {known}: run `migrate` first", path.display())]
+    OlderSchema {
+        /// The database.
+        path: PathBuf,
+        /// Version found.
+        found: i64,
+        /// Version known.
+        known: i64,
+    },
     /// A file that cannot be made, opened or locked.
     #[error("cannot use {}", path.display())]
     File {

@@ -50,6 +50,7 @@ use hallpass_core::port::{
 use hallpass_core::time::{Timestamp, Ttl};
 
 pub use error::OpenError;
+pub use log::LogReader;
 
 use crate::apply::{Apply, Record};
 use crate::lock::Lock;

@@ -4,8 +4,12 @@
 //! tree itself only the roots of complete tiles are rows, one for 256 entries. Everything else is computed again from
 //! those and from the entries, which are what is true.
 
+mod exports;
 mod kept;
 mod nodes;
+mod reader;
+
+pub use reader::LogReader;
 
 use async_trait::async_trait;
 use hallpass_core::audit::proof::{ConsistencyProof, InclusionProof};
@@ -91,6 +95,16 @@ impl AuditLog for SqliteStore {
 
     async fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError> {
         self.readers.read(kept::newest).await
+    }
+
+    async fn exported(&self, destination: &str) -> Result<u64, StoreError> {
+        let destination = destination.to_owned();
+        self.readers.read(move |connection| exports::exported(connection, &destination)).await
+    }
+
+    async fn advance_export(&self, destination: &str, next: u64) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.writer.run(move |transaction| exports::advance(transaction, &destination, next)).await
     }
 }
 

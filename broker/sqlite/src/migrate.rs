@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_heartbeats_from.sql"),
     include_str!("../migrations/0005_lineages_horizon.sql"),
     include_str!("../migrations/0006_history.sql"),
+    include_str!("../migrations/0007_exports_of_the_log.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.
@@ -37,4 +38,16 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(usize
         transaction.commit().map_err(&failed)?;
     }
     Ok((done, MIGRATIONS.len()))
+}
+
+/// For who only reads: the schema must be this program's own.
+pub(crate) fn refuse_another_schema(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(OpenError::database(path))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
+        std::cmp::Ordering::Less => Err(OpenError::OlderSchema { path: path.to_owned(), found, known }),
+    }
 }

@@ -8,7 +8,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use audit::Audit;
+pub use audit::{Audit, Destination, Export};
 pub use limits::Limits;
 pub use listener::{ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Keys, Store};

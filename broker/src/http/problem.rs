@@ -368,6 +368,7 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::ClockBehind
         | Reason::EntropyUnavailable
         | Reason::SigningUnavailable
+        | Reason::AuditBackpressure
         | Reason::RateLimited
         | Reason::QuotaExceeded => unavailable(reason),
     }

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hallpass_core::service::Ports;
+use hallpass_core::service::{Export, Ports};
 use hallpass_core::time::{ClockWatch, Ttl};
-use hallpass_core::work::{checkpoint, step, sweep};
+use hallpass_core::work::{checkpoint, export, step, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +25,9 @@ impl Driver {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
         tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
         tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        for destination in &ports.evidence.exports {
+            tasks.spawn(exports(ports.clone(), Arc::clone(destination), stopping.clone()));
+        }
         tasks.spawn(checkpoints(ports.clone(), checkpoint_every.as_duration(), stopping.clone()));
         Self { clock_watch }
     }
@@ -96,5 +99,41 @@ pub async fn sign_checkpoint(ports: &Ports) {
     match checkpoint::tick(ports).await {
         Ok(size) => tracing::debug!(size, "the audit log's newest checkpoint"),
         Err(error) => tracing::error!(%error, "there is no new checkpoint of the audit log; it is tried again"),
+    }
+}
+
+/// The longest wait before a destination that took nothing is tried again.
+const LONGEST_EXPORT_WAIT: Duration = Duration::from_secs(5);
+
+async fn exports(ports: Ports, destination: Arc<Export>, mut stopping: watch::Receiver<bool>) {
+    let name = destination.sink.name().to_owned();
+    let lag = metrics::gauge!("hallpass_audit_export_lag", "destination" => name.clone());
+    let mut wait = PERIOD;
+    let mut well = true;
+    while !*stopping.borrow() {
+        let more = match export::tick(&ports, &destination).await {
+            Ok(exported) => {
+                if !well {
+                    tracing::info!(destination = %name, "the audit log is taken away again");
+                }
+                (well, wait) = (true, PERIOD);
+                exported.taken > 0
+            }
+            Err(error) => {
+                // Once, until it is over: whoever does not read must not fill the log with it.
+                if well {
+                    tracing::error!(destination = %name, %error, "the audit log is not taken away; it is tried again");
+                }
+                (well, wait) = (false, wait.saturating_mul(2).min(LONGEST_EXPORT_WAIT));
+                false
+            }
+        };
+        lag.set(f64::from(u32::try_from(destination.lag(ports.store.log_size())).unwrap_or(u32::MAX)));
+        if !more {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = stopping.changed() => {}
+            }
+        }
     }
 }

@@ -112,7 +112,7 @@ fn top_level_names_are_fixed() {
 /// The modules `(folder, name)` that implement a port, found by what they implement.
 fn adapters(sources: &[Source]) -> BTreeSet<(String, String)> {
     static IMPLEMENTS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"impl(?:<[^>]*>)?\s+(?:\w+::)*(?:Anchor|CredentialBackend|IdentityVerifier|PolicyEngine|Signer|Sealer|Store)\s+for\s")
+        Regex::new(r"impl(?:<[^>]*>)?\s+(?:\w+::)*(?:Anchor|AuditSink|CredentialBackend|IdentityVerifier|PolicyEngine|Signer|Sealer|Store)\s+for\s")
             .expect("the pattern is valid")
     });
     sources

@@ -228,3 +228,30 @@ async fn a_log_whose_entries_were_changed_is_noticed_at_the_next_start() {
     assert_eq!(change(&edit("5e3d", "4f2c")), 1);
     house.broker.restart().await;
 }
+
+/// Somebody, or a broken disk, keeps entries from being appended, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_write_that_fails_means_no_credential() {
+    let house = House::open().await;
+    let grant = house.credential().await.grant_id().to_owned();
+    let database = rusqlite::Connection::open(house.broker.folder().join("hallpass.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(5)).unwrap();
+    database
+        .execute_batch("CREATE TRIGGER no_evidence BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .unwrap();
+    let before = house.broker.store().rows("SELECT count(*) AS n FROM audit_entries", &[]);
+    let exchanged = house.exchange(&house.proof()).await;
+    exchanged.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(exchanged.body.get("access_token"), None);
+    let body = json!({"role": ROLE, "purpose": "deploy build 4f2c to staging"});
+    let opened = house.broker.call("POST", "/v1/grants", Some(&house.proof()), Some(&body)).await;
+    opened.assert_refused(503, "store_unavailable");
+    assert_eq!(opened.body.get("credential"), None);
+    let ended = house.broker.call("DELETE", &format!("/v1/grants/{grant}"), Some(&house.proof()), None).await;
+    ended.assert_refused(503, "store_unavailable");
+    assert_eq!(house.broker.store().state(&grant), "active", "no change without its evidence");
+    assert_eq!(house.broker.store().grant_count(), 1);
+    assert_eq!(house.broker.store().rows("SELECT count(*) AS n FROM audit_entries", &[]), before);
+    database.execute_batch("DROP TRIGGER no_evidence").unwrap();
+    house.credential().await;
+}

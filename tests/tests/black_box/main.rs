@@ -17,6 +17,7 @@ mod configuration;
 mod credentials;
 mod endpoints;
 mod exchange;
+mod exports;
 mod issuers;
 mod keys;
 mod limits;
@@ -26,6 +27,7 @@ mod proxies;
 mod publishing;
 mod replay;
 mod secrets;
+mod tampering;
 mod third_party;
 mod tls;
 

@@ -57,6 +57,18 @@ pub trait AuditLog: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError>;
+
+    /// The place of the first entry that an export's destination has not, as last remembered; 0 for a new one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn exported(&self, destination: &str) -> Result<u64, StoreError>;
+
+    /// Remembers that a destination has every entry before the place `next`. It never goes back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn advance_export(&self, destination: &str, next: u64) -> Result<(), StoreError>;
 }
 
 /// A checkpoint at rest.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Ports;
+use super::exports::{self, Export};
 use crate::audit::note::VerifierKey;
 use crate::audit::tree::TreeHead;
 use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
@@ -18,6 +19,8 @@ pub struct Evidence {
     pub earlier_keys: Vec<VerifierKey>,
     /// Where the newest checkpoint is kept beside the store.
     pub anchor: Option<Arc<dyn Anchor>>,
+    /// Where the log is taken to as it grows.
+    pub exports: Vec<Arc<Export>>,
 }
 
 impl fmt::Debug for Evidence {
@@ -96,6 +99,14 @@ impl Evidence {
         let earlier = || self.earlier_keys.iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
         let signed = newest.or_else(|error| earlier().ok_or(HistoryBroken::Unbelievable(error)))?;
         extends(log, signed.checkpoint.head, "the checkpoint file").await
+    }
+
+    /// Whether something may be issued, as far as the log's destinations keep up.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unavailable`] while one of them is too far behind.
+    pub(crate) fn allows_issuing(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), ServiceError> {
+        if self.exports.is_empty() { Ok(()) } else { exports::check(&self.exports, log.log_size()) }
     }
 
     /// Signs what the log comes to now, or came to when it had `size` entries; `None` if it has not had so many.

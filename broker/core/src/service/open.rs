@@ -60,6 +60,7 @@ pub async fn open(
     request: &GrantRequest,
     origin: &Origin,
 ) -> Result<Opened, ServiceError> {
+    ports.evidence.allows_issuing(ports.store.as_ref())?;
     for _ in 0..MAX_DECISIONS {
         // Read before anything else, the revision above all: what moves it later is noticed in the transaction that opens
         // the grant. Read after the revision, a revision published in between would go unnoticed.

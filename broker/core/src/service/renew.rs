@@ -29,6 +29,7 @@ pub async fn renew(
     ttl: Option<Ttl>,
     origin: &Origin,
 ) -> Result<Grant, ServiceError> {
+    ports.evidence.allows_issuing(ports.store.as_ref())?;
     // Before the revision: see `open`.
     let epoch = ports.store.epoch();
     let revision = ports.governance.current();

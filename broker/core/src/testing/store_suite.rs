@@ -152,6 +152,7 @@ macro_rules! store_suite {
                 the_log_is_shown_to_begin_with_what_it_was,
                 leaves_are_read_in_their_order,
                 the_newest_checkpoint_is_read_back_as_it_was_kept,
+                how_far_an_export_has_come_is_remembered_and_never_goes_back,
             }
             history {
                 the_last_published_revision_is_in_force,

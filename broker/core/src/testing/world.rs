@@ -93,6 +93,7 @@ impl World {
                 checkpoints: CheckpointSigner::new(Self::ORIGIN, Arc::new(TestSigner::new(1))).unwrap(),
                 earlier_keys: Vec::new(),
                 anchor: None,
+                exports: Vec::new(),
             }),
             rates: Arc::default(),
             nudge: Arc::new(Notify::new()),

@@ -47,4 +47,12 @@ impl AuditLog for FaultingStore {
     async fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError> {
         self.inner().newest_checkpoint().await
     }
+
+    async fn exported(&self, destination: &str) -> Result<u64, StoreError> {
+        self.inner().exported(destination).await
+    }
+
+    async fn advance_export(&self, destination: &str, next: u64) -> Result<(), StoreError> {
+        self.inner().advance_export(destination, next).await
+    }
 }

@@ -145,3 +145,13 @@ pub async fn the_newest_checkpoint_is_read_back_as_it_was_kept(store: &Arc<dyn S
     let kept = last.map(|signed| KeptCheckpoint { head: signed.checkpoint.head, note: signed.note });
     assert_eq!(store.newest_checkpoint().await.unwrap(), kept);
 }
+
+/// Each destination for itself.
+pub async fn how_far_an_export_has_come_is_remembered_and_never_goes_back(store: &Arc<dyn Store>) {
+    assert_eq!(store.exported("file:a").await.unwrap(), 0);
+    for (next, remembered) in [(5, 5), (9, 9), (7, 9)] {
+        store.advance_export("file:a", next).await.unwrap();
+        assert_eq!(store.exported("file:a").await.unwrap(), remembered);
+    }
+    assert_eq!(store.exported("file:b").await.unwrap(), 0);
+}

@@ -1,0 +1,25 @@
+//! `hallpass-broker audit`: the log for others, and its examination without the broker.
+
+mod export;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write the audit log as JSON lines (OCSF events), up to the newest checkpoint. Works beside a running broker.
+    Export(export::Arguments),
+    /// Examine an exported log against a checkpoint, offline. Exit status: 0 when it is what was signed, 1 when it is not,
+    /// 2 when that cannot be told.
+    Verify(verify::Arguments),
+}
+
+pub(super) fn run(command: &Command) -> ExitCode {
+    match command {
+        Command::Export(arguments) => export::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+    }
+}
