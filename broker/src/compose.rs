@@ -79,6 +79,8 @@ pub struct Foundation {
     pub audit: Audit,
     /// Audit entries for refused, unverified proofs, per source address and minute.
     pub unverified_refusals_per_minute: u32,
+    /// Audit entries for refusals after that, per identity and minute.
+    pub refusals_per_minute: u32,
 }
 
 /// The broker, put together.
@@ -135,7 +137,10 @@ impl Broker {
             reader: Arc::new(JwsReader),
             sealer,
             evidence: Arc::new(evidence),
-            refusals: Arc::new(RefusalBudget::new(foundation.unverified_refusals_per_minute)),
+            refusals: Arc::new(RefusalBudget::new(
+                foundation.unverified_refusals_per_minute,
+                foundation.refusals_per_minute,
+            )),
             nudge: Arc::new(Notify::new()),
             limits: Limits::default(),
         };

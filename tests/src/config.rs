@@ -154,7 +154,10 @@ impl Setup {
             "store": {"path": database(folder)},
             "keys": {"key_encryption_key_file": folder.join("kek")},
             "bundle": {"source": "files", "path": bundle},
-            "limits": {"unverified_refusals_per_source_per_minute": 100_000},
+            "limits": {
+                "unverified_refusals_per_source_per_minute": 100_000,
+                "refusals_per_identity_per_minute": 100_000,
+            },
         });
         merge(&mut server, self.server.clone());
         let key_file = folder.join("kek");

@@ -96,6 +96,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         allow_http: AllowHttp::Loopback,
         audit: Audit::default(),
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
+        refusals_per_minute: Limits::default().refusals_per_identity_per_minute,
     };
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
     let broker = Broker::assemble(foundation, bundle).await?;

@@ -36,6 +36,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         allow_http: AllowHttp::Never,
         audit: config.audit.clone(),
         unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
+        refusals_per_minute: config.limits.refusals_per_identity_per_minute,
     }
 }
 

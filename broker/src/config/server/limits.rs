@@ -20,6 +20,9 @@ pub struct Limits {
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
     /// counted. Without the bound strangers could fill the disk.
     pub unverified_refusals_per_source_per_minute: u32,
+    /// Refusals after that which are audited one by one, per identity (issuer and subject) and minute; the rest are
+    /// counted. Without the bound one workload in a loop could fill the disk.
+    pub refusals_per_identity_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -30,6 +33,7 @@ impl Default for Limits {
             connections: CONNECTIONS.standard,
             request_timeout: REQUEST_TIMEOUT.standard,
             unverified_refusals_per_source_per_minute: 10,
+            refusals_per_identity_per_minute: 120,
         }
     }
 }
@@ -42,6 +46,7 @@ struct RawLimits {
     connections: Option<usize>,
     request_timeout: Option<Duration>,
     unverified_refusals_per_source_per_minute: Option<u32>,
+    refusals_per_identity_per_minute: Option<u32>,
 }
 
 struct Count {
@@ -81,5 +86,8 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         unverified_refusals_per_source_per_minute: raw
             .unverified_refusals_per_source_per_minute
             .unwrap_or_else(|| Limits::default().unverified_refusals_per_source_per_minute),
+        refusals_per_identity_per_minute: raw
+            .refusals_per_identity_per_minute
+            .unwrap_or_else(|| Limits::default().refusals_per_identity_per_minute),
     })
 }
