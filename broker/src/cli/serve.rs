@@ -1,11 +1,12 @@
 //! `hallpass-broker serve`, and what `dev` has in common with it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hallpass_core::time::Ttl;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use crate::compose::{self, Broker, Foundation};
@@ -110,6 +111,12 @@ async fn answer_operators(listener: tokio::net::UnixListener, broker: Arc<Broker
     control::serve(listener, stopped, answer).await;
 }
 
+/// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine.
+fn shared_sources(proxies: &Proxies) -> Vec<IpNet> {
+    let loopback = [IpNet::new(Ipv4Addr::LOCALHOST.into(), 8), IpNet::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    loopback.into_iter().flatten().chain(proxies.trusted.iter().copied()).collect()
+}
+
 /// The listeners of a broker.
 pub(super) struct Front<'a> {
     pub(super) limits: &'a Limits,
@@ -130,6 +137,7 @@ impl Front<'_> {
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<SocketAddr> {
         let address = listen.local_addr()?;
+        let shared_sources = shared_sources(&self.proxies);
         let api = Arc::new(ApiState {
             ports: broker.ports.clone(),
             public_url: public_url.to_owned(),
@@ -148,6 +156,8 @@ impl Front<'_> {
         });
         let connections = ListenerLimits {
             max_connections: self.limits.connections,
+            max_connections_per_source: self.limits.connections_per_source,
+            shared_sources,
             drain: self.drain.as_duration(),
             ..ListenerLimits::default()
         };

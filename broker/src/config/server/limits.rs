@@ -15,6 +15,9 @@ pub struct Limits {
     pub concurrency: usize,
     /// Most open connections.
     pub connections: usize,
+    /// Most open connections of one source: an IPv4 address or an IPv6 network of 64 bits. Neither `trusted_proxies` nor the
+    /// machine's own addresses of loopback are a source.
+    pub connections_per_source: usize,
     /// How long a request may take, its body included.
     pub request_timeout: Ttl,
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
@@ -31,6 +34,7 @@ impl Default for Limits {
             body_bytes: BODY_BYTES.standard,
             concurrency: CONCURRENCY.standard,
             connections: CONNECTIONS.standard,
+            connections_per_source: CONNECTIONS_PER_SOURCE.standard,
             request_timeout: REQUEST_TIMEOUT.standard,
             unverified_refusals_per_source_per_minute: 10,
             refusals_per_identity_per_minute: 120,
@@ -44,6 +48,7 @@ struct RawLimits {
     body_bytes: Option<usize>,
     concurrency: Option<usize>,
     connections: Option<usize>,
+    connections_per_source: Option<usize>,
     request_timeout: Option<Duration>,
     unverified_refusals_per_source_per_minute: Option<u32>,
     refusals_per_identity_per_minute: Option<u32>,
@@ -62,6 +67,9 @@ const CONCURRENCY: Count = Count { standard: 1_024, min: 1, max: 65_536 };
 
 const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
 
+/// Enough for a fleet of runners behind one address, and an eighth of all.
+const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_000_000 };
+
 const REQUEST_TIMEOUT: Bounded =
     Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
 
@@ -78,10 +86,12 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
     let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
     let connections = count("connections", raw.connections, &CONNECTIONS);
+    let connections_per_source = count("connections_per_source", raw.connections_per_source, &CONNECTIONS_PER_SOURCE);
     Some(Limits {
         body_bytes,
         concurrency,
         connections,
+        connections_per_source,
         request_timeout: REQUEST_TIMEOUT.check(section, "request_timeout", raw.request_timeout, findings),
         unverified_refusals_per_source_per_minute: raw
             .unverified_refusals_per_source_per_minute
