@@ -89,6 +89,8 @@ pub struct Foundation {
     pub rates: RateRules,
     /// Most live grants of one owner's roles.
     pub max_live_per_owner: Option<u32>,
+    /// Audit entries for refusals after that, per identity and minute.
+    pub refusals_per_minute: u32,
 }
 
 /// What the broker is to begin with.
@@ -162,7 +164,10 @@ impl Broker {
             reader: Arc::new(JwsReader),
             sealer,
             evidence: Arc::new(evidence),
-            refusals: Arc::new(RefusalBudget::new(foundation.unverified_refusals_per_minute)),
+            refusals: Arc::new(RefusalBudget::new(
+                foundation.unverified_refusals_per_minute,
+                foundation.refusals_per_minute,
+            )),
             rates: Arc::new(Rates::new(&foundation.rates)),
             nudge: Arc::new(Notify::new()),
             limits: Limits { max_live_per_owner: foundation.max_live_per_owner, ..Limits::default() },

@@ -167,7 +167,10 @@ impl Setup {
             } else {
                 json!({"source": "files", "path": bundle})
             },
-            "limits": {"unverified_refusals_per_source_per_minute": 100_000},
+            "limits": {
+                "unverified_refusals_per_source_per_minute": 100_000,
+                "refusals_per_identity_per_minute": 100_000,
+            },
         });
         merge(&mut server, self.server.clone());
         let key_file = folder.join("kek");

@@ -131,6 +131,9 @@ pub enum AuditAction {
     /// Refusals of proofs that were counted and not written one by one.
     #[serde(rename = "proof.refusals")]
     ProofRefusals,
+    /// Refusals of callers whose proofs verified, that were counted and not written one by one.
+    #[serde(rename = "request.refusals")]
+    RequestRefusals,
     /// A grant was asked for.
     #[serde(rename = "grant.open")]
     GrantOpen,

@@ -48,7 +48,7 @@ pub struct Ports {
     pub reader: Arc<dyn ProofReader>,
     /// Keyed digests of credentials.
     pub sealer: Arc<dyn Sealer>,
-    /// Refusals of unverified proofs that may still be written one by one.
+    /// Refusals that may still be written one by one.
     pub refusals: Arc<RefusalBudget>,
     /// What the audit log is proved with.
     pub evidence: Arc<Evidence>,

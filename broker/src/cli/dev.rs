@@ -97,6 +97,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
         rates: Limits::default().rates,
         max_live_per_owner: Limits::default().max_live_grants_per_owner,
+        refusals_per_minute: Limits::default().refusals_per_identity_per_minute,
     };
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
     let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;

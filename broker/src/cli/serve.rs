@@ -1,11 +1,12 @@
 //! `hallpass-broker serve`, and what `dev` has in common with it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hallpass_core::time::Ttl;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use crate::compose::{self, Beginning, Broker, Foundation};
@@ -38,6 +39,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
         rates: config.limits.rates,
         max_live_per_owner: config.limits.max_live_grants_per_owner,
+        refusals_per_minute: config.limits.refusals_per_identity_per_minute,
     }
 }
 
@@ -125,6 +127,12 @@ async fn answer_operators(listener: tokio::net::UnixListener, broker: Arc<Broker
     control::serve(listener, stopped, answer).await;
 }
 
+/// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine.
+fn shared_sources(proxies: &Proxies) -> Vec<IpNet> {
+    let loopback = [IpNet::new(Ipv4Addr::LOCALHOST.into(), 8), IpNet::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    loopback.into_iter().flatten().chain(proxies.trusted.iter().copied()).collect()
+}
+
 /// The listeners of a broker.
 pub(super) struct Front<'a> {
     pub(super) limits: &'a Limits,
@@ -145,6 +153,7 @@ impl Front<'_> {
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<SocketAddr> {
         let address = listen.local_addr()?;
+        let shared_sources = shared_sources(&self.proxies);
         let api = Arc::new(ApiState {
             ports: broker.ports.clone(),
             public_url: public_url.to_owned(),
@@ -165,6 +174,8 @@ impl Front<'_> {
         });
         let connections = ListenerLimits {
             max_connections: self.limits.connections,
+            max_connections_per_source: self.limits.connections_per_source,
+            shared_sources,
             drain: self.drain.as_duration(),
             ..ListenerLimits::default()
         };

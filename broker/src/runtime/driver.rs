@@ -82,6 +82,9 @@ async fn sweeps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping:
             }
         }
     }
+    if let Err(error) = sweep::close(&ports).await {
+        tracing::error!(%error, "refusals that were counted could not be told");
+    }
 }
 
 async fn checkpoints(ports: Ports, every: Duration, mut stopping: watch::Receiver<bool>) {

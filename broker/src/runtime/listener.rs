@@ -1,50 +1,65 @@
 //! Accepts connections and serves a router on them, each within limits.
 //!
-//! A stranger can open connections, begin handshakes, and send headers byte by byte, all without a proof. So each of
-//! these has a number or a time it cannot exceed, and none of them holds up the accepting of the others. HTTP/2 is
+//! A stranger can open connections, keep them, begin handshakes, and send headers byte by byte, all without a proof. So
+//! each of these has a number or a time it cannot exceed, and none of them holds up the accepting of the others. HTTP/2 is
 //! spoken where TLS negotiated it (ALPN): telling the versions apart by their first bytes would mean to wait for bytes
 //! from whoever sends none.
 
+mod idle;
 mod patience;
+mod sources;
 mod tls;
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::http::Connection;
 
+use self::idle::Activity;
 use self::patience::Patient;
+use self::sources::Sources;
 
 pub use tls::{TlsFilesError, server_config};
 
 /// Limits of a listener's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
     /// Most connections at once. More wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most connections at once of one source: an IPv4 address or an IPv6 network of 64 bits. More are closed at once.
+    pub max_connections_per_source: usize,
+    /// Networks whose addresses are no source of their own: many callers come through each.
+    pub shared_sources: Vec<IpNet>,
     /// Most TLS handshakes at once: each costs a signature.
     pub max_handshakes: usize,
     /// How long a TLS handshake may take, the wait for its turn included.
     pub handshake_timeout: Duration,
-    /// How long the head of an HTTP/1 request may take to arrive; also how long an idle connection is kept.
+    /// How long the head of an HTTP/1 request may take to arrive; also how long an idle HTTP/1 connection is kept.
     pub header_read_timeout: Duration,
+    /// How long an HTTP/2 connection without requests is kept, whether or not its peer answers pings.
+    pub idle_timeout: Duration,
     /// How long a peer may take to take what it is sent.
     pub write_timeout: Duration,
     /// Largest head of an HTTP/1 request (of 100 headers at most), and largest header list of an HTTP/2 one. At least
@@ -62,9 +77,12 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             max_connections: 8_192,
+            max_connections_per_source: 1_024,
+            shared_sources: Vec::new(),
             max_handshakes: 512,
             handshake_timeout: Duration::from_secs(5),
             header_read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
             max_streams: 128,
@@ -97,10 +115,13 @@ pub async fn serve(
         handshakes: Semaphore::new(limits.max_handshakes),
         http: http(&limits),
         handshake_timeout: limits.handshake_timeout,
+        idle_timeout: limits.idle_timeout,
         write_timeout: limits.write_timeout,
+        stop: CancellationToken::new(),
     });
     let places = Arc::new(Semaphore::new(limits.max_connections));
-    let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
+    let sources = Arc::new(Sources::new(limits.max_connections_per_source, limits.shared_sources));
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = async {
@@ -112,25 +133,31 @@ pub async fn serve(
             biased;
             () = &mut shutdown => break,
             (place, (stream, peer)) = accepted => {
-                let (server, watcher, cut) = (Arc::clone(&server), graceful.watcher(), cut.clone());
-                tokio::spawn(async move {
-                    let _place = place;
+                let Some(of_source) = sources.enter(peer.ip()) else {
+                    metrics::counter!("hallpass_connections_refused_total").increment(1);
+                    tracing::debug!(%peer, "its source has as many connections as it may");
+                    continue;
+                };
+                let (server, cut) = (Arc::clone(&server), cut.clone());
+                connections.spawn(async move {
+                    let _places = (place, of_source);
                     tokio::select! {
                         () = cut.cancelled() => {}
-                        () = server.connection(stream, peer, watcher) => {}
+                        () = server.connection(stream, peer) => {}
                     }
                 });
             }
         }
     }
     drop(listener);
-    let mut finished = std::pin::pin!(graceful.shutdown());
-    if tokio::time::timeout(limits.drain, &mut finished).await.is_ok() {
+    server.stop.cancel();
+    connections.close();
+    if tokio::time::timeout(limits.drain, connections.wait()).await.is_ok() {
         return Drained::Wholly;
     }
     let open = limits.max_connections.saturating_sub(places.available_permits());
     cut.cancel();
-    finished.await;
+    connections.wait().await;
     tracing::warn!(connections = open, "connections were cut: their requests did not finish in time");
     Drained::Cut(open)
 }
@@ -142,18 +169,20 @@ struct Server {
     handshakes: Semaphore,
     http: auto::Builder<TokioExecutor>,
     handshake_timeout: Duration,
+    idle_timeout: Duration,
     write_timeout: Duration,
+    /// Every connection is to finish what it is doing.
+    stop: CancellationToken,
 }
 
 impl Server {
     /// One connection, to its end.
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         // Answers are small and written whole: waiting for more to send with them only delays them.
         let _ = stream.set_nodelay(true);
         let stream = Patient::new(stream, self.write_timeout);
         let Some(tls) = &self.tls else {
-            let http = self.http.clone().http1_only();
-            return answer(&http, stream, &self.router, Connection { peer, server_name: None }, watcher).await;
+            return self.answer_http1(stream, Connection { peer, server_name: None }).await;
         };
         let handshake = async {
             let _turn = self.handshakes.acquire().await.ok()?;
@@ -166,32 +195,76 @@ impl Server {
         };
         let (_, session) = stream.get_ref();
         let server_name = session.server_name().map(Arc::from);
-        let http = match session.alpn_protocol() {
-            Some(b"h2") => self.http.clone().http2_only(),
-            _ => self.http.clone().http1_only(),
+        let connection = Connection { peer, server_name };
+        match session.alpn_protocol() {
+            Some(b"h2") => self.answer_http2(stream, connection).await,
+            _ => self.answer_http1(stream, connection).await,
+        }
+    }
+
+    /// An idle one ends by itself: the head of its next request takes too long.
+    async fn answer_http1<S>(&self, stream: S, connection: Connection)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = self.router.clone();
+        let service = service_fn(move |request| call(&router, &connection, request));
+        let http = self.http.clone().http1_only();
+        let served = pin!(http.serve_connection(TokioIo::new(stream), service));
+        finish(served, self.stop.cancelled(), |served| served.graceful_shutdown()).await;
+    }
+
+    /// Pings keep one alive, so being idle has a limit of its own.
+    async fn answer_http2<S>(&self, stream: S, connection: Connection)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new();
+        let (router, requests) = (self.router.clone(), activity.clone());
+        let service = service_fn(move |request| {
+            let (work, answered) = (requests.begin(), call(&router, &connection, request));
+            async move {
+                let _work = work;
+                answered.await
+            }
+        });
+        let http = self.http.clone().http2_only();
+        let served = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let until = async {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = activity.idle_for(self.idle_timeout) => {}
+            }
         };
-        answer(&http, stream, &self.router, Connection { peer, server_name }, watcher).await;
+        finish(served, until, |served| served.graceful_shutdown()).await;
     }
 }
 
-async fn answer<S>(
-    http: &auto::Builder<TokioExecutor>,
-    stream: S,
+fn call(
     router: &Router,
-    connection: Connection,
-    watcher: Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(connection.clone());
+    let mut router = router.clone();
+    async move { router.call(request).await }
+}
+
+/// Serves a connection until it ends, or lets it finish what it is doing when `until` resolves.
+async fn finish<C, E>(mut served: Pin<&mut C>, until: impl Future<Output = ()>, wind_down: impl FnOnce(Pin<&mut C>))
+where
+    C: Future<Output = Result<(), E>>,
+    E: Display,
 {
-    let router = router.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection.clone());
-        let mut router = router.clone();
-        async move { router.call(request).await }
-    });
-    let served = http.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(served).await {
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = until => {
+            wind_down(served.as_mut());
+            served.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }

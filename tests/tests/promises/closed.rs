@@ -11,7 +11,7 @@ use hallpass_core::service::{open, renew, revoke};
 use hallpass_core::testing::{Call, Nature, Ruling, StoreFault, World, Write, received, sample};
 use hallpass_core::time::{Clock, Ttl};
 
-use crate::lab::{Lab, in_no_time};
+use crate::lab::{Lab, in_no_time, told_of};
 
 const NATURES: [fn() -> Nature; 2] = [Nature::hard, Nature::local];
 
@@ -198,5 +198,48 @@ fn promise_12_refusals_of_unverified_proofs_are_bounded_and_the_rest_is_counted(
         }
         assert_eq!(lab.log().await.len(), before + 20, "after the signature verified, each is told");
         assert!(lab.clock.now() > sample::NOW);
+    });
+}
+
+#[test]
+fn promise_12_refusals_of_one_identity_are_bounded_and_what_was_done_is_always_told() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::local());
+        lab.policy.rule(Action::Mint, None, Ruling::Deny);
+        for _ in 0..200 {
+            let refused = lab.open(&lab.request()).await.unwrap_err();
+            assert_eq!(refused.reason(), Reason::RoleNotAvailable, "whoever is refused is told each time");
+        }
+        assert_eq!(lab.log().await.len(), 120, "a budget per identity");
+        assert_eq!(lab.ports.store.decisions(500).await.unwrap().len(), 120, "for decisions too");
+        let quiet = lab.proof("repo:acme/other");
+        open::open(&lab.ports, &quiet, &lab.request(), &lab.origin()).await.unwrap_err();
+        assert_eq!(lab.log().await.len(), 121, "one identity's noise silences no other");
+        let expired = lab.proof_with(World::SUBJECT, |proof| proof.expires_at = Some(sample::NOW));
+        lab.clock.advance(Ttl::from_secs(30));
+        open::open(&lab.ports, &expired, &lab.request(), &lab.origin()).await.unwrap_err();
+        assert_eq!(lab.log().await.len(), 121, "whatever it is refused for");
+
+        lab.policy.rule(Action::Mint, None, Ruling::Allow(Obligations::default()));
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        revoke::revoke(&lab.ports, &lab.proof(World::SUBJECT), id, None, &lab.origin()).await.unwrap();
+        assert_eq!(told_of(&lab.log().await, id).len(), 3, "opened, activated, ended");
+
+        lab.store.fail(Write::Record, 0, StoreFault::Lost);
+        lab.sweep().await.unwrap_err();
+        lab.sweep().await.unwrap();
+        let log = lab.log().await;
+        let summary = &log.last().unwrap().entry;
+        assert_eq!(summary.action, AuditAction::RequestRefusals);
+        let counted = |reason: &str| summary.detail.get(reason).map(String::as_str);
+        assert_eq!((counted("policy_denied"), counted("expired")), (Some("80"), Some("1")));
+        assert_eq!(counted("most_by"), Some("ci:repo:acme/app"));
+        lab.sweep().await.unwrap();
+        assert_eq!(lab.log().await.len(), log.len(), "nothing was held back since");
+
+        lab.clock.advance(Ttl::from_secs(60));
+        lab.policy.rule(Action::Mint, None, Ruling::Deny);
+        lab.open(&lab.request()).await.unwrap_err();
+        assert_eq!(lab.log().await.len(), log.len() + 1, "a minute later there is room again");
     });
 }

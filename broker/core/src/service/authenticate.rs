@@ -29,7 +29,8 @@ pub async fn authenticate(
     purpose: Use,
     origin: &Origin,
 ) -> Result<VerifiedIdentity, ServiceError> {
-    match verify(ports, revision, proof, purpose, origin).await {
+    let mut signer = None;
+    match verify(ports, revision, proof, purpose, origin, &mut signer).await {
         Ok(identity) => {
             if purpose == Use::Mint {
                 // Not before: anybody can write an issuer's name into a token, and would spend its budget with forgeries.
@@ -38,7 +39,7 @@ pub async fn authenticate(
             Ok(identity)
         }
         Err(ServiceError::Refused(refusal)) => {
-            record_refusal(ports, &refusal, origin).await?;
+            record_refusal(ports, &refusal, signer, origin).await?;
             Err(match refusal.reason {
                 // No fault of the caller's: the same proof can be good again in a moment.
                 Reason::JwksUnavailable => ServiceError::unavailable(refusal.reason, refusal.detail),
@@ -49,12 +50,14 @@ pub async fn authenticate(
     }
 }
 
+/// `signer` becomes whose signature it is, as soon as that verified.
 async fn verify(
     ports: &Ports,
     revision: &Revision,
     proof: &Proof,
     purpose: Use,
     origin: &Origin,
+    signer: &mut Option<Actor>,
 ) -> Result<VerifiedIdentity, ServiceError> {
     let now = ports.now();
     let unverified_issuer = ports.reader.unverified_issuer(proof)?;
@@ -65,6 +68,7 @@ async fn verify(
         .find(|verifier| verifier.accepts(&unverified_issuer))
         .ok_or_else(|| Refusal::proof(Reason::UnknownIssuer, "no configured issuer signs as the proof's `iss`"))?;
     let verified = verifier.verify(proof, now).await?;
+    *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
     if let Some(id) = identity.proof().grant {
         let alive = ports.store.grant(id).await?.is_some_and(|grant| grant.is_live(now));
@@ -76,12 +80,22 @@ async fn verify(
     Ok(identity)
 }
 
-async fn record_refusal(ports: &Ports, refusal: &Refusal, origin: &Origin) -> Result<(), ServiceError> {
+async fn record_refusal(
+    ports: &Ports,
+    refusal: &Refusal,
+    signer: Option<Actor>,
+    origin: &Origin,
+) -> Result<(), ServiceError> {
     let now = ports.now();
-    if !refusal.signature_verified && !ports.refusals.take(origin.source, refusal.reason, now) {
+    let actor = Actor::Unverified { source: origin.source.map(|address| address.to_string()) };
+    let told = if refusal.signature_verified {
+        ports.refusals.take_of(signer.as_ref().unwrap_or(&actor), refusal.reason, now)
+    } else {
+        ports.refusals.take(origin.source, refusal.reason, now)
+    };
+    if !told {
         return Ok(());
     }
-    let actor = Actor::Unverified { source: origin.source.map(|address| address.to_string()) };
     let entry = AuditEntry::denied(now, actor, AuditAction::ProofVerify, AuditObject::Broker, refusal)
         .in_request(origin.request_id);
     Ok(ports.store.record(vec![entry], None).await?)

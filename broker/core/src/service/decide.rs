@@ -171,14 +171,18 @@ pub(super) struct Trail<'a> {
 }
 
 impl Trail<'_> {
-    /// Records a refusal, with the decision behind it.
+    /// Records a refusal, with the decision behind it; beyond the actor's budget it is counted.
     pub(super) async fn refuse(
         &self,
         ports: &Ports,
         refusal: &Refusal,
         decision: Option<Decision>,
     ) -> Result<(), ServiceError> {
-        let mut entry = AuditEntry::denied(ports.now(), self.actor.clone(), self.action, self.object.clone(), refusal)
+        let now = ports.now();
+        if !ports.refusals.take_of(&self.actor, refusal.audit_reason.unwrap_or(refusal.reason), now) {
+            return Ok(());
+        }
+        let mut entry = AuditEntry::denied(now, self.actor.clone(), self.action, self.object.clone(), refusal)
             .in_request(self.origin.request_id);
         if let Some(decision) = &decision {
             entry = entry.by_decision(decision.id);

@@ -5,8 +5,8 @@ use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Refusal, ServiceError};
 use crate::request::Origin;
 
-/// Records such a refusal of what would have been `action`. While nobody has proved anything (`actor` is none), within
-/// the budget of the source: nobody may fill the log without a proof.
+/// Records such a refusal of what would have been `action`, within the budget of `actor`, or of the source while nobody
+/// has proved anything.
 ///
 /// # Errors
 /// [`ServiceError::Unavailable`] when the store does not answer.
@@ -18,7 +18,11 @@ pub async fn record(
     origin: &Origin,
 ) -> Result<(), ServiceError> {
     let now = ports.now();
-    if actor.is_none() && !ports.refusals.take(origin.source, refusal.reason, now) {
+    let told = match &actor {
+        Some(actor) => ports.refusals.take_of(actor, refusal.reason, now),
+        None => ports.refusals.take(origin.source, refusal.reason, now),
+    };
+    if !told {
         return Ok(());
     }
     let unverified = || Actor::Unverified { source: origin.source.map(|address| address.to_string()) };

@@ -88,7 +88,7 @@ impl World {
             governance: Arc::clone(&governance) as Arc<dyn crate::port::Governance>,
             reader: Arc::new(FixedReader),
             sealer,
-            refusals: Arc::new(RefusalBudget::new(10)),
+            refusals: Arc::new(RefusalBudget::new(10, 120)),
             evidence: Arc::new(Evidence {
                 checkpoints: CheckpointSigner::new(Self::ORIGIN, Arc::new(TestSigner::new(1))).unwrap(),
                 earlier_keys: Vec::new(),

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::audit::AuditEntry;
 use crate::port::StoreError;
 use crate::service::Ports;
 use crate::time::{ClockWatch, Ttl};
@@ -27,10 +28,7 @@ pub struct Swept {
 /// [`StoreError`].
 pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Swept, StoreError> {
     let now = ports.now();
-    if let Some(summary) = ports.refusals.summary(now) {
-        let told = ports.store.record(vec![summary.clone()], None).await;
-        told.inspect_err(|_| ports.refusals.take_back(&summary))?;
-    }
+    tell_refusals(ports, ports.refusals.summaries(now)).await?;
     let stepped = watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
     if stepped.is_some() {
         return Ok(Swept { clock_stepped_by: stepped, ..Swept::default() });
@@ -38,4 +36,20 @@ pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Swept, Sto
     let expired = ports.store.expire_due(now, BATCH).await?;
     let purged = ports.store.purge(now, BATCH).await?;
     Ok(Swept { expired, purged, clock_stepped_by: None })
+}
+
+/// Sums up the refusals that were held back and not told yet, before the broker stops.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn close(ports: &Ports) -> Result<(), StoreError> {
+    tell_refusals(ports, ports.refusals.rest(ports.now())).await
+}
+
+async fn tell_refusals(ports: &Ports, summaries: Vec<AuditEntry>) -> Result<(), StoreError> {
+    if summaries.is_empty() {
+        return Ok(());
+    }
+    let told = ports.store.record(summaries.clone(), None).await;
+    told.inspect_err(|_| summaries.iter().for_each(|summary| ports.refusals.take_back(summary)))
 }

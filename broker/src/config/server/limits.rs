@@ -18,6 +18,9 @@ pub struct Limits {
     pub concurrency: usize,
     /// Most open connections.
     pub connections: usize,
+    /// Most open connections of one source: an IPv4 address or an IPv6 network of 64 bits. Neither `trusted_proxies` nor the
+    /// machine's own addresses of loopback are a source.
+    pub connections_per_source: usize,
     /// How long a request may take, its body included.
     pub request_timeout: Ttl,
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
@@ -28,6 +31,9 @@ pub struct Limits {
     pub rates: RateRules,
     /// Most live grants of one owner's roles; not limited unless written.
     pub max_live_grants_per_owner: Option<u32>,
+    /// Refusals after that which are audited one by one, per identity (issuer and subject) and minute; the rest are
+    /// counted. Without the bound one workload in a loop could fill the disk.
+    pub refusals_per_identity_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -36,10 +42,12 @@ impl Default for Limits {
             body_bytes: BODY_BYTES.standard,
             concurrency: CONCURRENCY.standard,
             connections: CONNECTIONS.standard,
+            connections_per_source: CONNECTIONS_PER_SOURCE.standard,
             request_timeout: REQUEST_TIMEOUT.standard,
             unverified_refusals_per_source_per_minute: 10,
             rates: RateRules::default(),
             max_live_grants_per_owner: None,
+            refusals_per_identity_per_minute: 120,
         }
     }
 }
@@ -59,11 +67,13 @@ struct RawLimits {
     body_bytes: Option<usize>,
     concurrency: Option<usize>,
     connections: Option<usize>,
+    connections_per_source: Option<usize>,
     request_timeout: Option<Duration>,
     unverified_refusals_per_source_per_minute: Option<u32>,
     #[serde(default)]
     rate: RawRates,
     max_live_grants_per_owner: Option<u32>,
+    refusals_per_identity_per_minute: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +97,9 @@ const CONCURRENCY: Count = Count { standard: 1_024, min: 1, max: 65_536 };
 
 const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
 
+/// Enough for a fleet of runners behind one address, and an eighth of all.
+const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_000_000 };
+
 const REQUEST_TIMEOUT: Bounded =
     Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
 
@@ -103,6 +116,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
     let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
     let connections = count("connections", raw.connections, &CONNECTIONS);
+    let connections_per_source = count("connections_per_source", raw.connections_per_source, &CONNECTIONS_PER_SOURCE);
     let mut rate = |key: &str, written: Option<&String>| match parse_rate(written?) {
         Ok(rate) => Some(rate),
         Err(reason) => {
@@ -124,10 +138,14 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         body_bytes,
         concurrency,
         connections,
+        connections_per_source,
         request_timeout: REQUEST_TIMEOUT.check(section, "request_timeout", raw.request_timeout, findings),
         unverified_refusals_per_source_per_minute: raw
             .unverified_refusals_per_source_per_minute
             .unwrap_or_else(|| Limits::default().unverified_refusals_per_source_per_minute),
+        refusals_per_identity_per_minute: raw
+            .refusals_per_identity_per_minute
+            .unwrap_or_else(|| Limits::default().refusals_per_identity_per_minute),
     })
 }
 

@@ -106,6 +106,7 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("key twice", add("retired_key_encryption_key_files = [\"key\"]")),
         ("tiny body", add("[limits]\nbody_bytes = 10")),
         ("no concurrency", add("[limits]\nconcurrency = 0")),
+        ("no connection of anybody", add("[limits]\nconnections_per_source = 0")),
         ("no patience", add("[limits]\nrequest_timeout = 0")),
         ("negative", add("[limits]\nbody_bytes = -1")),
         ("a setting that does nothing", add("[audit]\nretention = \"1m\"")),

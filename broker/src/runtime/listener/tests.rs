@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Extension;
 use axum::routing::get;
+use hyper::client::conn::http2;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -194,6 +195,103 @@ async fn an_idle_connection_is_not_kept_for_ever() {
     stream.write_all(GET.as_bytes()).await.unwrap();
     answer(&mut stream, "127.0.0.1 -").await;
     rest(&mut stream).await;
+}
+
+/// A connection that speaks HTTP/2 and answers pings, which is its task.
+struct Http2 {
+    requests: http2::SendRequest<Body>,
+    ended: JoinHandle<hyper::Result<()>>,
+}
+
+impl Http2 {
+    async fn open(house: &House, certificate: &Certificate) -> Self {
+        let stream = handshake(house, &client(certificate, &rustls::version::TLS13, &["h2"])).await;
+        let (requests, served) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        Self { requests, ended: tokio::spawn(served) }
+    }
+
+    fn get(&mut self, path: &str) -> impl Future<Output = String> + use<> {
+        let request = Request::get(format!("https://localhost{path}")).body(Body::empty()).unwrap();
+        let answered = self.requests.send_request(request);
+        async move {
+            let body = Body::new(answered.await.unwrap().into_body());
+            let bytes = axum::body::to_bytes(body, 1_000).await.unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+
+    async fn closed(self) {
+        tokio::time::timeout(PATIENCE, self.ended).await.expect("the listener closes it").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_http_2_connection_without_requests_is_not_kept_for_ever_though_it_answers_pings() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |limits| {
+        (limits.idle_timeout, limits.keep_alive) = (Duration::from_millis(300), Duration::from_millis(50));
+        limits.max_connections = 2;
+    })
+    .await;
+    let mut busy = Http2::open(&house, &certificate).await;
+    let held = tokio::spawn(busy.get("/held"));
+    house.holds(1).await;
+    for asks in [false, true] {
+        let mut idle = Http2::open(&house, &certificate).await;
+        if asks {
+            assert_eq!(idle.get("/").await, "127.0.0.1 localhost");
+        }
+        idle.closed().await;
+    }
+    assert!(!busy.ended.is_finished(), "whose request is at work is not idle");
+    house.finish.notify_one();
+    assert_eq!(held.await.unwrap(), "held");
+    busy.closed().await;
+}
+
+#[tokio::test]
+async fn one_source_does_not_take_every_place() {
+    let capped = |limits: &mut ListenerLimits| limits.max_connections_per_source = 2;
+    let house = House::open(None, capped).await;
+    let ask = async |stream: &mut TcpStream| {
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        answer(stream, "127.0.0.1 -").await;
+    };
+    let (mut first, mut second) = (house.connect().await, house.connect().await);
+    ask(&mut first).await;
+    ask(&mut second).await;
+    assert_eq!(rest(&mut house.connect().await).await, "", "a third is closed unread");
+    drop(first);
+    let again = async {
+        loop {
+            let mut next = house.connect().await;
+            if next.write_all(GET.as_bytes()).await.is_ok() && !first_bytes(&mut next).await.is_empty() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("whoever leaves makes room");
+    ask(&mut second).await;
+
+    let shared = House::open(None, |limits| {
+        capped(limits);
+        limits.shared_sources = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let mut many = Vec::new();
+    for _ in 0..10 {
+        let mut stream = shared.connect().await;
+        ask(&mut stream).await;
+        many.push(stream);
+    }
+}
+
+/// What comes first; nothing where the connection is closed.
+async fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("an answer or an end");
+    bytes.truncate(read.unwrap_or(0));
+    bytes
 }
 
 #[tokio::test]
