@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_heartbeats_from.sql"),
     include_str!("../migrations/0005_lineages_horizon.sql"),
     include_str!("../migrations/0006_history.sql"),
+    include_str!("../migrations/0007_key_life.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -25,6 +25,7 @@ mod operator;
 mod proxies;
 mod publishing;
 mod replay;
+mod rotation;
 mod secrets;
 mod third_party;
 mod tls;
