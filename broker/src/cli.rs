@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 pub mod dev;
+mod keys;
 mod migrate;
 mod operator_token;
 mod serve;
@@ -45,6 +46,10 @@ enum Command {
     /// Open a grant of the built-in role `hallpass/operator`, 15 minutes at most, and print its token. Needs the store
     /// and the key file; works beside a running broker.
     OperatorToken(operator_token::Arguments),
+    /// List, rotate, import and distrust signing keys. Needs the store and the key file; works beside a running broker,
+    /// and takes effect there at once.
+    #[command(subcommand)]
+    Keys(keys::Arguments),
 }
 
 /// Runs the command line.
@@ -59,6 +64,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve { config } => on_runtime(serve::run(config)),
         Command::Migrate { config } => on_runtime(migrate::run(&config)),
         Command::OperatorToken(arguments) => on_runtime(operator_token::run(arguments)),
+        Command::Keys(arguments) => on_runtime(keys::run(arguments)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
 mod press;
+mod strongroom;
 #[cfg(test)]
 mod widening_tests;
 
@@ -12,29 +13,28 @@ use anyhow::{Context as _, anyhow, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
-use hallpass_core::audit::CheckpointSigner;
-use hallpass_core::audit::note::VerifierKey;
 use hallpass_core::catalog::Revision;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
-    Anchor, AuditLog as _, AuditSink, BundleSource, CredentialBackend, Governance, History as _, IdentityVerifier,
-    Occasion, Restart as _, Sealer, SignatureAlgorithm, Signer, Store, TokenSigners,
+    AuditLog as _, AuditSink, AuthorityKey, AuthorityKeys, BundleSource, CredentialBackend, Governance, History as _,
+    IdentityVerifier, Occasion, Restart as _, SignatureAlgorithm, Signer, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
 use hallpass_core::service::operator::open_operator;
-use hallpass_core::service::{Evidence, Export, Limits, Ports, RateRules, Rates, RefusalBudget};
+use hallpass_core::service::{Export, Limits, Ports, RateRules, Rates, RefusalBudget};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
 use self::press::{BundlePress, Kept};
-use crate::audit::{CheckpointFile, FileSink, HttpsSink, StdoutSink};
+pub use self::strongroom::{Strongroom, sealer};
+use crate::audit::{FileSink, HttpsSink, StdoutSink};
+use crate::backend;
 use crate::backend::jwt::JwtBackend;
-use crate::backend::x509::{Authority, RevocationLists, X509Backend, root_certificate};
-use crate::backend::{self};
+use crate::backend::x509::{Authorities, RevocationLists, X509Backend, root_certificate};
 use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
@@ -44,7 +44,7 @@ use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, S
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
-use crate::keys::{CertificationFailed, KekSealer, KeyEncryptionKeys, KeyRing, LocalSigner, OwnTokens, SystemEntropy};
+use crate::keys::{KeyKeeper, KeyRing, LocalSigner, OwnTokens, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
@@ -75,6 +75,8 @@ pub struct Foundation {
     pub create_key_file: bool,
     /// Key-encryption keys that still open old values.
     pub retired_key_files: Vec<PathBuf>,
+    /// How long a new signing key is published before it signs.
+    pub announce_keys: Ttl,
     /// Origin that others reach the broker at.
     pub public_url: String,
     /// Further certificate authorities for outbound calls.
@@ -115,6 +117,7 @@ pub struct Broker {
     press: BundlePress,
     composer: Arc<Composer>,
     keys: Arc<KeyRing>,
+    keeper: Arc<KeyKeeper>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -129,18 +132,9 @@ impl Broker {
     /// # Errors
     /// Whatever keeps the broker from starting: it does not run on half of what it needs.
     pub async fn assemble(foundation: Foundation, beginning: Beginning) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-        let sealer = sealer(&foundation, &entropy)?;
-        let fresh_log = fresh_id(clock.as_ref(), entropy.as_ref())?;
-        let store = Arc::new(SqliteStore::open(&foundation.store, Arc::clone(&sealer), fresh_log)?);
-        let certify = |signer: &Arc<dyn Signer>, now: Timestamp| {
-            root_certificate(signer, now).map_err(|error| CertificationFailed(error.to_string()))
-        };
-        let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), clock.as_ref(), entropy.as_ref(), &certify).await?;
-        let keys = Arc::new(keys);
-        let evidence = evidence(&foundation, &keys, store.as_ref()).await?;
-        evidence.confirm(store.as_ref()).await?;
+        let Strongroom { clock, entropy, sealer, store, keys, keeper, mut evidence } =
+            Strongroom::open(&foundation).await?;
+        evidence.exports = exports(&foundation, store.as_ref()).await?;
         let composer = Composer {
             clock: Arc::clone(&clock),
             outbound: Arc::new(Outbound::new(foundation.outbound_ca_file.as_deref())?),
@@ -148,7 +142,7 @@ impl Broker {
             public_url: foundation.public_url.clone(),
             keys: Arc::clone(&keys),
             verifiers: ArcSwap::default(),
-            authority: Arc::default(),
+            authorities: Arc::default(),
         };
         let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
         let (revision, kept) = composer.compose(&bundle).map_err(findings_error)?;
@@ -177,7 +171,7 @@ impl Broker {
         configuration::record_local(&ports, &id, bundle.files, occasion).await?;
         let press = BundlePress { composer: Arc::clone(&composer), governed };
         let publishing = Arc::new(Publishing::new(source, Arc::new(press.clone())));
-        Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys })
+        Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys, keeper })
     }
 
     /// Puts the bundle that was loaded again into force. A bad one changes nothing, and is recorded.
@@ -208,10 +202,10 @@ impl Broker {
     /// The built-in certificate authority.
     #[must_use]
     pub fn pki(&self) -> Arc<dyn Pki> {
-        let authority = Arc::clone(&self.composer.authority);
+        let authorities = Arc::clone(&self.composer.authorities);
         let (store, clock) = (Arc::clone(&self.ports.store), Arc::clone(&self.ports.clock));
-        let lists = RevocationLists::new(store, Arc::clone(&authority), clock);
-        Arc::new(BuiltInPki { authority, lists })
+        let lists = RevocationLists::new(store, Arc::clone(&authorities), clock);
+        Arc::new(BuiltInPki { authorities, lists })
     }
 
     /// Lists of the tokens that were ended early.
@@ -220,6 +214,18 @@ impl Broker {
         let (store, clock) = (Arc::clone(&self.ports.store), Arc::clone(&self.ports.clock));
         let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
         Arc::new(Statuses(backend::jwt::StatusLists::new(store, keys, &self.public_url, clock)))
+    }
+
+    /// Who changes the signing keys.
+    #[must_use]
+    pub fn key_keeper(&self) -> Arc<KeyKeeper> {
+        Arc::clone(&self.keeper)
+    }
+
+    /// Whether the authority's certificate is somebody's offline root's to give.
+    #[must_use]
+    pub fn is_under_an_offline_root(&self) -> bool {
+        self.composer.authorities.load().as_ref().is_some_and(|authorities| authorities.are_under_an_offline_root())
     }
 
     /// How the parts are.
@@ -246,27 +252,15 @@ impl Broker {
     }
 }
 
-/// What the audit log is proved with.
-async fn evidence(foundation: &Foundation, keys: &KeyRing, store: &SqliteStore) -> anyhow::Result<Evidence> {
-    let log = store.log_id();
-    let usual = || CheckpointSigner::usual_origin(&foundation.public_url, log);
-    let origin = foundation.audit.origin.clone().unwrap_or_else(usual);
-    let mut signers = keys.audit_signers();
-    let signer = signers.next().context("there is no key for the audit log")?;
-    let earlier_keys: Result<_, _> = signers.map(|key| VerifierKey::new(&origin, key.public_key())).collect();
-    let anchor = foundation.audit.checkpoint_file.clone().map(CheckpointFile::new);
+/// The destinations that the audit log is taken to, each from where it was left.
+async fn exports(foundation: &Foundation, store: &SqliteStore) -> anyhow::Result<Vec<Arc<Export>>> {
     let mut exports = Vec::new();
     for export in &foundation.audit.exports {
         let sink = sink(&export.destination)?;
         let next = store.exported(sink.name()).await?;
         exports.push(Arc::new(Export::new(sink, export.max_lag, next)));
     }
-    Ok(Evidence {
-        exports,
-        checkpoints: CheckpointSigner::new(&origin, signer)?,
-        earlier_keys: earlier_keys?,
-        anchor: anchor.map(|file| Arc::new(file) as Arc<dyn Anchor>),
-    })
+    Ok(exports)
 }
 
 /// The bundle to begin with, where bundles come from, and what its publication is called where it is one.
@@ -316,19 +310,6 @@ fn operator_backend() -> Result<BackendName, ServiceError> {
         .map_err(|error| ServiceError::unavailable(Reason::SigningUnavailable, error.to_string()))
 }
 
-/// Opens what is sealed under the foundation's key-encryption keys.
-///
-/// # Errors
-/// When a key file cannot be used.
-pub fn sealer(foundation: &Foundation, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Arc<dyn Sealer>> {
-    let keys = if foundation.create_key_file {
-        KeyEncryptionKeys::read_or_create(&foundation.key_file, entropy.as_ref())?
-    } else {
-        KeyEncryptionKeys::read(&foundation.key_file, &foundation.retired_key_files)?
-    };
-    Ok(Arc::new(KekSealer::new(keys, Arc::clone(entropy))))
-}
-
 /// The audit log of the store at `path`, read beside whoever writes it. Blocks.
 ///
 /// # Errors
@@ -368,17 +349,17 @@ struct Composer {
     keys: Arc<KeyRing>,
     /// Of the revision in force.
     verifiers: ArcSwap<Verifiers>,
-    authority: Arc<ArcSwapOption<Authority>>,
+    authorities: Arc<ArcSwapOption<Authorities>>,
 }
 
 impl Composer {
     /// The revision of a bundle, with what is to be kept of it once it is in force. Without effect.
     fn compose(&self, bundle: &Bundle) -> Result<(Revision, Kept), Vec<Finding>> {
-        let authority = self.authority(&bundle.backends)?;
+        let authorities = self.authorities(&bundle.backends)?;
         let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
-        let backends = backends(&bundle.backends, &self.public_url, &keys, &authority)?;
+        let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
         check_roles(bundle, &backends)?;
-        let kept = Kept { verifiers: Arc::new(self.verifiers(&bundle.issuers)?), authority: Some(authority) };
+        let kept = Kept { verifiers: Arc::new(self.verifiers(&bundle.issuers)?), authorities: Some(authorities) };
         let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
         let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
         let revision = Revision {
@@ -393,7 +374,7 @@ impl Composer {
 
     /// Keeps what belongs to the revision in force; gives what was kept before.
     fn adopt(&self, kept: Kept) -> Kept {
-        Kept { verifiers: self.verifiers.swap(kept.verifiers), authority: self.authority.swap(kept.authority) }
+        Kept { verifiers: self.verifiers.swap(kept.verifiers), authorities: self.authorities.swap(kept.authorities) }
     }
 
     fn verifiers(&self, issuers: &[Issuer]) -> Result<Verifiers, Vec<Finding>> {
@@ -427,8 +408,8 @@ impl Composer {
         if findings.is_empty() { Ok(next) } else { Err(findings) }
     }
 
-    /// The one built-in authority. Backends share its key, and so its certificate.
-    fn authority(&self, backends: &[Backend]) -> Result<Arc<Authority>, Vec<Finding>> {
+    /// The one built-in authority. Backends share its keys, and so its certificates.
+    fn authorities(&self, backends: &[Backend]) -> Result<Arc<Authorities>, Vec<Finding>> {
         let mut files = backends.iter().filter_map(|backend| match &backend.kind {
             BackendKind::X509 { ca_certificate_file, .. } => Some(ca_certificate_file.as_deref()),
             BackendKind::Jwt { .. } => None,
@@ -438,14 +419,9 @@ impl Composer {
             let reason = "every x509 backend must name the same ca_certificate_file: there is one built-in authority";
             return Err(vec![in_bundle("backends.toml", reason)]);
         }
-        let ca = self.keys.ca();
-        let signer = Arc::clone(&ca.signer) as Arc<dyn Signer>;
-        let now = self.clock.now();
-        let authority = match file {
-            Some(path) => Authority::from_file(signer, path, &self.public_url, now),
-            None => Authority::new(signer, &ca.certificate, &self.public_url, now),
-        };
-        authority.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
+        let keys = Arc::clone(&self.keys) as Arc<dyn AuthorityKeys>;
+        let authorities = Authorities::new(keys, file, &self.public_url, Arc::clone(&self.clock));
+        authorities.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
     }
 }
 
@@ -454,17 +430,22 @@ fn backends(
     configured: &[Backend],
     public_url: &str,
     keys: &Arc<dyn TokenSigners>,
-    authority: &Arc<Authority>,
+    authorities: &Arc<Authorities>,
 ) -> Result<Backends, Vec<Finding>> {
     let mut built = BTreeMap::new();
     for backend in configured {
         let name = backend.name.clone();
         let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
             BackendKind::Jwt { algorithm } => {
+                if keys.signer(*algorithm).is_none() {
+                    let algorithm = algorithm.as_str();
+                    let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
+                    return Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))]);
+                }
                 Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), Arc::clone(keys)))
             }
             BackendKind::X509 { trust_domain, .. } => {
-                let adapter = X509Backend::new(name, trust_domain, Arc::clone(authority));
+                let adapter = X509Backend::new(name, trust_domain, Arc::clone(authorities));
                 let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
                 Arc::new(adapter.map_err(wrong)?)
             }
@@ -474,7 +455,8 @@ fn backends(
     Ok(built)
 }
 
-/// Has each role's parameters checked as at load, by backends with throw-away keys: for `check`, which has no store.
+/// Has each role's parameters checked as at load, by backends with a throw-away key: for `check`, which has no store and
+/// so cannot know which keys were imported.
 ///
 /// # Errors
 /// When no key can be made.
@@ -483,20 +465,38 @@ pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
     Ok(found.err().unwrap_or_default())
 }
 
-/// The backends of a bundle, with keys that nobody keeps.
+/// The backends of a bundle, with a key that nobody keeps.
 fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Backends, Vec<Finding>>> {
-    let clock = SystemClock::start();
-    let signer = |algorithm| {
-        let key = LocalSigner::generate(algorithm)?;
-        Ok::<_, anyhow::Error>(Arc::new(LocalSigner::from_pkcs8(algorithm, &key)?) as Arc<dyn Signer>)
-    };
-    let ca = signer(SignatureAlgorithm::Es256)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let key = LocalSigner::generate(SignatureAlgorithm::Es256)?;
+    let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(SignatureAlgorithm::Es256, &key)?);
+    let keys = Arc::new(ThrowAway { certificate: root_certificate(&signer, clock.now())?, signer });
     let public_url = "https://hallpass.invalid";
-    let certificate = root_certificate(&ca, clock.now())?;
-    let authority = Arc::new(Authority::new(Arc::clone(&ca), &certificate, public_url, clock.now())?);
-    let signers = vec![signer(SignatureAlgorithm::Es256)?, signer(SignatureAlgorithm::EdDsa)?];
-    let keys = Arc::new(signers) as Arc<dyn TokenSigners>;
-    Ok(backends(&bundle.backends, public_url, &keys, &authority))
+    let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, clock)?);
+    Ok(backends(&bundle.backends, public_url, &(keys as Arc<dyn TokenSigners>), &authorities))
+}
+
+/// One key that stands for all: nothing is signed with it.
+struct ThrowAway {
+    signer: Arc<dyn Signer>,
+    certificate: String,
+}
+
+impl TokenSigners for ThrowAway {
+    fn signer(&self, _: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
+        Some(Arc::clone(&self.signer))
+    }
+}
+
+impl AuthorityKeys for ThrowAway {
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn authority_keys(&self) -> Vec<AuthorityKey> {
+        let (signer, certificate) = (Arc::clone(&self.signer), self.certificate.clone());
+        vec![AuthorityKey { signer, certificate, activates_at: Timestamp::MIN }]
+    }
 }
 
 /// Has each role's parameters checked by the backend that will mint it.
@@ -550,23 +550,23 @@ impl PublicKeys for Jwks {
     }
 
     fn algorithms(&self) -> Vec<&'static str> {
-        vec![SignatureAlgorithm::Es256.as_str(), SignatureAlgorithm::EdDsa.as_str()]
+        self.0.token_algorithms().into_iter().map(SignatureAlgorithm::as_str).collect()
     }
 }
 
 struct BuiltInPki {
-    authority: Arc<ArcSwapOption<Authority>>,
+    authorities: Arc<ArcSwapOption<Authorities>>,
     lists: RevocationLists,
 }
 
 #[async_trait]
 impl Pki for BuiltInPki {
     fn ca_pem(&self) -> String {
-        self.authority.load().as_ref().map(|authority| authority.ca_pem()).unwrap_or_default()
+        self.authorities.load().as_ref().map(|authorities| authorities.ca_pem()).unwrap_or_default()
     }
 
-    async fn crl(&self, now: Timestamp) -> Result<Published, ServiceError> {
-        self.lists.list(now).await.map(published)
+    async fn crl(&self, key_id: Option<&str>) -> Result<Option<Published>, ServiceError> {
+        Ok(self.lists.list(key_id).await?.map(published))
     }
 }
 

@@ -8,16 +8,21 @@
 
 mod entropy;
 mod jwks;
+mod keeper;
 mod kek;
 mod keyring;
+mod life;
 mod own_token;
 mod sealer;
 mod signer;
+#[cfg(test)]
+mod testing;
 
 pub use entropy::SystemEntropy;
 pub use jwks::Jwk;
+pub use keeper::{Import, KeyChangeError, KeyKeeper, KeyView, Rotation};
 pub use kek::{KeyEncryptionKeys, KeyFileError};
-pub use keyring::{CaKey, CertificationFailed, Certify, KeyRing, KeyRingError, KeyStore, TokenKey};
+pub use keyring::{CertificationFailed, Certify, KeyRing, KeyRingError, seal_for_import};
 pub use own_token::{OwnToken, OwnTokens};
 pub use sealer::KekSealer;
 pub use signer::{KeyRejected, LocalSigner};

@@ -170,9 +170,21 @@ pub enum AuditAction {
     /// A bundle was published.
     #[serde(rename = "configuration.publish")]
     ConfigurationPublish,
-    /// A signing key was made.
+    /// A signing key was made at first start.
     #[serde(rename = "key.create")]
     KeyCreate,
+    /// A signing key was made to take the place of another.
+    #[serde(rename = "key.rotate")]
+    KeyRotate,
+    /// A signing key that was made elsewhere was taken in.
+    #[serde(rename = "key.import")]
+    KeyImport,
+    /// Nothing that a signing key signed counts any longer.
+    #[serde(rename = "key.distrust")]
+    KeyDistrust,
+    /// A signing key that nobody need know any longer was removed.
+    #[serde(rename = "key.remove")]
+    KeyRemove,
     /// The broker started.
     #[serde(rename = "broker.start")]
     BrokerStart,

@@ -100,6 +100,8 @@ pub struct IssuedCredential {
     pub expires_at: Timestamp,
     /// A better handle than the planned one, where only the backend's answer could give it.
     pub handle: Option<Handle>,
+    /// The key of the broker's own that signed it (`kid`), where one did. Should the key be distrusted, its grant ends.
+    pub signed_by: Option<String>,
 }
 
 /// The secrets of each kind of credential.

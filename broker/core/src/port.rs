@@ -3,6 +3,7 @@
 mod anchor;
 mod backend;
 mod history;
+mod keys;
 mod log;
 mod policy;
 mod press;
@@ -19,17 +20,18 @@ pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
 pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, PublishOutcome, RevisionRecord};
+pub use keys::{AuditKeys, AuthorityKey, AuthorityKeys, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners};
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
 pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
 pub use quota::{Quota, Quotas};
 pub use restart::Restart;
-pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
+pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
 pub use sink::{AuditSink, ExportLine, SinkFailed};
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, Store, StoreError, StoredKey,
+    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, Store, StoreError,
 };
 pub use verifier::{IdentityVerifier, ProofReader};
 

@@ -113,6 +113,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
     Opening {
         quotas: Quotas::NONE,
         handle: sample::handle(n),
+        signed_by: Some("a-key-of-the-brokers-own".to_owned()),
         decision: sample::decision(n),
         entries: vec![entry(AuditAction::GrantOpen), entry(AuditAction::GrantActivate)],
         proof_use: Some(ProofUse {

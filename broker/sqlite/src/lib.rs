@@ -16,6 +16,7 @@ mod displace;
 mod error;
 mod governance;
 mod history;
+mod keys;
 mod list;
 mod lock;
 mod log;
@@ -45,7 +46,7 @@ use hallpass_core::id::{DecisionId, GrantId, LogId, ReservationId};
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, Restart, Sealer, Store, StoreError, StoredKey,
+    Reserved, Restart, Sealer, Store, StoreError,
 };
 use hallpass_core::time::{Timestamp, Ttl};
 
@@ -247,15 +248,6 @@ impl Store for SqliteStore {
     async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError> {
         let entries = EncodedEntry::encode_all(entries)?;
         self.writer.run(move |transaction| governance::move_epoch(transaction, &entries)).await
-    }
-
-    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
-        let entry = [EncodedEntry::encode(entry)?];
-        self.writer.run(move |transaction| governance::put_key(transaction, &key, &entry)).await
-    }
-
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.readers.read(governance::keys).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -101,7 +101,11 @@ impl CredentialBackend for JwtBackend {
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
         let parameters = Parameters::read(role)?;
         let reserved = std::iter::once(&self.public_url).chain(&self.reserved_audiences);
-        parameters.check_audience(reserved.map(String::as_str))
+        parameters.check_audience(reserved.map(String::as_str))?;
+        match parameters.algorithm.filter(|algorithm| self.keys.signer(*algorithm).is_none()) {
+            Some(missing) => Err(parameters::invalid_algorithm(missing)),
+            None => Ok(()),
+        }
     }
 
     fn scope(&self, role: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
@@ -139,7 +143,8 @@ impl CredentialBackend for JwtBackend {
         let token = sign(&*signer, TOKEN_TYPE, &claims).ok_or_else(|| IssueError::Unavailable {
             internal: format!("key {} of backend {} could not sign", signer.key_id(), self.name),
         })?;
-        Ok(IssuedCredential { material: CredentialMaterial::Jwt { token }, expires_at, handle: None })
+        let signed_by = Some(signer.key_id().to_owned());
+        Ok(IssuedCredential { material: CredentialMaterial::Jwt { token }, expires_at, handle: None, signed_by })
     }
 
     async fn extend(&self, _handle: &Handle, _until: Timestamp) -> Result<Timestamp, ExtendError> {
@@ -172,6 +177,7 @@ impl std::fmt::Debug for JwtBackend {
 fn sign(signer: &dyn Signer, typ: &str, claims: &impl Serialize) -> Option<Secret> {
     let signature_len = match signer.algorithm() {
         SignatureAlgorithm::Es256 | SignatureAlgorithm::EdDsa => 64,
+        SignatureAlgorithm::Rs256 => 512,
     };
     let (alg, kid) = (signer.algorithm().as_str(), signer.key_id());
     let header = format!(r#"{{"typ":"{typ}","alg":"{alg}","kid":"{kid}"}}"#);

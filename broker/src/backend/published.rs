@@ -56,8 +56,13 @@ impl<P: Clone + Eq + Hash> Shelf<P> {
         Self { clock, places: Mutex::default() }
     }
 
+    /// The time that lists are dated by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The list at `place`. `look` reads what it must say now, if there is such a list; `sign` makes it of that.
-    /// `digest` tells contents apart, and by whom they are signed.
+    /// `digest` tells contents apart.
     pub(super) async fn get<C>(
         &self,
         place: P,

@@ -4,6 +4,7 @@
 //! request or from a fresh key pair, and the life from the order. Like a token, a certificate leaves nothing behind to
 //! undo: it is *fenced* by the authority's revocation list until it expires.
 
+mod authorities;
 mod authority;
 mod certificates;
 mod parameters;
@@ -25,6 +26,7 @@ use hallpass_core::secret::{Secret, SecretBytes};
 use hallpass_core::time::{Timestamp, Ttl};
 use rcgen::KeyPair;
 
+pub use self::authorities::Authorities;
 pub use self::authority::{Authority, AuthorityError, Unreadable, certificate_request, root_certificate};
 use self::authority::{Leaf, Signed};
 use self::parameters::{Names, Parameters};
@@ -40,21 +42,25 @@ const MAX_TRUST_DOMAIN_LEN: usize = 255;
 pub struct X509Backend {
     name: BackendName,
     trust_domain: String,
-    authority: Arc<Authority>,
+    authorities: Arc<Authorities>,
 }
 
 impl X509Backend {
-    /// A backend that names workloads in `trust_domain` and has `authority` sign.
+    /// A backend that names workloads in `trust_domain` and has the one of `authorities` sign whose time it is.
     ///
     /// # Errors
     /// [`InvalidTrustDomain`].
-    pub fn new(name: BackendName, trust_domain: &str, authority: Arc<Authority>) -> Result<Self, InvalidTrustDomain> {
+    pub fn new(
+        name: BackendName,
+        trust_domain: &str,
+        authorities: Arc<Authorities>,
+    ) -> Result<Self, InvalidTrustDomain> {
         let permitted = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
         if trust_domain.is_empty() || trust_domain.len() > MAX_TRUST_DOMAIN_LEN || !trust_domain.bytes().all(permitted)
         {
             return Err(InvalidTrustDomain(trust_domain.chars().take(MAX_TRUST_DOMAIN_LEN).collect()));
         }
-        Ok(Self { name, trust_domain: trust_domain.to_owned(), authority })
+        Ok(Self { name, trust_domain: trust_domain.to_owned(), authorities })
     }
 
     fn parameters<'a>(&'a self, role: &'a Role) -> Result<Parameters<'a>, IssueError> {
@@ -65,24 +71,29 @@ impl X509Backend {
     }
 
     /// The certificate for the caller's own key.
-    fn certify_request(&self, csr: &str, leaf: &Leaf<'_>) -> Result<(Signed, Option<Secret>), IssueError> {
+    fn certify_request(
+        &self,
+        authority: &Authority,
+        csr: &str,
+        leaf: &Leaf<'_>,
+    ) -> Result<(Signed, Option<Secret>), IssueError> {
         let refuse = |detail: String| IssueError::Refused { detail, parameter: Some("csr") };
         let key = request::public_key(csr).map_err(refuse)?;
-        if self.authority.has_key(key.bytes()) {
+        if self.authorities.have_key(key.bytes()) {
             return Err(refuse("the certificate request is for the authority's own key".to_owned()));
         }
-        Ok((self.authority.sign(&key, leaf).map_err(issue_error)?, None))
+        Ok((authority.sign(&key, leaf).map_err(issue_error)?, None))
     }
 
     /// The certificate for a fresh key pair, with its private key.
     fn certify_fresh(
-        &self,
+        authority: &Authority,
         algorithm: &'static rcgen::SignatureAlgorithm,
         leaf: &Leaf<'_>,
     ) -> Result<(Signed, Option<Secret>), IssueError> {
         let key = KeyPair::generate_for(algorithm)
             .map_err(|error| IssueError::Unavailable { internal: format!("no key pair could be made: {error}") })?;
-        let signed = self.authority.sign(&key, leaf).map_err(issue_error)?;
+        let signed = authority.sign(&key, leaf).map_err(issue_error)?;
         Ok((signed, Some(Secret::new(key.serialize_pem()))))
     }
 }
@@ -139,13 +150,17 @@ impl CredentialBackend for X509Backend {
             issued_at: order.issued_at,
             expires_at: order.expires_at,
         };
+        let authority = self.authorities.signing().ok_or_else(|| IssueError::Unavailable {
+            internal: format!("backend {} has no authority that signs now", self.name),
+        })?;
         let (signed, private_key) = match &order.csr {
-            Some(csr) => self.certify_request(csr, &leaf)?,
-            None => self.certify_fresh(parameters.key_algorithm, &leaf)?,
+            Some(csr) => self.certify_request(&authority, csr, &leaf)?,
+            None => Self::certify_fresh(&authority, parameters.key_algorithm, &leaf)?,
         };
-        let trust_bundle = self.authority.trust_bundle();
+        let trust_bundle = self.authorities.trust_bundle();
         let material = CredentialMaterial::X509 { certificate_chain: signed.chain, private_key, trust_bundle };
-        Ok(IssuedCredential { material, expires_at: signed.expires_at, handle: None })
+        let signed_by = Some(authority.key_id().to_owned());
+        Ok(IssuedCredential { material, expires_at: signed.expires_at, handle: None, signed_by })
     }
 
     async fn extend(&self, _handle: &Handle, _until: Timestamp) -> Result<Timestamp, ExtendError> {

@@ -90,6 +90,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         key_file: folder.path().join("key-encryption-key"),
         create_key_file: true,
         retired_key_files: Vec::new(),
+        announce_keys: Ttl::ZERO,
         public_url: public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Loopback,

@@ -14,7 +14,7 @@ use super::serve;
 use crate::compose::{self, Broker};
 use crate::keys::SystemEntropy;
 use crate::runtime::clock::SystemClock;
-use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
+use crate::runtime::control::{self, Answer, Command, Request};
 
 /// What for, and how long.
 #[derive(Debug, Args)]
@@ -37,10 +37,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     let sealer = compose::sealer(&foundation, &entropy)?;
     let now = SystemClock::start().now();
-    let request = OperatorRequest::new(arguments.purpose.clone(), ttl, now, sealer.as_ref());
+    let command = Command::OperatorToken { purpose: arguments.purpose.clone(), ttl: ttl.map(Ttl::as_secs) };
+    let request = Request::new(command, now, sealer.as_ref());
     let token = match control::ask(&foundation.store, &request).await? {
-        Some(OperatorAnswer::Token(token)) => token,
-        Some(OperatorAnswer::Refused(why)) => bail!("the broker refused: {why}"),
+        Some(Answer::Token(token)) => token,
+        Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
+        Some(Answer::Keys(_)) => bail!("the broker answered something else"),
         None => {
             let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;
             broker.operator_token(&arguments.purpose, ttl).await.map_err(|error| anyhow!(explain(error)))?

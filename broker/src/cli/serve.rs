@@ -16,7 +16,7 @@ use crate::config::server::{BundleSource, Limits, Server, ServerConfig};
 use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
-use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
+use crate::runtime::control::{self, Answer, Command, Request};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, ListenerLimits};
@@ -32,6 +32,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         key_file: config.keys.key_encryption_key_file.clone(),
         create_key_file: false,
         retired_key_files: config.keys.retired_key_encryption_key_files.clone(),
+        announce_keys: config.keys.announce,
         public_url: config.server.public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Never,
@@ -51,8 +52,9 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let broker = Arc::new(Broker::assemble(foundation(&config), beginning).await?);
     let lifecycle = Lifecycle::default();
     let driver = Driver::start(&broker.ports, config.audit.checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
+    driver.tend_keys(broker.key_keeper(), &broker.ports, &lifecycle.tasks, &lifecycle.stopping());
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
-    lifecycle.tasks.spawn(answer_operators(control, Arc::clone(&broker), lifecycle.stopped()));
+    lifecycle.tasks.spawn(answer_commands(control, Arc::clone(&broker), lifecycle.stopped()));
 
     let tls = match &config.server.tls {
         Some(files) => Some(listener::server_config(&files.certificate_file, &files.private_key_file)?),
@@ -105,22 +107,38 @@ async fn reload(broker: &Broker, driver: &Driver, source: &BundleSource) {
     }
 }
 
-async fn answer_operators(listener: tokio::net::UnixListener, broker: Arc<Broker>, stopped: impl Future<Output = ()>) {
-    let answer = |request: OperatorRequest| {
+async fn answer_commands(listener: tokio::net::UnixListener, broker: Arc<Broker>, stopped: impl Future<Output = ()>) {
+    let answer = |request: Request| {
         let broker = Arc::clone(&broker);
         async move {
             if !request.is_genuine(broker.ports.sealer.as_ref(), broker.ports.now()) {
                 telemetry::privileged_action("operator_token", false);
                 tracing::warn!("a request at the control socket was not made with this broker's key");
-                return OperatorAnswer::Refused(
-                    "the request was not made lately with this broker's key file".to_owned(),
-                );
+                return Answer::Refused("the request was not made lately with this broker's key file".to_owned());
             }
-            let opened = broker.operator_token(&request.purpose, request.ttl.map(Ttl::from_secs)).await;
-            telemetry::privileged_action("operator_token", opened.is_ok());
-            match opened {
-                Ok(token) => OperatorAnswer::Token(token),
-                Err(error) => OperatorAnswer::Refused(super::operator_token::explain(error)),
+            match request.command {
+                Command::OperatorToken { purpose, ttl } => {
+                    let opened = broker.operator_token(&purpose, ttl.map(Ttl::from_secs)).await;
+                    telemetry::privileged_action("operator_token", opened.is_ok());
+                    match opened {
+                        Ok(token) => Answer::Token(token),
+                        Err(error) => Answer::Refused(super::operator_token::explain(error)),
+                    }
+                }
+                Command::Keys(command) => {
+                    let offline_root = broker.is_under_an_offline_root();
+                    let carried_out = super::keys::carry_out(command, &broker.key_keeper(), offline_root).await;
+                    telemetry::privileged_action("keys", carried_out.is_ok());
+                    match carried_out {
+                        Ok(keys) => {
+                            // Should the log's key have changed, what the new one signs must be kept before a restart
+                            // asks for it.
+                            driver::sign_checkpoint(&broker.ports).await;
+                            Answer::Keys(keys)
+                        }
+                        Err(error) => Answer::Refused(format!("{error:#}")),
+                    }
+                }
             }
         }
     };

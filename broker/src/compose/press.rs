@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use hallpass_core::port::{Candidate, CompileError, Files, Press, Undo};
 
 use super::{Composer, Verifiers};
-use crate::backend::x509::Authority;
+use crate::backend::x509::Authorities;
 use crate::config::Finding;
 use crate::config::bundle::Bundle;
 use crate::runtime::governed::Governed;
@@ -17,7 +17,7 @@ pub(super) struct Kept {
     /// Verifiers with the keys that they have fetched, for issuers that stay the same.
     pub(super) verifiers: Arc<Verifiers>,
     /// The one built-in authority.
-    pub(super) authority: Option<Arc<Authority>>,
+    pub(super) authorities: Option<Arc<Authorities>>,
 }
 
 /// Makes revisions, and puts them into force here.

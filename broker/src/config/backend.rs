@@ -104,7 +104,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
                 Some(name) => SignatureAlgorithm::parse(name),
             };
             let Some(algorithm) = algorithm else {
-                findings.push(entry.finding("algorithm", "the broker signs with \"ES256\" or \"EdDSA\""));
+                findings.push(entry.finding("algorithm", "the broker signs with \"ES256\", \"EdDSA\" or \"RS256\""));
                 return None;
             };
             Some(Backend { name: raw.name, kind: BackendKind::Jwt { algorithm } })

@@ -46,15 +46,16 @@ pub trait PublicKeys: Send + Sync {
 /// The built-in certificate authority, as the public sees it.
 #[async_trait]
 pub trait Pki: Send + Sync {
-    /// Its certificate in PEM.
+    /// Its certificates in PEM: those of the key that signs, of those that did, and of those that will.
     fn ca_pem(&self) -> String;
 
-    /// Its revocation list in DER (RFC 5280 §5), as of a second before `now` at the earliest.
+    /// Its revocation list in DER (RFC 5280 §5), as of a second ago at the earliest: the one that the key of this id
+    /// signs, or the key that signs certificates now. `None` where no such key is to be trusted.
     ///
     /// # Errors
     /// [`ServiceError::Unavailable`] when the store or the signing key does not answer: an old list would say that a
     /// revoked certificate is good.
-    async fn crl(&self, now: Timestamp) -> Result<Published, ServiceError>;
+    async fn crl(&self, key_id: Option<&str>) -> Result<Option<Published>, ServiceError>;
 }
 
 /// Lists of the tokens that were ended before they expired (draft-ietf-oauth-status-list).

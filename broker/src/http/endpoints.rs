@@ -64,6 +64,7 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/openapi.json", discovery::interface),
         get("/pki/ca.pem", pki::ca),
         get("/pki/crl.der", pki::crl),
+        get("/pki/crl/{id}", pki::crl_of),
         get("/status-lists/{id}", status_lists::list),
         // Grants, by who holds them and who answers for them.
         post("/v1/grants", grants::open).records(AuditAction::GrantOpen),

@@ -60,6 +60,7 @@ pub(super) fn json() -> Bytes {
         status_lists::list,
         pki::ca,
         pki::crl,
+        pki::crl_of,
         grants::open,
         grants::list,
         grants::read,

@@ -1,65 +1,37 @@
-//! The broker's signing keys: loaded from the store, made where they are missing.
+//! The broker's signing keys in use: loaded from the store, and changed while the broker runs.
 //!
-//! Two token keys (ES256 and EdDSA), the certificate authority's key, and the audit log's. Each is made once, kept sealed for its place
-//! in the store, and told of in the audit log. A key that does not open stops the broker: to make a new one instead
-//! would silently change what relying parties have to trust.
+//! What a key is for at an instant follows from when it begins to sign (`life`): a key that was announced signs from its
+//! time on without anything having to happen. What changes the keys themselves (`keeper`) puts a whole new ring in the
+//! place of the old one; whoever signs or verifies asks the ring each time.
+//!
+//! A key that does not open stops the broker: to make a new one instead would silently change what relying parties have
+//! to trust.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use arc_swap::ArcSwap;
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use hallpass_core::id::KeyId;
 use hallpass_core::port::{
-    Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, Store, StoreError, StoredKey, TokenSigners,
+    AuditKeys, AuthorityKey, AuthorityKeys, KeyChange, KeyPurpose, KeyRecord, Place, SealError, Sealer,
+    SignatureAlgorithm, Signer, SigningFailed, StoreError, StoredKey, TokenSigners,
 };
-use hallpass_core::time::{Clock, Timestamp, Ttl};
+use hallpass_core::time::{Clock, Timestamp};
 
 use super::jwks::{Jwk, JwkSet};
-use super::own_token::OwnTokens;
+use super::life::{self, OVERLAP, stops_at};
+use super::own_token::{OwnTokens, VerificationKey};
 use super::signer::{KeyRejected, LocalSigner};
 
-/// How long a further key is published before it signs: longer than relying parties keep a key set, or those that
-/// still hold the old set would refuse tokens of the new key.
-const PUBLISH_AHEAD: Ttl = Ttl::from_hours(1);
-
-/// How long a retired key stays published: as long as the longest-lived token that it signed.
-const PUBLISH_BEHIND: Ttl = Ttl::from_hours(24);
-
 /// What is made at first start.
-const WANTED: [(Purpose, SignatureAlgorithm); 4] = [
-    (Purpose::Token, SignatureAlgorithm::Es256),
-    (Purpose::Token, SignatureAlgorithm::EdDsa),
-    (Purpose::Ca, SignatureAlgorithm::Es256),
-    (Purpose::Audit, SignatureAlgorithm::EdDsa),
+const WANTED: [(KeyPurpose, SignatureAlgorithm); 4] = [
+    (KeyPurpose::Token, SignatureAlgorithm::Es256),
+    (KeyPurpose::Token, SignatureAlgorithm::EdDsa),
+    (KeyPurpose::Ca, SignatureAlgorithm::Es256),
+    (KeyPurpose::Audit, SignatureAlgorithm::EdDsa),
 ];
-
-/// The part of the store that keeps signing keys. Every [`Store`] is one.
-#[async_trait]
-pub trait KeyStore: Send + Sync {
-    /// As [`Store::keys`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
-
-    /// As [`Store::put_key`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError>;
-}
-
-#[async_trait]
-impl<S: Store + ?Sized> KeyStore for S {
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        Store::keys(self).await
-    }
-
-    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
-        Store::put_key(self, key, entry).await
-    }
-}
 
 /// Makes the self-signed certificate of a new authority key, in PEM. The key ring keeps the certificate beside the key
 /// and knows nothing of X.509 itself.
@@ -71,33 +43,40 @@ pub type Certify = dyn Fn(&Arc<dyn Signer>, Timestamp) -> Result<String, Certifi
 pub struct CertificationFailed(pub String);
 
 /// The broker's signing keys, ready to sign.
-#[derive(Debug)]
 pub struct KeyRing {
-    tokens: Vec<TokenKey>,
-    ca: CaKey,
-    /// The first signs; the others have.
-    audit: Vec<Arc<LocalSigner>>,
-    opened_at: Timestamp,
+    clock: Arc<dyn Clock>,
+    held: ArcSwap<Held>,
+    /// The public halves, for those who read back what was signed.
+    verifying: Arc<ArcSwap<BTreeMap<String, VerificationKey>>>,
 }
 
-/// A key that signs tokens, or did until lately.
-#[derive(Clone, Debug)]
-pub struct TokenKey {
-    /// What signs.
-    pub signer: Arc<LocalSigner>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it stops signing.
-    pub retires_at: Option<Timestamp>,
+/// The keys between two changes.
+#[derive(Debug)]
+struct Held {
+    generation: u64,
+    /// In the order in which they begin to sign. None is distrusted.
+    keys: Vec<RingKey>,
 }
 
-/// The key of the built-in certificate authority.
-#[derive(Clone, Debug)]
-pub struct CaKey {
-    /// What signs.
-    pub signer: Arc<LocalSigner>,
-    /// The self-signed certificate that was made with it, PEM.
-    pub certificate: String,
+/// A key that signs, will, or did until lately.
+#[derive(Debug)]
+struct RingKey {
+    purpose: KeyPurpose,
+    signer: Arc<LocalSigner>,
+    public: String,
+    activates_at: Timestamp,
+    stops_at: Option<Timestamp>,
+}
+
+impl RingKey {
+    fn signs_at(&self, now: Timestamp) -> bool {
+        self.activates_at <= now && self.stops_at.is_none_or(|at| now < at)
+    }
+
+    /// Whether what it signed, or will sign soon, is to be believed.
+    fn is_published_at(&self, now: Timestamp) -> bool {
+        self.stops_at.is_none_or(|at| now < at.plus(OVERLAP))
+    }
 }
 
 impl KeyRing {
@@ -105,199 +84,213 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyRingError`]; then no key can be used.
-    pub async fn open<S: KeyStore + ?Sized>(
+    pub async fn open<S: KeyRecord + ?Sized>(
         store: &S,
         sealer: &dyn Sealer,
-        clock: &dyn Clock,
+        clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
         certify: &Certify,
     ) -> Result<Self, KeyRingError> {
         let now = clock.now();
         let mut stored = store.keys().await?;
-        let missing: Vec<_> = WANTED
-            .into_iter()
-            .filter(|(purpose, algorithm)| {
-                !stored.iter().any(|key| is_for(key, *purpose, *algorithm) && signs_at(key.retires_at, now))
-            })
-            .collect();
-        for (purpose, algorithm) in &missing {
-            let (key, entry) = make(*purpose, *algorithm, sealer, clock, entropy, certify)?;
-            store.put_key(key, entry).await?;
+        let mut change = KeyChange::default();
+        for (purpose, algorithm) in WANTED {
+            let signs = |key: &&StoredKey| {
+                life::is_of_kind(key, purpose.as_str(), algorithm.as_str())
+                    && key.distrusted_at.is_none()
+                    && key.retires_at.is_none_or(|at| now < at)
+            };
+            if !stored.iter().any(|key| signs(&key)) {
+                let made = make(purpose, algorithm, now, sealer, clock.as_ref(), entropy, certify)?;
+                change.entries.push(entry_about(&made, now, Actor::Broker, AuditAction::KeyCreate));
+                change.put.push(made);
+            }
         }
-        if !missing.is_empty() {
+        if !change.put.is_empty() {
+            store.change_keys(change).await?;
             // Read again: another replica may have made the same keys, and all must choose alike.
             stored = store.keys().await?;
         }
-        Self::load(&stored, sealer, now)
-    }
-
-    /// Makes a further token key. It is published when the broker next opens its keys, and signs an hour later at the
-    /// earliest.
-    ///
-    /// # Errors
-    /// [`KeyRingError`].
-    pub async fn add_token_key<S: KeyStore + ?Sized>(
-        store: &S,
-        sealer: &dyn Sealer,
-        clock: &dyn Clock,
-        entropy: &dyn Entropy,
-        algorithm: SignatureAlgorithm,
-    ) -> Result<KeyId, KeyRingError> {
-        let no_certificate: &Certify = &|_, _| Err(CertificationFailed("a token key has none".to_owned()));
-        let (key, entry) = make(Purpose::Token, algorithm, sealer, clock, entropy, no_certificate)?;
-        let id = key.id;
-        store.put_key(key, entry).await?;
-        Ok(id)
-    }
-
-    fn load(stored: &[StoredKey], sealer: &dyn Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
-        let mut tokens = Vec::new();
-        let mut authorities = Vec::new();
-        let mut logs = Vec::new();
-        for key in stored {
-            match Purpose::parse(&key.purpose) {
-                Some(Purpose::Token) if is_published_at(key.retires_at, now) => tokens.push(TokenKey {
-                    signer: unseal(key, sealer)?,
-                    created_at: key.created_at,
-                    retires_at: key.retires_at,
-                }),
-                Some(Purpose::Ca) if signs_at(key.retires_at, now) => authorities.push(key),
-                Some(Purpose::Audit) => logs.push(key),
-                // Keys that are over, and those of purposes that this version does not know.
-                _ => {}
-            }
+        let ring = Self { clock, held: ArcSwap::from_pointee(Held::none()), verifying: Arc::default() };
+        ring.replace(&stored, sealer)?;
+        for (purpose, algorithm) in WANTED {
+            ring.signing(purpose, algorithm).ok_or(KeyRingError::NoKey(purpose.as_str()))?;
         }
-        tokens.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.signer.key_id().cmp(b.signer.key_id())));
-        // The oldest: every replica chooses the same, and what relying parties trust does not change by itself.
-        let ca = authorities.into_iter().min_by_key(|key| (key.created_at, key.id)).ok_or(KeyRingError::NoKey("ca"))?;
-        logs.sort_by_key(|key| (!signs_at(key.retires_at, now), key.created_at, key.id));
-        logs.first().filter(|key| signs_at(key.retires_at, now)).ok_or(KeyRingError::NoKey("audit"))?;
-        let audit = logs.into_iter().map(|key| unseal(key, sealer)).collect::<Result<_, _>>()?;
-        let ca = CaKey { signer: unseal(ca, sealer)?, certificate: ca.public.clone() };
-        Ok(Self { tokens, ca, audit, opened_at: now })
+        Ok(ring)
     }
 
-    /// The key that signs tokens with `algorithm`: the newest that has been published for long enough, so that relying
-    /// parties know it.
-    ///
-    /// # Errors
-    /// [`KeyRingError::NoKey`] when there is none.
-    pub fn token_signer(&self, algorithm: SignatureAlgorithm) -> Result<Arc<dyn Signer>, KeyRingError> {
-        let signing = || {
-            self.tokens
-                .iter()
-                .filter(|key| key.signer.algorithm() == algorithm && signs_at(key.retires_at, self.opened_at))
-        };
-        let published = signing().rfind(|key| key.created_at.plus(PUBLISH_AHEAD) <= self.opened_at);
-        let key = published.or_else(|| signing().next()).ok_or(KeyRingError::NoKey(algorithm.as_str()))?;
-        Ok(key.signer.clone())
+    /// Puts these keys in the place of those that are held; all of them, or none.
+    pub(super) fn replace(&self, stored: &[StoredKey], sealer: &dyn Sealer) -> Result<(), KeyRingError> {
+        let held = self.held.load_full();
+        let mut keys = Vec::with_capacity(stored.len());
+        let mut in_order: Vec<&StoredKey> = stored.iter().filter(|key| key.distrusted_at.is_none()).collect();
+        in_order.sort_by_key(|key| life::order(key));
+        for key in in_order {
+            // Keys of purposes that this version does not know are another's to use.
+            let Some(purpose) = KeyPurpose::parse(&key.purpose) else { continue };
+            let known = held.keys.iter().find(|known| known.signer.key_id() == key.key_id);
+            let signer = match known {
+                Some(known) => Arc::clone(&known.signer),
+                None => unseal(key, sealer)?,
+            };
+            keys.push(RingKey {
+                purpose,
+                signer,
+                public: key.public.clone(),
+                activates_at: key.activates_at,
+                stops_at: stops_at(key, stored),
+            });
+        }
+        let tokens = keys.iter().filter(|key| key.purpose == KeyPurpose::Token);
+        let verifying = tokens.map(|key| VerificationKey::of(&*key.signer)).collect();
+        self.verifying.store(Arc::new(verifying));
+        self.held.store(Arc::new(Held { generation: held.generation.saturating_add(1), keys }));
+        Ok(())
     }
 
-    /// The key of the built-in certificate authority.
+    /// The key that signs now for this purpose with this algorithm.
     #[must_use]
-    pub fn ca(&self) -> &CaKey {
-        &self.ca
+    pub fn signing(&self, purpose: KeyPurpose, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
+        let (held, now) = (self.held.load(), self.clock.now());
+        let of_kind = |key: &&RingKey| key.purpose == purpose && key.signer.algorithm() == algorithm;
+        let key = held.keys.iter().filter(of_kind).rfind(|key| key.signs_at(now))?;
+        Some(Arc::clone(&key.signer) as Arc<dyn Signer>)
     }
 
-    /// The keys of the audit log's checkpoints, which sign nothing else: the one that signs, then those that have.
-    pub fn audit_signers(&self) -> impl Iterator<Item = Arc<dyn Signer>> {
-        self.audit.iter().map(|signer| Arc::clone(signer) as Arc<dyn Signer>)
+    /// Algorithms that tokens can be signed with now.
+    #[must_use]
+    pub fn token_algorithms(&self) -> Vec<SignatureAlgorithm> {
+        let signs = |algorithm: &SignatureAlgorithm| self.signing(KeyPurpose::Token, *algorithm).is_some();
+        SignatureAlgorithm::ALL.into_iter().filter(signs).collect()
     }
 
     /// Public keys that verify the broker's live tokens, as a JWK set (RFC 7517 §5) in JSON: signing keys, keys that
     /// will sign soon, and retired ones whose tokens may still be alive.
     #[must_use]
     pub fn jwks(&self) -> String {
-        let keys = self.tokens.iter().filter_map(|key| Jwk::of_signer(&*key.signer)).collect();
+        let (held, now) = (self.held.load(), self.clock.now());
+        let tokens = held.keys.iter().filter(|key| key.purpose == KeyPurpose::Token && key.is_published_at(now));
+        let keys = tokens.filter_map(|key| Jwk::of_signer(&*key.signer)).collect();
         serde_json::to_string(&JwkSet { keys }).unwrap_or_default()
     }
 
-    /// Reads back the tokens that this broker minted under `public_url`.
+    /// Reads back the tokens that this broker minted under `public_url`, by the keys that the ring holds at the time.
     #[must_use]
     pub fn own_tokens(&self, public_url: &str) -> OwnTokens {
-        OwnTokens::new(public_url, self.tokens.iter().map(|key| &*key.signer as &dyn Signer))
+        OwnTokens::by(public_url, Arc::clone(&self.verifying))
+    }
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRing").field("held", &self.held.load()).finish_non_exhaustive()
     }
 }
 
 impl TokenSigners for KeyRing {
     fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
-        self.token_signer(algorithm).ok()
+        self.signing(KeyPurpose::Token, algorithm)
     }
 }
 
-/// What a key signs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Token,
-    Ca,
-    Audit,
-}
-
-impl Purpose {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Ca => "ca",
-            Self::Audit => "audit",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        [Self::Token, Self::Ca, Self::Audit].into_iter().find(|purpose| purpose.as_str() == name)
+impl AuditKeys for KeyRing {
+    fn audit_signers(&self) -> Vec<Arc<dyn Signer>> {
+        let (held, now) = (self.held.load(), self.clock.now());
+        let begun = held.keys.iter().filter(|key| key.purpose == KeyPurpose::Audit && key.activates_at <= now).rev();
+        begun.map(|key| Arc::clone(&key.signer) as Arc<dyn Signer>).collect()
     }
 }
 
-fn is_for(key: &StoredKey, purpose: Purpose, algorithm: SignatureAlgorithm) -> bool {
-    key.purpose == purpose.as_str() && key.algorithm == algorithm.as_str()
+impl AuthorityKeys for KeyRing {
+    fn generation(&self) -> u64 {
+        self.held.load().generation
+    }
+
+    fn authority_keys(&self) -> Vec<AuthorityKey> {
+        let (held, now) = (self.held.load(), self.clock.now());
+        let authorities = held.keys.iter().filter(|key| key.purpose == KeyPurpose::Ca && key.is_published_at(now));
+        let key = |key: &RingKey| AuthorityKey {
+            signer: Arc::clone(&key.signer) as Arc<dyn Signer>,
+            certificate: key.public.clone(),
+            activates_at: key.activates_at,
+        };
+        authorities.map(key).collect()
+    }
 }
 
-fn signs_at(retires_at: Option<Timestamp>, now: Timestamp) -> bool {
-    retires_at.is_none_or(|at| now < at)
+impl Held {
+    const fn none() -> Self {
+        Self { generation: 0, keys: Vec::new() }
+    }
 }
 
-fn is_published_at(retires_at: Option<Timestamp>, now: Timestamp) -> bool {
-    retires_at.is_none_or(|at| now < at.plus(PUBLISH_BEHIND))
-}
-
-/// Makes a key, sealed for its place, with the audit entry that tells of it.
-fn make(
-    purpose: Purpose,
+/// Makes a key that begins to sign at `activates_at`, sealed for its place.
+pub(super) fn make(
+    purpose: KeyPurpose,
     algorithm: SignatureAlgorithm,
+    activates_at: Timestamp,
     sealer: &dyn Sealer,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
     certify: &Certify,
-) -> Result<(StoredKey, AuditEntry), KeyRingError> {
-    let now = clock.now();
+) -> Result<StoredKey, KeyRingError> {
     let id: KeyId = fresh_id(clock, entropy)?;
     let private_key = LocalSigner::generate(algorithm)?;
-    let rejected = |KeyRejected| KeyRingError::Rejected { id: id.to_string() };
-    let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(algorithm, &private_key).map_err(rejected)?);
+    let sealed_private_key = sealer.seal(place(&id.to_string()), &private_key)?;
+    let signer = LocalSigner::from_pkcs8(algorithm, &private_key);
+    let signer = signer.map_err(|_| KeyRingError::Rejected { id: id.to_string() })?;
+    describe(id, purpose, Arc::new(signer), sealed_private_key, activates_at, clock.now(), certify)
+}
+
+/// The row of a key whose private part is sealed already.
+pub(super) fn describe(
+    id: KeyId,
+    purpose: KeyPurpose,
+    signer: Arc<dyn Signer>,
+    sealed_private_key: Vec<u8>,
+    activates_at: Timestamp,
+    now: Timestamp,
+    certify: &Certify,
+) -> Result<StoredKey, KeyRingError> {
     let public = match purpose {
-        Purpose::Token | Purpose::Audit => Jwk::of_signer(&*signer)
+        KeyPurpose::Token | KeyPurpose::Audit => Jwk::of_signer(&*signer)
             .and_then(|jwk| serde_json::to_string(&jwk).ok())
             .ok_or(KeyRingError::Rejected { id: id.to_string() })?,
-        Purpose::Ca => certify(&signer, now)?,
+        KeyPurpose::Ca => certify(&signer, now)?,
     };
-    let row = id.to_string();
-    let sealed_private_key = sealer.seal(place(&row), &private_key)?;
-    let entry = AuditEntry::success(now, Actor::Broker, AuditAction::KeyCreate, AuditObject::Key { id: row })
-        .with("purpose", purpose.as_str())
-        .with("algorithm", algorithm.as_str())
-        .with("kid", signer.key_id());
-    let key = StoredKey {
+    Ok(StoredKey {
         id,
+        key_id: signer.key_id().to_owned(),
         purpose: purpose.as_str().to_owned(),
-        algorithm: algorithm.as_str().to_owned(),
+        algorithm: signer.algorithm().as_str().to_owned(),
         sealed_private_key,
         public,
         created_at: now,
+        activates_at,
         retires_at: None,
-    };
-    Ok((key, entry))
+        distrusted_at: None,
+    })
 }
 
-fn unseal(key: &StoredKey, sealer: &dyn Sealer) -> Result<Arc<LocalSigner>, KeyRingError> {
+/// Seals a private key that was made elsewhere, PKCS #8, for its place as the key `id`.
+///
+/// # Errors
+/// [`SealError`].
+pub fn seal_for_import(id: KeyId, private_key: &[u8], sealer: &dyn Sealer) -> Result<Vec<u8>, SealError> {
+    sealer.seal(place(&id.to_string()), private_key)
+}
+
+/// What tells of a change of `key`.
+pub(super) fn entry_about(key: &StoredKey, now: Timestamp, actor: Actor, action: AuditAction) -> AuditEntry {
+    AuditEntry::success(now, actor, action, AuditObject::Key { id: key.id.to_string() })
+        .with("purpose", &key.purpose)
+        .with("algorithm", &key.algorithm)
+        .with("kid", &key.key_id)
+        .with("signs_from", &key.activates_at.to_rfc3339())
+}
+
+/// Opens a key for use.
+pub(super) fn unseal(key: &StoredKey, sealer: &dyn Sealer) -> Result<Arc<LocalSigner>, KeyRingError> {
     let row = key.id.to_string();
     let rejected = || KeyRingError::Rejected { id: row.clone() };
     let algorithm = SignatureAlgorithm::parse(&key.algorithm).ok_or_else(rejected)?;
@@ -305,7 +298,8 @@ fn unseal(key: &StoredKey, sealer: &dyn Sealer) -> Result<Arc<LocalSigner>, KeyR
     LocalSigner::from_pkcs8(algorithm, private_key.expose()).map(Arc::new).map_err(|KeyRejected| rejected())
 }
 
-fn place(row: &str) -> Place<'_> {
+/// Where the private part of a key is kept.
+pub(super) fn place(row: &str) -> Place<'_> {
     Place { table: "signing_keys", row, column: "private_key" }
 }
 
@@ -339,150 +333,4 @@ pub enum KeyRingError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Mutex;
-
-    use hallpass_core::audit::AuditOutcome;
-    use hallpass_core::secret::SecretBytes;
-    use hallpass_core::testing::sample::NOW;
-    use hallpass_core::testing::{MockClock, SeededEntropy};
-
-    use super::*;
-
-    /// Keeps keys in memory.
-    #[derive(Default)]
-    struct MemoryKeys(Mutex<Vec<(StoredKey, AuditEntry)>>);
-
-    #[async_trait]
-    impl KeyStore for MemoryKeys {
-        async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-            Ok(self.0.lock().unwrap().iter().map(|(key, _)| key.clone()).collect())
-        }
-
-        async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
-            self.0.lock().unwrap().push((key, entry));
-            Ok(())
-        }
-    }
-
-    /// Binds to the place and hides nothing.
-    struct ClearSealer;
-
-    impl Sealer for ClearSealer {
-        fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-            Ok([format!("{place:?}|").as_bytes(), plain].concat())
-        }
-
-        fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, SealError> {
-            let plain = sealed.strip_prefix(format!("{place:?}|").as_bytes());
-            let elsewhere =
-                || SealError::DoesNotOpen { table: place.table.to_owned(), column: place.column.to_owned() };
-            plain.map(|plain| SecretBytes::new(plain.to_vec())).ok_or_else(elsewhere)
-        }
-
-        fn fingerprint(&self, _: &[u8]) -> String {
-            String::new()
-        }
-    }
-
-    async fn open(store: &MemoryKeys, clock: &MockClock) -> Result<KeyRing, KeyRingError> {
-        let certify: &Certify = &|signer, _| Ok(format!("certificate of {}", signer.key_id()));
-        KeyRing::open(store, &ClearSealer, clock, &SeededEntropy::new(1), certify).await
-    }
-
-    #[tokio::test]
-    async fn keys_are_made_at_first_start_with_a_record_and_found_at_the_next() {
-        let (store, clock) = (MemoryKeys::default(), MockClock::starting_at(NOW));
-        let first = open(&store, &clock).await.unwrap();
-        {
-            let kept = store.0.lock().unwrap();
-            assert_eq!(kept.len(), WANTED.len());
-            for (key, entry) in kept.iter() {
-                assert_eq!(entry.action, AuditAction::KeyCreate);
-                assert_eq!(entry.outcome, AuditOutcome::Success);
-                assert_eq!(entry.object, AuditObject::Key { id: key.id.to_string() });
-                assert_eq!(entry.detail["purpose"], key.purpose);
-                assert_eq!(entry.detail["algorithm"], key.algorithm);
-                let place = format!("{:?}|", place(&key.id.to_string()));
-                assert!(key.sealed_private_key.starts_with(place.as_bytes()));
-            }
-        }
-        clock.advance(Ttl::from_hours(1));
-        let second = open(&store, &clock).await.unwrap();
-        assert_eq!(store.0.lock().unwrap().len(), WANTED.len(), "nothing new");
-        assert_eq!(first.jwks(), second.jwks());
-        assert_eq!(second.ca().certificate, format!("certificate of {}", second.ca().signer.key_id()));
-        for algorithm in [SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa] {
-            let signer = second.token_signer(algorithm).unwrap();
-            assert_eq!(signer.algorithm(), algorithm);
-            assert_eq!(signer.key_id(), first.token_signer(algorithm).unwrap().key_id());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_key_set_publishes_token_keys_and_nothing_private() {
-        let ring = open(&MemoryKeys::default(), &MockClock::starting_at(NOW)).await.unwrap();
-        let set: serde_json::Value = serde_json::from_str(&ring.jwks()).unwrap();
-        let keys = set["keys"].as_array().unwrap();
-        assert_eq!(keys.len(), 2, "the authority's key and the log's sign no tokens");
-        for key in keys {
-            assert_eq!(key["use"], "sig");
-            assert!(key.get("d").is_none());
-            let algorithm = SignatureAlgorithm::parse(key["alg"].as_str().unwrap()).unwrap();
-            assert_eq!(key["kid"], ring.token_signer(algorithm).unwrap().key_id());
-            let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
-            let expected: &[&str] = match algorithm {
-                SignatureAlgorithm::Es256 => &["alg", "crv", "kid", "kty", "use", "x", "y"],
-                SignatureAlgorithm::EdDsa => &["alg", "crv", "kid", "kty", "use", "x"],
-            };
-            assert_eq!(members, BTreeSet::from_iter(expected.iter().copied()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_key_that_does_not_open_stops_the_broker_and_is_not_replaced() {
-        let (store, clock) = (MemoryKeys::default(), MockClock::starting_at(NOW));
-        open(&store, &clock).await.unwrap();
-        {
-            // As if somebody had copied one row's private key into another.
-            let mut kept = store.0.lock().unwrap();
-            let moved = kept[1].0.sealed_private_key.clone();
-            kept[0].0.sealed_private_key = moved;
-        }
-        let error = open(&store, &clock).await.unwrap_err();
-        assert!(matches!(error, KeyRingError::Sealed(SealError::DoesNotOpen { .. })), "{error:?}");
-        assert_eq!(store.0.lock().unwrap().len(), WANTED.len());
-    }
-
-    #[tokio::test]
-    async fn a_new_key_is_published_for_an_hour_before_it_signs() {
-        let (store, clock) = (MemoryKeys::default(), MockClock::starting_at(NOW));
-        let old = open(&store, &clock).await.unwrap().token_signer(SignatureAlgorithm::Es256).unwrap();
-        clock.advance(Ttl::from_hours(100));
-        let (sealer, entropy) = (ClearSealer, SeededEntropy::new(2));
-        KeyRing::add_token_key(&store, &sealer, &clock, &entropy, SignatureAlgorithm::Es256).await.unwrap();
-        let ring = open(&store, &clock).await.unwrap();
-        assert_eq!(ring.jwks().matches("\"kid\"").count(), 3, "published at once");
-        assert_eq!(ring.token_signer(SignatureAlgorithm::Es256).unwrap().key_id(), old.key_id());
-        clock.advance(PUBLISH_AHEAD);
-        let ring = open(&store, &clock).await.unwrap();
-        assert_ne!(ring.token_signer(SignatureAlgorithm::Es256).unwrap().key_id(), old.key_id());
-        assert!(ring.jwks().contains(old.key_id()), "tokens of the old key still verify");
-    }
-
-    #[tokio::test]
-    async fn a_retired_key_signs_no_more_and_stays_published_until_its_tokens_are_over() {
-        let (store, clock) = (MemoryKeys::default(), MockClock::starting_at(NOW));
-        let old = open(&store, &clock).await.unwrap().token_signer(SignatureAlgorithm::Es256).unwrap();
-        for (key, _) in store.0.lock().unwrap().iter_mut() {
-            key.retires_at = Some(NOW.plus(Ttl::from_secs(1)));
-        }
-        clock.advance(Ttl::from_secs(1));
-        let ring = open(&store, &clock).await.unwrap();
-        assert_ne!(ring.token_signer(SignatureAlgorithm::Es256).unwrap().key_id(), old.key_id());
-        assert!(ring.jwks().contains(old.key_id()));
-        clock.advance(PUBLISH_BEHIND);
-        assert!(!open(&store, &clock).await.unwrap().jwks().contains(old.key_id()));
-    }
-}
+mod tests;

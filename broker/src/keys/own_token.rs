@@ -5,7 +5,9 @@
 //! keys. What it grants is for the record to say: a token that reads well may belong to a grant that has ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +17,9 @@ use hallpass_core::identity::{AcceptanceRules, AttributeValue, PrincipalKind, Pr
 use hallpass_core::port::{IdentityVerifier, SignatureAlgorithm, Signer};
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::{Timestamp, Ttl};
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::Deserialize;
 
 /// Longest token that is read. Ours are about 1 kB; static claims of a role can add 4 kB before encoding.
@@ -35,12 +39,33 @@ const OPERATOR: (&str, &str) = ("hallpass:operator", "hallpass/operator");
 pub struct OwnTokens {
     issuer: IssuerName,
     public_url: String,
-    keys: BTreeMap<String, VerificationKey>,
+    /// By `kid`. Whoever changes the keys puts others in their place.
+    keys: Arc<ArcSwap<BTreeMap<String, VerificationKey>>>,
 }
 
-struct VerificationKey {
+/// The public half of a key that signs tokens.
+pub(super) struct VerificationKey {
     algorithm: SignatureAlgorithm,
     public: UnparsedPublicKey<Vec<u8>>,
+}
+
+impl VerificationKey {
+    /// By its `kid`.
+    pub(super) fn of(signer: &dyn Signer) -> (String, Self) {
+        let verifier: &'static dyn VerificationAlgorithm = match signer.algorithm() {
+            SignatureAlgorithm::Es256 => &ECDSA_P256_SHA256_FIXED,
+            SignatureAlgorithm::EdDsa => &ED25519,
+            SignatureAlgorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+        };
+        let public = UnparsedPublicKey::new(verifier, signer.public_key().to_vec());
+        (signer.key_id().to_owned(), Self { algorithm: signer.algorithm(), public })
+    }
+
+    /// Whether the two halves belong together, and verifiers take what comes of them.
+    pub(super) fn verifies_what_it_signs(&self, signer: &dyn Signer) -> bool {
+        const MESSAGE: &[u8] = b"hallpass: a key that is imported signs this once";
+        signer.sign(MESSAGE).is_ok_and(|signature| self.public.verify(MESSAGE, &signature).is_ok())
+    }
 }
 
 /// What a token of our own says. Its signature verified; whether its grant is alive is for the record to say.
@@ -70,19 +95,13 @@ impl OwnTokens {
     /// A reader of what `signers` signed under `public_url`.
     #[must_use]
     pub fn new<'a>(public_url: &str, signers: impl IntoIterator<Item = &'a dyn Signer>) -> Self {
-        let key = |signer: &dyn Signer| {
-            let verifier: &'static dyn VerificationAlgorithm = match signer.algorithm() {
-                SignatureAlgorithm::Es256 => &ECDSA_P256_SHA256_FIXED,
-                SignatureAlgorithm::EdDsa => &ED25519,
-            };
-            let public = UnparsedPublicKey::new(verifier, signer.public_key().to_vec());
-            (signer.key_id().to_owned(), VerificationKey { algorithm: signer.algorithm(), public })
-        };
-        Self {
-            issuer: IssuerName::hallpass(),
-            public_url: public_url.to_owned(),
-            keys: signers.into_iter().map(key).collect(),
-        }
+        let keys = signers.into_iter().map(VerificationKey::of).collect();
+        Self::by(public_url, Arc::new(ArcSwap::from_pointee(keys)))
+    }
+
+    /// A reader of what the keys that are there at the time signed under `public_url`.
+    pub(super) fn by(public_url: &str, keys: Arc<ArcSwap<BTreeMap<String, VerificationKey>>>) -> Self {
+        Self { issuer: IssuerName::hallpass(), public_url: public_url.to_owned(), keys }
     }
 
     /// Verifies and reads a token. Time is not judged: an expired token can still be introspected and revoked.
@@ -109,8 +128,8 @@ impl OwnTokens {
         if header.typ != TOKEN_TYPE {
             return Err(refuse(Reason::WrongTokenType, "the token's `typ` is not at+jwt"));
         }
-        let key = self
-            .keys
+        let keys = self.keys.load();
+        let key = keys
             .get(header.kid)
             .ok_or_else(|| refuse(Reason::UnknownKid, "the token was not signed by a key of this broker"))?;
         if header.alg != key.algorithm.as_str() {

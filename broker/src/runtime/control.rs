@@ -8,11 +8,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hallpass_core::port::Sealer;
+use hallpass_core::id::KeyId;
+use hallpass_core::port::{KeyPurpose, Sealer, SignatureAlgorithm};
 use hallpass_core::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::keys::KeyView;
 
 /// Longest request or answer in bytes.
 const MAX_LINE: u64 = 16 * 1024;
@@ -21,50 +24,101 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// How old a request may be: a digest that somebody recorded is worth nothing a minute later.
 const FRESH: Ttl = Ttl::from_secs(60);
 
-/// Asks for an operator's token.
+/// A command with what shows that it was given lately by somebody who can read the key file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OperatorRequest {
-    /// Why.
-    pub purpose: String,
-    /// How long, in seconds.
-    pub ttl: Option<u64>,
+pub struct Request {
+    /// What is to be done.
+    pub command: Command,
     /// When it was asked.
     pub asked_at: Timestamp,
     /// Keyed digest over all of that.
     pub digest: String,
 }
 
-impl OperatorRequest {
+/// What can be asked of a running broker.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Opens a grant of the built-in operator's role.
+    OperatorToken {
+        /// Why.
+        purpose: String,
+        /// How long, in seconds.
+        ttl: Option<u64>,
+    },
+    /// Concerns the signing keys.
+    Keys(KeyCommand),
+}
+
+/// What can be asked of the signing keys.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyCommand {
+    /// Which there are.
+    List,
+    /// Announce new ones.
+    Rotate {
+        /// What they sign.
+        purpose: KeyPurpose,
+        /// How; all that the broker makes for the purpose, when none is said.
+        algorithm: Option<SignatureAlgorithm>,
+        /// How long they are published before they sign, in seconds.
+        activate_after: Option<u64>,
+    },
+    /// Take in one that was made elsewhere. It is sealed before it comes this way.
+    Import {
+        /// The id that it was sealed for.
+        id: KeyId,
+        /// What it signs.
+        purpose: KeyPurpose,
+        /// How.
+        algorithm: SignatureAlgorithm,
+        /// PKCS #8, sealed for its place in the store, in base64.
+        sealed_private_key: String,
+        /// How long it is published before it signs, in seconds.
+        activate_after: Option<u64>,
+    },
+    /// Have nothing that a key signed count any longer.
+    Distrust {
+        /// Its `kid`.
+        key_id: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Request {
     /// A request with its digest.
     #[must_use]
-    pub fn new(purpose: String, ttl: Option<Ttl>, asked_at: Timestamp, sealer: &dyn Sealer) -> Self {
-        let ttl = ttl.map(Ttl::as_secs);
-        let digest = digest(&purpose, ttl, asked_at, sealer);
-        Self { purpose, ttl, asked_at, digest }
+    pub fn new(command: Command, asked_at: Timestamp, sealer: &dyn Sealer) -> Self {
+        let digest = digest(&command, asked_at, sealer);
+        Self { command, asked_at, digest }
     }
 
     /// Whether it was made lately by somebody who can read the key file.
     #[must_use]
     pub fn is_genuine(&self, sealer: &dyn Sealer, now: Timestamp) -> bool {
         use subtle::ConstantTimeEq as _;
-        let expected = digest(&self.purpose, self.ttl, self.asked_at, sealer);
+        let expected = digest(&self.command, self.asked_at, sealer);
         let fresh = now.since(self.asked_at) <= FRESH && self.asked_at.since(now) <= FRESH;
         fresh && bool::from(expected.as_bytes().ct_eq(self.digest.as_bytes()))
     }
 }
 
-fn digest(purpose: &str, ttl: Option<u64>, asked_at: Timestamp, sealer: &dyn Sealer) -> String {
-    let content = serde_json::json!(["operator-token", purpose, ttl, asked_at]);
+fn digest(command: &Command, asked_at: Timestamp, sealer: &dyn Sealer) -> String {
+    let content = serde_json::json!(["control", command, asked_at]);
     sealer.fingerprint(content.to_string().as_bytes())
 }
 
 /// What the broker answers.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OperatorAnswer {
+pub enum Answer {
     /// The token; it is shown once.
     Token(String),
+    /// The keys that were asked for, or changed.
+    Keys(Vec<KeyView>),
     /// Why not.
     Refused(String),
 }
@@ -95,8 +149,8 @@ pub fn listen(store: &Path) -> io::Result<UnixListener> {
 /// Answers requests, one at a time, until `stopped`.
 pub async fn serve<A, F>(listener: UnixListener, stopped: impl Future<Output = ()>, answer: A)
 where
-    A: Fn(OperatorRequest) -> F,
-    F: Future<Output = OperatorAnswer>,
+    A: Fn(Request) -> F,
+    F: Future<Output = Answer>,
 {
     tokio::pin!(stopped);
     loop {
@@ -114,15 +168,15 @@ where
 
 async fn converse<A, F>(mut stream: UnixStream, answer: &A) -> io::Result<()>
 where
-    A: Fn(OperatorRequest) -> F,
-    F: Future<Output = OperatorAnswer>,
+    A: Fn(Request) -> F,
+    F: Future<Output = Answer>,
 {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let answered = match serde_json::from_str(&line) {
         Ok(request) => answer(request).await,
-        Err(error) => OperatorAnswer::Refused(format!("not a request: {error}")),
+        Err(error) => Answer::Refused(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_string(&answered)?;
     text.push('\n');
@@ -133,7 +187,7 @@ where
 ///
 /// # Errors
 /// When the conversation fails.
-pub async fn ask(store: &Path, request: &OperatorRequest) -> io::Result<Option<OperatorAnswer>> {
+pub async fn ask(store: &Path, request: &Request) -> io::Result<Option<Answer>> {
     let mut stream = match UnixStream::connect(socket_path(store)).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

@@ -9,8 +9,13 @@ use hallpass_core::work::{checkpoint, export, step, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::keys::KeyKeeper;
+
 /// How long a worker waits for a nudge before it looks by itself: the longest that a due grant waits for its step.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the signing keys are looked after: their lives are counted in hours.
+const KEY_PERIOD: Duration = Duration::from_secs(30);
 
 /// The background workers.
 #[derive(Debug)]
@@ -30,6 +35,17 @@ impl Driver {
         }
         tasks.spawn(checkpoints(ports.clone(), checkpoint_every.as_duration(), stopping.clone()));
         Self { clock_watch }
+    }
+
+    /// Looks after the signing keys: what nobody need know any longer is removed.
+    pub fn tend_keys(
+        &self,
+        keeper: Arc<KeyKeeper>,
+        ports: &Ports,
+        tasks: &TaskTracker,
+        stopping: &watch::Receiver<bool>,
+    ) {
+        tasks.spawn(tend_keys(keeper, ports.clone(), Arc::clone(&self.clock_watch), stopping.clone()));
     }
 
     /// An operator confirms that the wall clock is right after a forward step.
@@ -137,6 +153,27 @@ async fn exports(ports: Ports, destination: Arc<Export>, mut stopping: watch::Re
                 () = tokio::time::sleep(wait) => {}
                 _ = stopping.changed() => {}
             }
+        }
+    }
+}
+
+async fn tend_keys(
+    keeper: Arc<KeyKeeper>,
+    ports: Ports,
+    clock_watch: Arc<Mutex<ClockWatch>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    while !*stopping.borrow() {
+        // A key that went too early would take live credentials with it: not by a clock that may be wrong.
+        let stepped = clock_watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
+        if stepped.is_none()
+            && let Err(error) = keeper.tick().await
+        {
+            tracing::error!(%error, "the signing keys could not be looked after; it is tried again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(KEY_PERIOD) => {}
+            _ = stopping.changed() => {}
         }
     }
 }

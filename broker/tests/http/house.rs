@@ -299,8 +299,9 @@ impl Pki for Authority {
         "-----BEGIN CERTIFICATE-----\n".to_owned()
     }
 
-    async fn crl(&self, _: Timestamp) -> Result<Published, ServiceError> {
-        Ok(Published { bytes: Bytes::from_static(&[0x30]), etag: "\"crl\"".to_owned() })
+    async fn crl(&self, key_id: Option<&str>) -> Result<Option<Published>, ServiceError> {
+        let known = key_id.is_none_or(|key_id| key_id == "the-key");
+        Ok(known.then(|| Published { bytes: Bytes::from_static(&[0x30]), etag: "\"crl\"".to_owned() }))
     }
 }
 

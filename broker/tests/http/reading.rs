@@ -261,6 +261,9 @@ async fn the_certificate_authority_is_public_where_there_is_one() {
     assert_eq!((list.status, list.header("content-type")), (200, "application/pkix-crl"));
     let without = House::with(hallpass_core::testing::Nature::local(), |state| state.pki = None);
     assert_eq!(without.get("/pki/crl.der").await.status, 404);
+    for other in ["another-key.der", "the-key", "the-key.pem", ".der"] {
+        assert_eq!(house.get(&format!("/pki/crl/{other}")).await.status, 404, "{other}");
+    }
 }
 
 #[tokio::test]
@@ -269,6 +272,7 @@ async fn a_list_that_a_caller_has_already_is_not_sent_again() {
     for (path, content_type, etag, cache) in [
         ("/status-lists/7", "application/statuslist+jwt", "\"seven\"", "public, max-age=2"),
         ("/pki/crl.der", "application/pkix-crl", "\"crl\"", "public, max-age=4"),
+        ("/pki/crl/the-key.der", "application/pkix-crl", "\"crl\"", "public, max-age=4"),
     ] {
         let list = house.get(path).await;
         assert_eq!((list.status, list.header("content-type"), list.header("etag")), (200, content_type, etag));

@@ -13,6 +13,7 @@ use hallpass_tests::{Answer, Exchange, eventually};
 use serde_json::{Value, json};
 
 use crate::House;
+use crate::rotation::keys;
 
 impl House {
     async fn audit(&self, below: &str) -> Answer {
@@ -254,4 +255,39 @@ async fn an_audit_write_that_fails_means_no_credential() {
     assert_eq!(house.broker.store().rows("SELECT count(*) AS n FROM audit_entries", &[]), before);
     database.execute_batch("DROP TRIGGER no_evidence").unwrap();
     house.credential().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_logs_key_changes_while_the_broker_runs_and_the_log_is_still_believed_at_the_next_start() {
+    let anchor = json!({"audit": {"checkpoint_file": "newest.checkpoint"}});
+    let mut house = House::open_with(|setup| setup.server(anchor)).await;
+    let first = house.verifier_key().await;
+    let earlier = house.checkpoint(&first).await.checkpoint;
+    let made = keys(&house, &["rotate", "--purpose", "audit", "--activate-after", "0s"]);
+    let second = house.verifier_key().await;
+    assert_ne!(first, second);
+    let later = house.checkpoint(&second).await.checkpoint;
+    assert!(later.head.size > earlier.head.size && later.origin == earlier.origin);
+    assert!(house.broker.stop().await.success());
+    house.broker.restart().await;
+    assert_eq!(house.verifier_key().await, second);
+
+    // Distrusted, it has no word left: not even beside the store, or the next start would not believe it.
+    let key_id = made[0]["key_id"].as_str().expect("a key id").to_owned();
+    keys(&house, &["distrust", &key_id, "--reason", "its backup was stolen"]);
+    let third = house.verifier_key().await;
+    assert!(third != second && third != first);
+    let beside = fs::read_to_string(house.broker.folder().join("newest.checkpoint")).expect("a checkpoint");
+    assert!(SignedCheckpoint::open(&beside, &third).is_ok(), "{beside}");
+    house.broker.kill9().await;
+    house.broker.restart().await;
+    assert_eq!(house.verifier_key().await, third);
+
+    assert!(house.broker.stop().await.success());
+    let listed = keys(&house, &["list"]);
+    let active = listed.iter().find(|key| key["purpose"] == "audit" && key["phase"] == "active").expect("the third");
+    let key_id = active["key_id"].as_str().expect("a key id");
+    let refused = house.broker.command(["keys", "distrust", key_id, "--reason", "its backup was stolen"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("start the broker first"));
 }

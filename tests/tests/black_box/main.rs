@@ -26,6 +26,7 @@ mod operator;
 mod proxies;
 mod publishing;
 mod replay;
+mod rotation;
 mod secrets;
 mod tampering;
 mod third_party;

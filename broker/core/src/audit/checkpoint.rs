@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::note::{self, InvalidVerifierKey, NoteRejected, VerifierKey};
 use super::tree::TreeHead;
 use crate::id::LogId;
-use crate::port::{Signer, SigningFailed};
+use crate::port::{AuditKeys, Signer, SigningFailed};
 
 /// What a log says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +79,10 @@ impl SignedCheckpoint {
 /// Signs the checkpoints of one log.
 #[derive(Clone)]
 pub struct CheckpointSigner {
-    signer: Arc<dyn Signer>,
-    key: VerifierKey,
+    origin: String,
+    keys: Arc<dyn AuditKeys>,
+    /// The key that signed at first: its name stands where there is none that signs.
+    first: VerifierKey,
 }
 
 impl CheckpointSigner {
@@ -89,8 +91,17 @@ impl CheckpointSigner {
     /// # Errors
     /// [`InvalidVerifierKey`] when the origin cannot name a key, or the key is not Ed25519.
     pub fn new(origin: &str, signer: Arc<dyn Signer>) -> Result<Self, InvalidVerifierKey> {
-        let key = VerifierKey::new(origin, signer.public_key())?;
-        Ok(Self { signer, key })
+        Self::by(origin, Arc::new(vec![signer]))
+    }
+
+    /// Signs as `origin` with the one of `keys` that signs at the time, each an Ed25519 key.
+    ///
+    /// # Errors
+    /// [`InvalidVerifierKey`] when the origin cannot name a key, or there is no key that is Ed25519.
+    pub fn by(origin: &str, keys: Arc<dyn AuditKeys>) -> Result<Self, InvalidVerifierKey> {
+        let signers = keys.audit_signers();
+        let first = signers.first().map(|signer| signer.public_key()).unwrap_or_default();
+        Ok(Self { origin: origin.to_owned(), first: VerifierKey::new(origin, first)?, keys })
     }
 
     /// The origin of a log whose broker is reached at `public_url`, where configuration gives no other.
@@ -103,13 +114,20 @@ impl CheckpointSigner {
     /// Which log it signs for.
     #[must_use]
     pub fn origin(&self) -> &str {
-        self.key.name()
+        &self.origin
     }
 
-    /// What verifies its checkpoints.
+    /// What verifies the checkpoints that it signs now.
     #[must_use]
-    pub const fn verifier_key(&self) -> &VerifierKey {
-        &self.key
+    pub fn verifier_key(&self) -> VerifierKey {
+        self.verifier_keys().into_iter().next().unwrap_or_else(|| self.first.clone())
+    }
+
+    /// What verifies its checkpoints, of now and of before.
+    #[must_use]
+    pub fn verifier_keys(&self) -> Vec<VerifierKey> {
+        let signers = self.keys.audit_signers();
+        signers.iter().filter_map(|signer| VerifierKey::new(&self.origin, signer.public_key()).ok()).collect()
     }
 
     /// Signs that the log stands at `head`. The entries must be committed: what is signed cannot be taken back.
@@ -118,14 +136,15 @@ impl CheckpointSigner {
     /// [`SigningFailed`].
     pub fn sign(&self, head: TreeHead) -> Result<SignedCheckpoint, SigningFailed> {
         let checkpoint = Checkpoint { origin: self.origin().to_owned(), head };
-        let note = note::sign(&checkpoint.to_string(), self.origin(), self.signer.as_ref())?;
+        let signer = self.keys.audit_signers().into_iter().next().ok_or(SigningFailed)?;
+        let note = note::sign(&checkpoint.to_string(), self.origin(), signer.as_ref())?;
         Ok(SignedCheckpoint { checkpoint, note })
     }
 }
 
 impl fmt::Debug for CheckpointSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckpointSigner").field("key", &self.key.to_string()).finish_non_exhaustive()
+        f.debug_struct("CheckpointSigner").field("key", &self.verifier_key().to_string()).finish_non_exhaustive()
     }
 }
 
@@ -149,11 +168,11 @@ mod tests {
         assert_eq!(&lines[1..4], ["5", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", ""]);
         assert!(lines[4].starts_with(&format!("— {origin} ")), "{}", lines[4]);
         assert_eq!(lines[5..], [""]);
-        assert_eq!(SignedCheckpoint::open(&signed.note, signer(&origin).verifier_key()), Ok(signed.clone()));
+        assert_eq!(SignedCheckpoint::open(&signed.note, &signer(&origin).verifier_key()), Ok(signed.clone()));
         let other = CheckpointSigner::new(&origin, Arc::new(TestSigner::new(2))).unwrap();
-        assert!(SignedCheckpoint::open(&signed.note, other.verifier_key()).is_err());
+        assert!(SignedCheckpoint::open(&signed.note, &other.verifier_key()).is_err());
         let longer = signed.note.replace("\n5\n", "\n6\n");
-        assert!(SignedCheckpoint::open(&longer, signer(&origin).verifier_key()).is_err());
+        assert!(SignedCheckpoint::open(&longer, &signer(&origin).verifier_key()).is_err());
     }
 
     #[test]
@@ -161,8 +180,8 @@ mod tests {
         let root = TreeHash::of_nothing();
         let key = signer("o");
         let read = |text: &str| {
-            let note = note::sign(text, "o", key.signer.as_ref()).unwrap();
-            SignedCheckpoint::open(&note, key.verifier_key()).map(|signed| signed.checkpoint.head.size)
+            let note = note::sign(text, "o", key.keys.audit_signers()[0].as_ref()).unwrap();
+            SignedCheckpoint::open(&note, &key.verifier_key()).map(|signed| signed.checkpoint.head.size)
         };
         assert_eq!(read(&format!("o\n0\n{root}\n")), Ok(0));
         assert_eq!(read(&format!("o\n7\n{root}\nan extension\n")), Ok(7));
@@ -178,5 +197,36 @@ mod tests {
         ] {
             assert!(matches!(read(&bad), Err(CheckpointRejected::Malformed(_))), "{bad:?}");
         }
+    }
+
+    /// Keys of which the newest comes first, as a test puts them there.
+    #[derive(Default)]
+    struct Keys(std::sync::Mutex<Vec<Arc<dyn Signer>>>);
+
+    impl AuditKeys for Keys {
+        fn audit_signers(&self) -> Vec<Arc<dyn Signer>> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    #[test]
+    fn the_key_that_signs_changes_and_what_it_signed_still_counts_until_it_is_distrusted() {
+        let keys = Arc::new(Keys::default());
+        assert!(CheckpointSigner::by("o", Arc::clone(&keys) as _).is_err(), "without a key there is no signer");
+        keys.0.lock().unwrap().push(Arc::new(TestSigner::new(1)));
+        let signer = CheckpointSigner::by("o", Arc::clone(&keys) as _).unwrap();
+        let head = TreeHead { size: 7, root: TreeHash::of_nothing() };
+        let (before, by_first) = (signer.verifier_key(), signer.sign(head).unwrap());
+        keys.0.lock().unwrap().insert(0, Arc::new(TestSigner::new(2)));
+        let by_second = signer.sign(head).unwrap();
+        assert_ne!(signer.verifier_key(), before);
+        assert!(SignedCheckpoint::open(&by_second.note, &signer.verifier_key()).is_ok());
+        assert!(SignedCheckpoint::open(&by_second.note, &before).is_err());
+        let counts = |note: &str| signer.verifier_keys().iter().any(|key| SignedCheckpoint::open(note, key).is_ok());
+        assert!(counts(&by_first.note) && counts(&by_second.note));
+        keys.0.lock().unwrap().pop();
+        assert!(!counts(&by_first.note) && counts(&by_second.note));
+        keys.0.lock().unwrap().clear();
+        assert_eq!(signer.sign(head), Err(SigningFailed));
     }
 }

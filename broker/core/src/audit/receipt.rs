@@ -116,15 +116,15 @@ mod tests {
             let text = receipt.to_string();
             let read: Receipt = text.parse().unwrap();
             assert_eq!(read, receipt);
-            assert_eq!(read.verify(leaf, signer.verifier_key()).unwrap().checkpoint.head.size, 11);
+            assert_eq!(read.verify(leaf, &signer.verifier_key()).unwrap().checkpoint.head.size, 11);
             let with_extra = text.replace("@v1\n", "@v1\nextra AAAA\n").parse();
             assert_eq!(with_extra, Ok(receipt.clone()));
             for other in entries.iter().filter(|other| *other != leaf) {
-                assert!(read.verify(other, signer.verifier_key()).is_err());
+                assert!(read.verify(other, &signer.verifier_key()).is_err());
             }
             let edited = Leaf::new(sample::id(1), leaf.sequence(), "{}");
             assert_eq!(
-                read.verify(&edited, signer.verifier_key()),
+                read.verify(&edited, &signer.verifier_key()),
                 Err(ReceiptRejected::Proof(ProofRejected::OtherRoot))
             );
             let stranger = CheckpointSigner::new("o", Arc::new(TestSigner::new(2))).unwrap();
@@ -133,7 +133,7 @@ mod tests {
                 hashes: Vec::new(),
                 ..receipt
             };
-            assert!(matches!(shorter.verify(leaf, signer.verifier_key()), Err(ReceiptRejected::Checkpoint(_))));
+            assert!(matches!(shorter.verify(leaf, &signer.verifier_key()), Err(ReceiptRejected::Checkpoint(_))));
         }
         for bad in [
             "",

@@ -1,32 +1,42 @@
 //! Signatures, and secrets at rest.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretBytes;
 
 /// How a key signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SignatureAlgorithm {
     /// ECDSA on P-256 with SHA-256. JWS (RFC 7518 §3.4) encodes it fixed-width, X.509 as ASN.1.
+    #[serde(rename = "ES256")]
     Es256,
     /// Ed25519 (RFC 8032, RFC 8037).
+    #[serde(rename = "EdDSA")]
     EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 §3.3), for relying parties that know nothing else. Such keys are made
+    /// elsewhere and imported.
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 impl SignatureAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Es256, Self::EdDsa, Self::Rs256];
+
     /// The JOSE name, also used in configuration and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
         }
     }
 
     /// The algorithm of this JOSE name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Es256, Self::EdDsa].into_iter().find(|algorithm| algorithm.as_str() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }
 
@@ -38,27 +48,16 @@ pub trait Signer: Send + Sync {
     /// How it signs.
     fn algorithm(&self) -> SignatureAlgorithm;
 
-    /// The public key as raw bytes: an uncompressed P-256 point (65 bytes), or 32 bytes of Ed25519.
+    /// The public key as raw bytes: an uncompressed P-256 point (65 bytes), 32 bytes of Ed25519, or an `RSAPublicKey`
+    /// in DER (RFC 8017 §A.1.1).
     fn public_key(&self) -> &[u8];
 
-    /// Signs `message`, encoded for JWS: `r || s` for ECDSA (RFC 7518 §3.4), 64 bytes for Ed25519.
+    /// Signs `message`, encoded for JWS: `r || s` for ECDSA (RFC 7518 §3.4), 64 bytes for Ed25519,
+    /// as long as the modulus for RSA.
     ///
     /// # Errors
     /// [`SigningFailed`] when the key cannot sign now.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed>;
-}
-
-/// The keys that tokens are signed with. They change while the broker runs, so whoever signs asks each time.
-pub trait TokenSigners: Send + Sync {
-    /// The key that signs with `algorithm` now, if there is one.
-    fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>>;
-}
-
-/// Keys that stay: for tests, and for checks that have no store.
-impl TokenSigners for Vec<Arc<dyn Signer>> {
-    fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
-        self.iter().find(|signer| signer.algorithm() == algorithm).cloned()
-    }
 }
 
 /// A key could not sign.

@@ -9,13 +9,13 @@ use super::{Quota, Quotas};
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
-use crate::id::{DecisionId, GrantId, IssuerName, KeyId, LineageId, ReservationId, RoleName};
+use crate::id::{DecisionId, GrantId, IssuerName, LineageId, ReservationId, RoleName};
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
 
 /// The durable record.
 #[async_trait]
-pub trait Store: super::AuditLog + super::History + super::Restart + super::StatusRecord {
+pub trait Store: super::AuditLog + super::History + super::KeyRecord + super::Restart + super::StatusRecord {
     /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
     ///
     /// # Errors
@@ -129,18 +129,6 @@ pub trait Store: super::AuditLog + super::History + super::Restart + super::Stat
     /// [`StoreError`].
     async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError>;
 
-    /// Keeps a signing key, sealed.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError>;
-
-    /// All signing keys.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
-
     /// Whether the store can write now; for readiness.
     ///
     /// # Errors
@@ -155,6 +143,8 @@ pub struct Opening {
     pub grant: Grant,
     /// What it takes to undo its credential.
     pub handle: Handle,
+    /// The key of the broker's own that signed its credential (`kid`), where one did.
+    pub signed_by: Option<String>,
     /// The decision that allowed it.
     pub decision: Decision,
     /// Entries that tell of it.
@@ -415,25 +405,6 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next one starts, if there is one.
     pub next: Option<String>,
-}
-
-/// A signing key at rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
-    /// Its id.
-    pub id: KeyId,
-    /// What it signs: `token`, `ca`.
-    pub purpose: String,
-    /// JOSE name of its algorithm.
-    pub algorithm: String,
-    /// PKCS #8, sealed for `(signing_keys, id, private_key)`.
-    pub sealed_private_key: Vec<u8>,
-    /// Further public material, such as the CA certificate in PEM.
-    pub public: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it stops signing.
-    pub retires_at: Option<Timestamp>,
 }
 
 /// How the store fails.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Ports;
 use super::exports::{self, Export};
-use crate::audit::note::VerifierKey;
 use crate::audit::tree::TreeHead;
 use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
 use crate::error::{Reason, ServiceError};
@@ -15,8 +14,6 @@ use crate::port::{Anchor, AnchorFailed, AuditLog, StoreError};
 pub struct Evidence {
     /// Signs what the log comes to.
     pub checkpoints: CheckpointSigner,
-    /// Keys that have signed before, and whose checkpoints still count.
-    pub earlier_keys: Vec<VerifierKey>,
     /// Where the newest checkpoint is kept beside the store.
     pub anchor: Option<Arc<dyn Anchor>>,
     /// Where the log is taken to as it grows.
@@ -95,8 +92,9 @@ impl Evidence {
             let (found, expected) = (origin.chars().take(200).collect(), self.checkpoints.origin().to_owned());
             return Err(HistoryBroken::OtherLog { found, expected });
         }
-        let newest = SignedCheckpoint::open(&note, self.checkpoints.verifier_key());
-        let earlier = || self.earlier_keys.iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
+        let newest = SignedCheckpoint::open(&note, &self.checkpoints.verifier_key());
+        let earlier =
+            || self.checkpoints.verifier_keys().iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
         let signed = newest.or_else(|error| earlier().ok_or(HistoryBroken::Unbelievable(error)))?;
         extends(log, signed.checkpoint.head, "the checkpoint file").await
     }

@@ -305,7 +305,7 @@ impl Attempt<'_> {
 
     /// Mints here, then records intent and activation in one commit.
     async fn open_local(&self, subject: &Subject<'_>, planned: Planned) -> Result<Option<Opened>, ServiceError> {
-        let (handle, issued) = match self.mint_local(subject, &planned.order).await {
+        let (handle, mut issued) = match self.mint_local(subject, &planned.order).await {
             Ok(minted) => minted,
             Err(error) => return Err(self.refuse_issue(&subject.role.backend, error).await?),
         };
@@ -320,7 +320,8 @@ impl Attempt<'_> {
         };
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
-        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced };
+        let signed_by = issued.signed_by.take();
+        let intent = Intent { grant, handle, signed_by, permit, assumed_start, entries, replaced };
         let opened = self.commit(subject, intent).await?;
         fail::fail_point!("open::after-commit");
         Ok(opened.map(|grant| Opened { grant, credential: issued }))
@@ -344,11 +345,12 @@ impl Attempt<'_> {
     }
 
     async fn commit(&self, subject: &Subject<'_>, intent: Intent) -> Result<Option<Grant>, ServiceError> {
-        let Intent { grant, handle, permit, assumed_start, entries, replaced } = intent;
+        let Intent { grant, handle, signed_by, permit, assumed_start, entries, replaced } = intent;
         let proof_use = proof_use_of(self.identity);
         let now = grant.record.created_at;
         let opening = Opening {
             handle,
+            signed_by,
             decision: permit.spend(),
             entries,
             proof_use,
@@ -527,6 +529,8 @@ struct Planned {
 struct Intent {
     grant: Grant,
     handle: Handle,
+    /// The key of the broker's own that signed the credential.
+    signed_by: Option<String>,
     permit: Permit,
     assumed_start: Option<Option<Timestamp>>,
     entries: Vec<AuditEntry>,

@@ -104,7 +104,7 @@ async fn open(
     };
     let unavailable = |error: String| ServiceError::unavailable(Reason::SigningUnavailable, error);
     let handle = backend.plan(&order).map_err(|error| unavailable(error.to_string()))?;
-    let issued = backend.issue(&order, &handle).await.map_err(|error| unavailable(error.to_string()))?;
+    let mut issued = backend.issue(&order, &handle).await.map_err(|error| unavailable(error.to_string()))?;
     let holder = Holder {
         principal: PrincipalKind::Operator,
         issuer: IssuerName::hallpass(),
@@ -168,6 +168,7 @@ async fn open(
         epoch: ports.store.epoch(),
         grant,
         handle,
+        signed_by: issued.signed_by.take(),
         decision,
         entries: vec![entry],
         proof_use: None,

@@ -359,6 +359,7 @@ impl CredentialBackend for FaultingBackend {
             (_, Some(made)) => Ok(IssuedCredential {
                 handle: self.nature().answers_handle.then(|| Handle(SecretBytes::new(made.undo.clone().into_bytes()))),
                 expires_at: made.expires_at,
+                signed_by: None,
                 material: CredentialMaterial::Database {
                     username: order.subject.clone(),
                     password: Secret::new(made.secret),

@@ -13,9 +13,9 @@ use crate::grant::Grant;
 use crate::id::{DecisionId, GrantId, PolicyId, ReservationId, RevisionId, RoleName};
 use crate::policy::Decision;
 use crate::port::{
-    Applied, AuditFilter, Change, Fenced, Files, GrantFilter, History, Lineage, LineageKey, OpenOutcome, Opening, Page,
-    PageRequest, Publication, PublishOutcome, Reserved, Restart, RevisionRecord, StatusRecord, Store, StoreError,
-    StoredKey,
+    Applied, AuditFilter, Change, Fenced, Files, GrantFilter, History, KeyChange, KeyRecord, Lineage, LineageKey,
+    OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved, Restart, RevisionRecord,
+    StatusRecord, Store, StoreError, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -45,6 +45,8 @@ pub enum Write {
     Expire,
     /// `publish_revision`.
     Publish,
+    /// `change_keys`.
+    Keys,
 }
 
 /// How a write fails.
@@ -144,6 +146,17 @@ impl Restart for FaultingStore {
 }
 
 #[async_trait]
+impl KeyRecord for FaultingStore {
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.inner().keys().await
+    }
+
+    async fn change_keys(&self, change: KeyChange) -> Result<(), StoreError> {
+        faulting!(self.fault(Write::Keys), self.inner().change_keys(change))
+    }
+}
+
+#[async_trait]
 impl StatusRecord for FaultingStore {
     async fn ended_early(&self, indexes: Range<u64>) -> Result<Option<Vec<u64>>, StoreError> {
         self.inner().ended_early(indexes).await
@@ -239,14 +252,6 @@ impl Store for FaultingStore {
     async fn move_epoch(&self, entries: Vec<AuditEntry>) -> Result<u64, StoreError> {
         let moved = self.inner().move_epoch(entries).await?;
         Ok(moved.saturating_add(self.ahead()))
-    }
-
-    async fn put_key(&self, key: StoredKey, entry: AuditEntry) -> Result<(), StoreError> {
-        self.inner().put_key(key, entry).await
-    }
-
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.inner().keys().await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

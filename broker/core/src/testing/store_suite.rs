@@ -10,6 +10,7 @@
 pub mod changes;
 pub mod evidence;
 pub mod history;
+pub mod keys;
 pub mod lineages;
 pub mod lists;
 pub mod log;
@@ -131,6 +132,11 @@ macro_rules! store_suite {
                 a_cursor_from_elsewhere_is_refused,
                 refused_credentials_are_listed_until_they_are_over,
             }
+            keys {
+                keys_are_read_back_as_they_were_kept,
+                a_change_of_keys_is_written_whole_with_its_entries,
+                a_change_that_distrusts_moves_the_epoch,
+            }
             statuses {
                 what_ended_early_keeps_its_place_in_the_list,
                 a_list_that_no_grant_is_in_is_none,
@@ -142,7 +148,6 @@ macro_rules! store_suite {
                 entries_are_paged_oldest_first,
                 decisions_are_read_back_newest_first,
                 moving_the_epoch_tells_of_itself,
-                keys_are_read_back_as_they_were_kept,
                 a_healthy_store_says_so,
             }
             log {
@@ -189,6 +194,7 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
     grant.record.status_index = store.next_status_index();
     Opening {
         handle: sample::handle(n),
+        signed_by: None,
         decision: sample::decision(n),
         entries: vec![entry_about(grant.record.id, AuditAction::GrantOpen, now)],
         proof_use: None,

@@ -91,7 +91,6 @@ impl World {
             refusals: Arc::new(RefusalBudget::new(10, 120)),
             evidence: Arc::new(Evidence {
                 checkpoints: CheckpointSigner::new(Self::ORIGIN, Arc::new(TestSigner::new(1))).unwrap(),
-                earlier_keys: Vec::new(),
                 anchor: None,
                 exports: Vec::new(),
             }),

@@ -193,6 +193,13 @@ fn bare(audience: &str) -> String {
     audience.trim_end_matches('/').to_ascii_lowercase()
 }
 
+/// A role whose tokens nobody could sign.
+pub(super) fn invalid_algorithm(missing: SignatureAlgorithm) -> InvalidParameters {
+    let name = missing.as_str();
+    invalid("algorithm", format!("the broker has no {name} key: import one with `hallpass-broker keys import`"))
+}
+
 fn algorithm(name: &str) -> Result<SignatureAlgorithm, InvalidParameters> {
-    SignatureAlgorithm::parse(name).ok_or_else(|| invalid("algorithm", format!("{name:?} must be ES256 or EdDSA")))
+    SignatureAlgorithm::parse(name)
+        .ok_or_else(|| invalid("algorithm", format!("{name:?} must be ES256, EdDSA or RS256")))
 }

@@ -61,7 +61,8 @@ pub struct StatusLists {
     store: Arc<dyn Store>,
     keys: Arc<dyn TokenSigners>,
     public_url: String,
-    shelf: Shelf<u64>,
+    /// By number, and by the key that signs: what a key signed that is distrusted since is not answered again.
+    shelf: Shelf<(u64, String)>,
 }
 
 impl StatusLists {
@@ -88,9 +89,9 @@ impl StatusLists {
             let ended = self.store.ended_early(first..end).await?;
             Ok(ended.map(|indexes| bits(indexes.into_iter().filter_map(|index| index.checked_sub(first)))))
         };
-        let digest = |bits: &Vec<u8>| digest_of([bits.as_slice(), signer.key_id().as_bytes()]);
+        let digest = |bits: &Vec<u8>| digest_of([bits.as_slice()]);
         let make = |bits: Vec<u8>, now: Timestamp| self.signed(number, &bits, &*signer, now).ok_or_else(no_key);
-        self.shelf.get(number, look, digest, make).await
+        self.shelf.get((number, signer.key_id().to_owned()), look, digest, make).await
     }
 
     fn signed(&self, number: u64, bits: &[u8], signer: &dyn Signer, now: Timestamp) -> Option<Vec<u8>> {

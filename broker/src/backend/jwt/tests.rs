@@ -187,6 +187,7 @@ fn a_role_that_the_backend_cannot_honour_is_refused_at_load_by_key() {
         (json!({"audience": "a", "scope": [""]}), "scope"),
         (json!({"audience": "a", "algorithm": "none"}), "algorithm"),
         (json!({"audience": "a", "algorithm": "RS256"}), "algorithm"),
+        (json!({"audience": "a", "algorithm": "HS256"}), "algorithm"),
         (json!({"audience": "a", "claims": []}), "claims"),
         (json!({"audience": "a", "claims": {"x": "y".repeat(5_000)}}), "claims"),
         (json!({"audience": "a", "claims": {"act": {}}}), "claims.act"),

@@ -77,34 +77,29 @@ impl Authority {
             _ => None,
         });
         let key_id_method = key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified);
+        // Of this key alone: a verifier takes a list from nobody but the certificate's issuer (RFC 5280 §6.3.3).
+        let crl_url = format!("{public_url}/pki/crl/{}.der", signer.key_id());
         let issuer = Issuer::from_ca_cert_der(own, RemoteKey(signer))?;
-        let crl_url = format!("{public_url}/pki/crl.der");
         let name = parsed.subject().as_raw().to_vec();
         let authority = Self { issuer, key_id_method, certificates, crl_url };
         authority.check_name(&name, now)?;
         Ok(authority)
     }
 
-    /// As [`Authority::new`], with the certificates in a file.
+    /// Reads the file that [`Authority::new`] takes its certificates from.
     ///
     /// # Errors
     /// [`AuthorityError`].
-    pub fn from_file(
-        signer: Arc<dyn Signer>,
-        path: &Path,
-        public_url: &str,
-        now: Timestamp,
-    ) -> Result<Self, AuthorityError> {
+    pub(super) fn read_certificates(path: &Path) -> Result<String, AuthorityError> {
         let unreadable = |source: std::io::Error| AuthorityError::File { path: path.to_owned(), source: source.into() };
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
         if length > certificates::MAX_LEN as u64 {
             return Err(AuthorityError::Certificates("the file is longer than a list of certificates would be".into()));
         }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::new(signer, &text, public_url, now)
+        std::fs::read_to_string(path).map_err(unreadable)
     }
 
-    /// The authority's certificate and those above it, PEM: what `/pki/ca.pem` answers.
+    /// The authority's certificate and those above it, PEM.
     #[must_use]
     pub fn ca_pem(&self) -> String {
         self.certificates.all()
@@ -270,6 +265,7 @@ impl PublicKeyData for RemoteKey {
         match self.0.algorithm() {
             SignatureAlgorithm::Es256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             SignatureAlgorithm::EdDsa => &rcgen::PKCS_ED25519,
+            SignatureAlgorithm::Rs256 => &rcgen::PKCS_RSA_SHA256,
         }
     }
 }
@@ -279,7 +275,7 @@ impl SigningKey for RemoteKey {
         let signature = self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)?;
         match self.0.algorithm() {
             SignatureAlgorithm::Es256 => ecdsa_der(&signature).ok_or(rcgen::Error::RemoteKeyError),
-            SignatureAlgorithm::EdDsa => Ok(signature),
+            SignatureAlgorithm::EdDsa | SignatureAlgorithm::Rs256 => Ok(signature),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::*;
 use crate::keys::LocalSigner;
 
 mod offline_root;
+mod rotation;
 
 const URL: &str = "https://broker.test";
 
@@ -30,7 +31,7 @@ fn self_signed() -> Arc<Authority> {
 }
 
 fn backend(authority: &Arc<Authority>) -> X509Backend {
-    X509Backend::new(BackendName::new("pki").unwrap(), "example.org", Arc::clone(authority)).unwrap()
+    X509Backend::new(BackendName::new("pki").unwrap(), "example.org", Authorities::only(Arc::clone(authority))).unwrap()
 }
 
 fn role(parameters: serde_json::Value) -> Role {
@@ -156,7 +157,7 @@ async fn openssl_verifies_a_certificate_for_exactly_as_long_as_it_was_ordered() 
         "CA:FALSE",
         "Digital Signature",
         "TLS Web Client Authentication, TLS Web Server Authentication",
-        "URI:https://broker.test/pki/crl.der",
+        &format!("URI:https://broker.test/pki/crl/{}.der", authority.key_id()),
         "X509v3 Authority Key Identifier",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -394,7 +395,10 @@ fn a_role_that_the_backend_cannot_honour_is_refused_at_load_by_key() {
         assert_eq!(refused.key, key, "{bad}: {refused}");
     }
     for bad in ["", "Example.org", "exa mple", "example.org/x", &"a".repeat(256)] {
-        assert!(X509Backend::new(BackendName::new("pki").unwrap(), bad, Arc::clone(&authority)).is_err(), "{bad}");
+        assert!(
+            X509Backend::new(BackendName::new("pki").unwrap(), bad, Authorities::only(Arc::clone(&authority))).is_err(),
+            "{bad}"
+        );
     }
 }
 
@@ -403,7 +407,7 @@ async fn nothing_prints_the_private_key() {
     let backend = backend(&self_signed());
     let order = by_repository(1);
     let issued = backend.issue(&order, &backend.plan(&order).unwrap()).await.unwrap();
-    let printed = format!("{issued:?} {backend:?} {:?}", backend.authority);
+    let printed = format!("{issued:?} {backend:?} {:?}", backend.authorities);
     assert!(!printed.contains("PRIVATE") && printed.contains("[REDACTED]"), "{printed}");
 }
 

@@ -214,7 +214,7 @@ fn what_a_backend_an_owner_or_an_environment_gets_wrong_is_named_with_its_line()
         ("unknown backend", backend("\"jwt\"", "\"ftp\"")),
         ("backend without kind", backend("kind = \"jwt\"\n", "")),
         ("backend's unknown key", backend("kind", "trust_domain = \"x\"\nkind")),
-        ("algorithm that is not ours", backend("kind", "algorithm = \"RS256\"\nkind")),
+        ("algorithm that is not ours", backend("kind", "algorithm = \"HS256\"\nkind")),
         ("no trust domain", backend("\"jwt\"", "\"x509\"")),
         ("bad trust domain", backend("\"jwt\"", "\"x509\"\ntrust_domain = \"Example.com\"")),
         ("reserved name of a backend", {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
 use crate::config::Finding;
-use crate::config::document::{Document, beside};
+use crate::config::document::{Bounded, Document, Duration, beside};
 
 /// `[bundle]`, validated: where bundles come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,12 @@ pub struct Keys {
     pub key_encryption_key_file: PathBuf,
     /// Keys that sealed before it, which still open.
     pub retired_key_encryption_key_files: Vec<PathBuf>,
+    /// How long a new signing key is published before it signs.
+    pub announce: Ttl,
 }
+
+/// As long as relying parties keep a key set: those that still hold the old set would refuse what the new key signs.
+const ANNOUNCE: Bounded = Bounded { standard: Ttl::from_hours(1), min: Ttl::ZERO, max: Ttl::from_hours(24 * 30) };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +75,7 @@ struct RawKeys {
     key_encryption_key_file: PathBuf,
     #[serde(default)]
     retired_key_encryption_key_files: Vec<PathBuf>,
+    announce: Option<Duration>,
 }
 
 pub(super) fn read_bundle(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<BundleSource> {
@@ -113,5 +120,6 @@ pub(super) fn read_keys(section: &Document<'_>, findings: &mut Vec<Finding>) -> 
     Some(Keys {
         key_encryption_key_file: beside(section.file(), &raw.key_encryption_key_file),
         retired_key_encryption_key_files: retired.map(|file| beside(section.file(), file)).collect(),
+        announce: ANNOUNCE.check(section, "announce", raw.announce, findings),
     })
 }

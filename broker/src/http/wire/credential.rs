@@ -65,7 +65,8 @@ mod tests {
     use super::*;
 
     fn sent(material: CredentialMaterial) -> serde_json::Value {
-        serde_json::to_value(credential(IssuedCredential { material, expires_at: NOW, handle: None })).unwrap()
+        serde_json::to_value(credential(IssuedCredential { material, expires_at: NOW, handle: None, signed_by: None }))
+            .unwrap()
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub(super) fn rows() -> Vec<Row> {
         get("/openapi.json").public().served(200, r#""openapi":"3.1"#),
         get("/pki/ca.pem").public().served(200, "BEGIN CERTIFICATE"),
         get("/pki/crl.der").public(),
+        get("/pki/crl/{id}").about(Target::RevocationList).public(),
         get("/status-lists/{id}").about(Target::StatusList).public(),
         // Grants.
         post("/v1/grants").json(release).by(Right::Releaser).served(201, r#""credential""#).changing(),

@@ -59,6 +59,8 @@ pub(super) enum Target {
     StatusList,
     /// The revision in force.
     Revision,
+    /// The list that certificates point to.
+    RevocationList,
 }
 
 /// A broker with somebody in every part.
@@ -98,6 +100,10 @@ impl Scene {
                 let newest = "SELECT id FROM bundle_revisions ORDER BY seq DESC LIMIT 1";
                 let rows = self.house.broker.store().rows(newest, &[]);
                 rows[0]["id"].as_str().expect("a revision").to_owned()
+            }
+            Target::RevocationList => {
+                let keys = self.house.broker.store().rows("SELECT key_id FROM signing_keys WHERE purpose = 'ca'", &[]);
+                format!("{}.der", keys[0]["key_id"].as_str().expect("a key id"))
             }
         }
     }

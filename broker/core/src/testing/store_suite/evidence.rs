@@ -7,7 +7,7 @@ use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, Refusal};
 use crate::id::DecisionId;
 use crate::policy::Outcome;
-use crate::port::{AuditFilter, Change, PageRequest, Store, StoredKey};
+use crate::port::{AuditFilter, Change, PageRequest, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -132,31 +132,6 @@ pub async fn moving_the_epoch_tells_of_itself(store: &Arc<dyn Store>) {
     epochs.sort_unstable();
     assert_eq!(epochs, (moved + 1..=moved + 10).collect::<Vec<_>>(), "each move is its own");
     assert_eq!(store.epoch(), moved + 10);
-}
-
-/// Oldest first; kept again with another end, it is the same key.
-pub async fn keys_are_read_back_as_they_were_kept(store: &Arc<dyn Store>) {
-    assert_eq!(store.keys().await.unwrap(), []);
-    let key = |n: u64, purpose: &str| StoredKey {
-        id: sample::id(n),
-        purpose: purpose.to_owned(),
-        algorithm: "ES256".to_owned(),
-        sealed_private_key: vec![0, 159, 146, 150, u8::try_from(n).unwrap()],
-        public: "-----BEGIN CERTIFICATE-----\n".to_owned(),
-        created_at: later(n),
-        retires_at: None,
-    };
-    let entry = |n: u64| {
-        let object = AuditObject::Key { id: n.to_string() };
-        AuditEntry::success(later(n), Actor::Broker, AuditAction::KeyCreate, object)
-    };
-    store.put_key(key(2, "ca"), entry(2)).await.unwrap();
-    store.put_key(key(1, "token"), entry(1)).await.unwrap();
-    assert_eq!(store.keys().await.unwrap(), [key(1, "token"), key(2, "ca")]);
-    let retired = StoredKey { retires_at: Some(later(100)), ..key(1, "token") };
-    store.put_key(retired.clone(), entry(3)).await.unwrap();
-    assert_eq!(store.keys().await.unwrap(), [retired, key(2, "ca")]);
-    assert_eq!(audit_len(store).await, 3);
 }
 
 /// And a check changes nothing that can be read.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rcgen::{CertificateSigningRequestParams, DnType, IsCa, KeyUsagePurpose};
 
+use super::rotation::{clock, keys};
 use super::*;
 
 /// Somebody's offline root, and what it signs.
@@ -45,8 +46,11 @@ async fn under_an_offline_root_the_authority_is_an_intermediate_that_openssl_acc
 
     let own = root.sign(&csr, |_| {});
     openssl.write("ca.pem", format!("{own}{}", root.pem));
-    let authority = Authority::from_file(signer, &openssl.path("ca.pem"), URL, NOW).map(Arc::new).unwrap();
-    let backend = backend(&authority);
+    let authorities =
+        Authorities::new(keys([ca_signer(), signer]), Some(&openssl.path("ca.pem")), URL, clock()).unwrap();
+    assert!(authorities.are_under_an_offline_root());
+    let authority = authorities.signing().unwrap();
+    let backend = X509Backend::new(BackendName::new("pki").unwrap(), "example.org", Arc::new(authorities)).unwrap();
     let order = by_repository(1);
     let minted = mint(&backend, &order).await.unwrap();
     openssl.write("leaf.pem", &minted.chain);
@@ -117,8 +121,13 @@ fn an_authority_whose_certificates_would_verify_nothing_does_not_start() {
         let refused = start(&bad).expect_err(why);
         assert!(matches!(refused, AuthorityError::Certificates(_)), "{why}: {refused}");
     }
-    let missing = Authority::from_file(Arc::clone(&signer), Path::new("/nonexistent/ca.pem"), URL, NOW);
+    let from_file = |signer, path: &Path| Authorities::new(keys([signer]), Some(path), URL, clock()).map(drop);
+    let missing = from_file(Arc::clone(&signer), Path::new("/nonexistent/ca.pem"));
     assert!(matches!(missing, Err(AuthorityError::File { .. })));
+    let openssl = OpenSsl::new();
+    openssl.write("ca.pem", format!("{own}{}", root.pem));
+    assert_eq!(from_file(ca_signer(), &openssl.path("ca.pem")), Err(AuthorityError::OtherKey), "no key has it");
+    from_file(signer, &openssl.path("ca.pem")).unwrap();
 }
 
 #[tokio::test]

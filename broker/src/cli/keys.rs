@@ -1,0 +1,242 @@
+//! `hallpass-broker keys`: beside a running broker it asks at the control socket, without one it opens the store itself.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use hallpass_core::audit::Actor;
+use hallpass_core::entropy::{Entropy, fresh_id};
+use hallpass_core::id::KeyId;
+use hallpass_core::port::{KeyPurpose, Sealer, SignatureAlgorithm};
+use hallpass_core::time::{Clock as _, Timestamp, Ttl};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
+
+use super::serve;
+use crate::compose::{self, Broker, Strongroom};
+use crate::keys::{Import, KeyKeeper, KeyView, Rotation, SystemEntropy, seal_for_import};
+use crate::runtime::clock::SystemClock;
+use crate::runtime::control::{self, Answer, Command, KeyCommand, Request};
+
+/// What to do with which keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum Arguments {
+    /// Say which keys there are, and where each is in its life.
+    List(Common),
+    /// Make new keys. They are published at once and sign after the announced time; the old ones stay published for as
+    /// long as what they signed can be in use.
+    Rotate(Rotate),
+    /// Take in a key that was made elsewhere. It is kept sealed, like the broker's own; the file is not needed again.
+    Import(ImportFile),
+    /// Have nothing that a key signed count any longer, now. Every live grant that it signed ends.
+    Distrust(Distrust),
+}
+
+/// What all of them take.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Server file.
+    #[arg(long, value_name = "FILE", env = "HALLPASS_CONFIG")]
+    config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which keys to rotate, and when.
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    common: Common,
+    /// What the keys sign: `token`, `ca` or `audit`.
+    #[arg(long, value_parser = purpose)]
+    purpose: KeyPurpose,
+    /// `ES256` or `EdDSA`; all that the broker makes for the purpose, when none is said.
+    #[arg(long, value_parser = algorithm)]
+    algorithm: Option<SignatureAlgorithm>,
+    /// How long they are published before they sign, such as `1h`; the server file's `keys.announce`, when not said.
+    #[arg(long, value_parser = ttl)]
+    activate_after: Option<Ttl>,
+}
+
+/// Which key to import.
+#[derive(Debug, Args)]
+pub(super) struct ImportFile {
+    #[command(flatten)]
+    common: Common,
+    /// What it signs: `token`.
+    #[arg(long, value_parser = purpose)]
+    purpose: KeyPurpose,
+    /// `RS256`.
+    #[arg(long, value_parser = algorithm)]
+    algorithm: SignatureAlgorithm,
+    /// Its private key: PKCS #8, PEM, 2048 bits at least.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// How long it is published before it signs. The first of its kind signs at once, when not said.
+    #[arg(long, value_parser = ttl)]
+    activate_after: Option<Ttl>,
+}
+
+/// Which key to distrust.
+#[derive(Debug, Args)]
+pub(super) struct Distrust {
+    #[command(flatten)]
+    common: Common,
+    /// Its `kid`, as `keys list` and the headers of tokens have it.
+    key_id: String,
+    /// Why; it is recorded.
+    #[arg(long)]
+    reason: String,
+}
+
+fn purpose(word: &str) -> Result<KeyPurpose, String> {
+    KeyPurpose::parse(word).ok_or_else(|| "use token, ca or audit".to_owned())
+}
+
+fn algorithm(word: &str) -> Result<SignatureAlgorithm, String> {
+    SignatureAlgorithm::parse(word).ok_or_else(|| "use ES256, EdDSA or RS256".to_owned())
+}
+
+fn ttl(text: &str) -> Result<Ttl, String> {
+    Ttl::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let common = match &arguments {
+        Arguments::List(common) => common,
+        Arguments::Rotate(rotate) => &rotate.common,
+        Arguments::Import(import) => &import.common,
+        Arguments::Distrust(distrust) => &distrust.common,
+    };
+    let (config, json) = (serve::load(&common.config)?, common.json);
+    let foundation = serve::foundation(&config);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let sealer = compose::sealer(&foundation, &entropy)?;
+    let command = command(&arguments, sealer.as_ref(), entropy.as_ref())?;
+    let request = Request::new(Command::Keys(command), SystemClock::start().now(), sealer.as_ref());
+    let keys = match control::ask(&foundation.store, &request).await? {
+        Some(Answer::Keys(keys)) => keys,
+        Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
+        Some(Answer::Token(_)) => bail!("the broker answered something else"),
+        None => {
+            let Command::Keys(command) = request.command else { bail!("that is no command about keys") };
+            // Only a rotation of the authority's key depends on the bundle; the others work whatever state it is in.
+            if matches!(&command, KeyCommand::Rotate { purpose: KeyPurpose::Ca, .. }) {
+                let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;
+                let offline_root = broker.is_under_an_offline_root();
+                return show(&carry_out(command, &broker.key_keeper(), offline_root).await?, json);
+            }
+            let room = Strongroom::open(&foundation).await?;
+            if let KeyCommand::Distrust { key_id, .. } = &command {
+                let listed = room.keeper.list().await?;
+                let purpose = listed.iter().find(|key| key.key_id == *key_id).map(|key| key.purpose.as_str());
+                if purpose == Some(KeyPurpose::Audit.as_str()) {
+                    bail!(
+                        "start the broker first: the newest checkpoint of the audit log is signed by this key, and the \
+                         broker would not start on a log whose checkpoint nobody trusts"
+                    );
+                }
+            }
+            carry_out(command, &room.keeper, false).await?
+        }
+    };
+    show(&keys, json)
+}
+
+fn command(arguments: &Arguments, sealer: &dyn Sealer, entropy: &dyn Entropy) -> anyhow::Result<KeyCommand> {
+    Ok(match arguments {
+        Arguments::List(_) => KeyCommand::List,
+        Arguments::Rotate(rotate) => KeyCommand::Rotate {
+            purpose: rotate.purpose,
+            algorithm: rotate.algorithm,
+            activate_after: rotate.activate_after.map(Ttl::as_secs),
+        },
+        Arguments::Import(import) => {
+            let private_key = read_pkcs8(&import.file)?;
+            let id: KeyId = fresh_id(&SystemClock::start(), entropy)?;
+            let sealed = seal_for_import(id, &private_key, sealer)?;
+            KeyCommand::Import {
+                id,
+                purpose: import.purpose,
+                algorithm: import.algorithm,
+                sealed_private_key: STANDARD.encode(sealed),
+                activate_after: import.activate_after.map(Ttl::as_secs),
+            }
+        }
+        Arguments::Distrust(distrust) => {
+            KeyCommand::Distrust { key_id: distrust.key_id.clone(), reason: distrust.reason.clone() }
+        }
+    })
+}
+
+/// The private key in a PEM file.
+fn read_pkcs8(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    const MAX_BYTES: u64 = 16 * 1024;
+    let unreadable = || format!("{}: cannot be read", path.display());
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_BYTES)?));
+    std::fs::File::open(path)
+        .with_context(unreadable)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)
+        .with_context(unreadable)?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
+        anyhow!("{}: is not a private key in PKCS #8: it begins with BEGIN PRIVATE KEY", path.display())
+    })?;
+    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
+}
+
+/// Carries a command out, by whoever has the store.
+pub(super) async fn carry_out(
+    command: KeyCommand,
+    keeper: &KeyKeeper,
+    offline_root: bool,
+) -> anyhow::Result<Vec<KeyView>> {
+    let actor = Actor::LocalAdministrator;
+    let changed = match command {
+        KeyCommand::List => keeper.list().await,
+        KeyCommand::Rotate { purpose: KeyPurpose::Ca, .. } if offline_root => bail!(
+            "the authority's certificate comes from ca_certificate_file: an offline root has to certify a new key before \
+             it can sign, and this version does not rotate it"
+        ),
+        KeyCommand::Rotate { purpose, algorithm, activate_after } => {
+            let activate_after = activate_after.map(Ttl::from_secs);
+            keeper.rotate(Rotation { purpose, algorithm, activate_after }, actor).await
+        }
+        KeyCommand::Import { id, purpose, algorithm, sealed_private_key, activate_after } => {
+            let sealed_private_key = STANDARD.decode(sealed_private_key).context("the sealed key is no base64")?;
+            let activate_after = activate_after.map(Ttl::from_secs);
+            let import = Import { id, purpose, algorithm, sealed_private_key, activate_after };
+            keeper.import(import, actor).await.map(|key| vec![key])
+        }
+        KeyCommand::Distrust { key_id, reason } => keeper.distrust(&key_id, &reason, actor).await,
+    };
+    changed.map_err(|error| anyhow!(error))
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn show(keys: &[KeyView], json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(keys)?);
+        return Ok(());
+    }
+    let seconds = |at: Timestamp| at.floor_to_second().to_rfc3339();
+    println!(
+        "{:<43}  {:<7}  {:<9}  {:<10}  {:<24}  PUBLISHED UNTIL",
+        "KEY ID", "PURPOSE", "ALGORITHM", "PHASE", "SIGNS FROM"
+    );
+    for key in keys {
+        let until = key.published_until.map(seconds).unwrap_or_default();
+        let from = seconds(key.signs_from);
+        println!(
+            "{:<43}  {:<7}  {:<9}  {:<10}  {from:<24}  {until}",
+            key.key_id, key.purpose, key.algorithm, key.phase
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,427 @@
+//! Changes of the signing keys: rotation, import, distrust, removal. One at a time, each durable with its audit entry
+//! before it takes effect, and in effect when it is answered.
+//!
+//! The one exception to that order is distrust: the ring lets go of the key *before* the store knows. What the store then
+//! commits moves the epoch, so that whatever was being signed by the key meanwhile is decided and signed again.
+
+use std::sync::Arc;
+
+use hallpass_core::audit::{Actor, AuditAction};
+use hallpass_core::entropy::Entropy;
+use hallpass_core::id::KeyId;
+use hallpass_core::port::{KeyChange, KeyPurpose, KeyRecord, Sealer, SignatureAlgorithm, StoreError, StoredKey};
+use hallpass_core::time::{Clock, Timestamp, Ttl};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::keyring::{self, Certify, KeyRing, KeyRingError, entry_about, make, place};
+use super::life::{self, Phase};
+use super::own_token::VerificationKey;
+
+/// The longest that a new key can be announced before it signs. Longer is a mistake in a unit.
+const LONGEST_ANNOUNCEMENT: Ttl = Ttl::from_hours(24 * 90);
+
+/// Keys of one kind that are kept at once. Each is published for a day after it stopped to sign: whoever rotates more
+/// often than this allows is in a loop, and relying parties would have to read all of them.
+const MOST_OF_A_KIND: usize = 24;
+
+/// Longest reason in characters.
+const MAX_REASON_CHARS: usize = 400;
+
+/// Changes the keys of a ring.
+pub struct KeyKeeper {
+    ring: Arc<KeyRing>,
+    store: Arc<dyn KeyRecord>,
+    sealer: Arc<dyn Sealer>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    certify: Box<Certify>,
+    announce: Ttl,
+    changing: Mutex<()>,
+}
+
+/// What becomes of whom: a key as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// `kid`.
+    pub key_id: String,
+    /// What it signs.
+    pub purpose: String,
+    /// JOSE name of its algorithm.
+    pub algorithm: String,
+    /// `announced`, `active`, `retired` or `distrusted`.
+    pub phase: String,
+    /// When it was made or imported.
+    pub created_at: Timestamp,
+    /// When it begins, or began, to sign.
+    pub signs_from: Timestamp,
+    /// Until when it is published, where that is decided.
+    pub published_until: Option<Timestamp>,
+}
+
+impl KeyView {
+    fn of(key: &StoredKey, keys: &[StoredKey], now: Timestamp) -> Self {
+        let phase = Phase::of(key, keys, now);
+        let published_until = match phase {
+            Phase::Retired { published_until } => Some(published_until),
+            Phase::Distrusted { since } => Some(since),
+            Phase::Announced { .. } | Phase::Active => None,
+        };
+        Self {
+            key_id: key.key_id.clone(),
+            purpose: key.purpose.clone(),
+            algorithm: key.algorithm.clone(),
+            phase: phase.as_str().to_owned(),
+            created_at: key.created_at,
+            signs_from: key.activates_at,
+            published_until,
+        }
+    }
+}
+
+/// A rotation as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// What the new key signs.
+    pub purpose: KeyPurpose,
+    /// How; a key for each algorithm of the purpose that the broker makes keys for, when none is said.
+    pub algorithm: Option<SignatureAlgorithm>,
+    /// How long it is published before it signs; the configured time, when none is said.
+    pub activate_after: Option<Ttl>,
+}
+
+/// A key that was made elsewhere, sealed already for its place.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The id that it was sealed for.
+    pub id: KeyId,
+    /// What it signs.
+    pub purpose: KeyPurpose,
+    /// How.
+    pub algorithm: SignatureAlgorithm,
+    /// PKCS #8, sealed.
+    pub sealed_private_key: Vec<u8>,
+    /// How long it is published before it signs. A key that takes nobody's place signs at once.
+    pub activate_after: Option<Ttl>,
+}
+
+impl KeyKeeper {
+    /// Changes the keys of `ring`, which are kept in `store`. A new key is published for `announce` before it signs.
+    #[must_use]
+    pub fn new(
+        ring: Arc<KeyRing>,
+        store: Arc<dyn KeyRecord>,
+        sealer: Arc<dyn Sealer>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        certify: Box<Certify>,
+        announce: Ttl,
+    ) -> Self {
+        Self { ring, store, sealer, clock, entropy, certify, announce, changing: Mutex::default() }
+    }
+
+    /// Every key, in the order in which they begin to sign.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`].
+    pub async fn list(&self) -> Result<Vec<KeyView>, KeyChangeError> {
+        let (mut keys, now) = (self.stored().await?, self.clock.now());
+        keys.sort_by(|a, b| {
+            (&a.purpose, &a.algorithm)
+                .cmp(&(&b.purpose, &b.algorithm))
+                .then_with(|| life::order(a).cmp(&life::order(b)))
+        });
+        Ok(keys.iter().map(|key| KeyView::of(key, &keys, now)).collect())
+    }
+
+    /// Makes new keys, publishes them now, and has them sign after a while.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; then nothing has changed.
+    pub async fn rotate(&self, rotation: Rotation, actor: Actor) -> Result<Vec<KeyView>, KeyChangeError> {
+        let _changing = self.changing.lock().await;
+        let Rotation { purpose, algorithm, activate_after } = rotation;
+        let made_here: &[SignatureAlgorithm] = match purpose {
+            KeyPurpose::Token => &[SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa],
+            KeyPurpose::Ca => &[SignatureAlgorithm::Es256],
+            KeyPurpose::Audit => &[SignatureAlgorithm::EdDsa],
+        };
+        let algorithms: Vec<_> =
+            made_here.iter().filter(|made| algorithm.is_none_or(|asked| asked == **made)).collect();
+        if algorithms.is_empty() {
+            return Err(KeyChangeError::NotMadeHere { purpose });
+        }
+        let (stored, now) = (self.stored().await?, self.clock.now());
+        let activates_at = self.activation(now, activate_after.unwrap_or(self.announce))?;
+        let mut change = KeyChange::default();
+        for algorithm in algorithms {
+            make_room(&stored, purpose, *algorithm, now)?;
+            let key = self.make(purpose, *algorithm, activates_at)?;
+            change.entries.push(entry_about(&key, now, actor.clone(), AuditAction::KeyRotate));
+            change.put.push(key);
+        }
+        let made: Vec<_> = change.put.iter().map(|key| key.key_id.clone()).collect();
+        self.store.change_keys(change).await?;
+        count("rotate", purpose.as_str());
+        self.in_effect(&made).await
+    }
+
+    /// Takes in a key that was made elsewhere.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; then nothing has changed.
+    pub async fn import(&self, import: Import, actor: Actor) -> Result<KeyView, KeyChangeError> {
+        let _changing = self.changing.lock().await;
+        let Import { id, purpose, algorithm, sealed_private_key, activate_after } = import;
+        if (purpose, algorithm) != (KeyPurpose::Token, SignatureAlgorithm::Rs256) {
+            return Err(KeyChangeError::NotImported);
+        }
+        let (stored, now) = (self.stored().await?, self.clock.now());
+        make_room(&stored, purpose, algorithm, now)?;
+        let first = !stored.iter().any(|key| {
+            life::is_of_kind(key, purpose.as_str(), algorithm.as_str())
+                && matches!(Phase::of(key, &stored, now), Phase::Active)
+        });
+        let announce = activate_after.unwrap_or(if first { Ttl::ZERO } else { self.announce });
+        let activates_at = self.activation(now, announce)?;
+        let opened = self.sealer.open(place(&id.to_string()), &sealed_private_key).map_err(KeyRingError::from)?;
+        let signer = super::LocalSigner::from_pkcs8(algorithm, opened.expose());
+        let signer = signer.map_err(|_| KeyChangeError::Unusable)?;
+        if !VerificationKey::of(&signer).1.verifies_what_it_signs(&signer) {
+            return Err(KeyChangeError::Unusable);
+        }
+        let key =
+            keyring::describe(id, purpose, Arc::new(signer), sealed_private_key, activates_at, now, &*self.certify)?;
+        if stored.iter().any(|known| known.id == key.id || known.key_id == key.key_id) {
+            return Err(KeyChangeError::Known { key_id: key.key_id });
+        }
+        let entries = vec![entry_about(&key, now, actor, AuditAction::KeyImport)];
+        let made = [key.key_id.clone()];
+        self.store.change_keys(KeyChange { put: vec![key], entries, ..KeyChange::default() }).await?;
+        count("import", purpose.as_str());
+        self.in_effect(&made).await?.pop().ok_or(KeyChangeError::Unusable)
+    }
+
+    /// Has nothing that this key signed count any longer, now. Where it is the one that signs, another does in its place:
+    /// one that was announced, or a new one. An imported key has no such other.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; then the key signs and verifies as before.
+    pub async fn distrust(&self, key_id: &str, reason: &str, actor: Actor) -> Result<Vec<KeyView>, KeyChangeError> {
+        let _changing = self.changing.lock().await;
+        if reason.trim().is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control)
+        {
+            return Err(KeyChangeError::Reason);
+        }
+        let (mut stored, now) = (self.stored().await?, self.clock.now());
+        let unknown = || KeyChangeError::Unknown { key_id: key_id.chars().take(64).collect() };
+        let key = stored.iter().find(|key| key.key_id == key_id).ok_or_else(unknown)?.clone();
+        if key.distrusted_at.is_some() {
+            return Err(KeyChangeError::Distrusted);
+        }
+        // The key that takes over is durable before it signs anything.
+        if matches!(Phase::of(&key, &stored, now), Phase::Active)
+            && let Some(change) = self.replacement(&key, &stored, now, actor.clone())?
+        {
+            self.store.change_keys(change).await?;
+            stored = self.stored().await?;
+        }
+        let distrusted = StoredKey { distrusted_at: Some(now), sealed_private_key: Vec::new(), ..key.clone() };
+        let mut after = stored.clone();
+        after.iter_mut().filter(|other| other.id == key.id).for_each(|other| other.clone_from(&distrusted));
+        self.ring.replace(&after, self.sealer.as_ref())?;
+        let entry = entry_about(&distrusted, now, actor, AuditAction::KeyDistrust).for_reason("key_distrusted");
+        let entries = vec![entry.with("reason", reason)];
+        let change = KeyChange { put: vec![distrusted], entries, moves_epoch: true, ..KeyChange::default() };
+        if let Err(error) = self.store.change_keys(change).await {
+            // What is not recorded does not hold. Should the answer have been lost, a restart knows better.
+            self.ring.replace(&stored, self.sealer.as_ref())?;
+            return Err(error.into());
+        }
+        count("distrust", &key.purpose);
+        let of_kind: Vec<_> = after
+            .iter()
+            .filter(|other| life::is_of_kind(other, &key.purpose, &key.algorithm))
+            .map(|other| other.key_id.clone())
+            .collect();
+        self.in_effect(&of_kind).await
+    }
+
+    /// Removes keys that nobody need know any longer. Answers how many.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`].
+    pub async fn tick(&self) -> Result<usize, KeyChangeError> {
+        let _changing = self.changing.lock().await;
+        let (stored, now) = (self.stored().await?, self.clock.now());
+        // A checkpoint of the log is verified by the key of its time, however long ago that was.
+        let over =
+            stored.iter().filter(|key| key.purpose != KeyPurpose::Audit.as_str() && life::is_over(key, &stored, now));
+        let over: Vec<_> = over.collect();
+        if over.is_empty() {
+            return Ok(0);
+        }
+        let entries = over.iter().map(|key| entry_about(key, now, Actor::Broker, AuditAction::KeyRemove)).collect();
+        let remove: Vec<_> = over.iter().map(|key| key.id).collect();
+        let removed = remove.len();
+        self.store.change_keys(KeyChange { remove, entries, ..KeyChange::default() }).await?;
+        self.ring.replace(&self.stored().await?, self.sealer.as_ref())?;
+        Ok(removed)
+    }
+
+    /// What takes over from `key` at once: the announced key of its kind, begun early, or a new one.
+    fn replacement(
+        &self,
+        key: &StoredKey,
+        stored: &[StoredKey],
+        now: Timestamp,
+        actor: Actor,
+    ) -> Result<Option<KeyChange>, KeyChangeError> {
+        let announced = stored.iter().find(|other| {
+            life::is_of_kind(other, &key.purpose, &key.algorithm)
+                && matches!(Phase::of(other, stored, now), Phase::Announced { .. })
+        });
+        let next = match (announced, KeyPurpose::parse(&key.purpose), SignatureAlgorithm::parse(&key.algorithm)) {
+            (Some(announced), _, _) => StoredKey { activates_at: now, ..announced.clone() },
+            // Made elsewhere: whoever made it makes another.
+            (None, _, Some(SignatureAlgorithm::Rs256)) => return Ok(None),
+            (None, Some(purpose), Some(algorithm)) => self.make(purpose, algorithm, now)?,
+            (None, _, _) => return Ok(None),
+        };
+        let entry = entry_about(&next, now, actor, AuditAction::KeyRotate).for_reason("key_distrusted");
+        Ok(Some(KeyChange {
+            put: vec![next],
+            entries: vec![entry.with("in_place_of", &key.key_id)],
+            ..KeyChange::default()
+        }))
+    }
+
+    fn make(
+        &self,
+        purpose: KeyPurpose,
+        algorithm: SignatureAlgorithm,
+        activates_at: Timestamp,
+    ) -> Result<StoredKey, KeyChangeError> {
+        let (sealer, clock, entropy) = (self.sealer.as_ref(), self.clock.as_ref(), self.entropy.as_ref());
+        Ok(make(purpose, algorithm, activates_at, sealer, clock, entropy, &*self.certify)?)
+    }
+
+    fn activation(&self, now: Timestamp, announce: Ttl) -> Result<Timestamp, KeyChangeError> {
+        if announce > LONGEST_ANNOUNCEMENT {
+            return Err(KeyChangeError::TooFarAhead { longest: LONGEST_ANNOUNCEMENT });
+        }
+        Ok(now.plus(announce))
+    }
+
+    /// The ring as the store now says, and the named keys as they are in it.
+    async fn in_effect(&self, key_ids: &[String]) -> Result<Vec<KeyView>, KeyChangeError> {
+        let (stored, now) = (self.stored().await?, self.clock.now());
+        self.ring.replace(&stored, self.sealer.as_ref())?;
+        let named = stored.iter().filter(|key| key_ids.contains(&key.key_id));
+        Ok(named.map(|key| KeyView::of(key, &stored, now)).collect())
+    }
+
+    async fn stored(&self) -> Result<Vec<StoredKey>, KeyChangeError> {
+        let mut keys = self.store.keys().await?;
+        // A store of an earlier version does not say by which names the world knows its keys.
+        for key in keys.iter_mut().filter(|key| key.key_id.is_empty()) {
+            use hallpass_core::port::Signer as _;
+            key.key_id = keyring::unseal(key, self.sealer.as_ref())?.key_id().to_owned();
+        }
+        Ok(keys)
+    }
+}
+
+impl std::fmt::Debug for KeyKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyKeeper").field("ring", &self.ring).field("announce", &self.announce).finish_non_exhaustive()
+    }
+}
+
+/// Whether a further key of this kind can be announced.
+fn make_room(
+    stored: &[StoredKey],
+    purpose: KeyPurpose,
+    algorithm: SignatureAlgorithm,
+    now: Timestamp,
+) -> Result<(), KeyChangeError> {
+    let of_kind: Vec<_> =
+        stored.iter().filter(|key| life::is_of_kind(key, purpose.as_str(), algorithm.as_str())).collect();
+    for key in &of_kind {
+        if let Phase::Announced { signs_from } = Phase::of(key, stored, now) {
+            return Err(KeyChangeError::Announced { key_id: key.key_id.clone(), signs_from });
+        }
+    }
+    if of_kind.len() >= MOST_OF_A_KIND {
+        return Err(KeyChangeError::TooMany { most: MOST_OF_A_KIND });
+    }
+    Ok(())
+}
+
+fn count(change: &'static str, purpose: &str) {
+    metrics::counter!("hallpass_key_changes_total", "change" => change, "purpose" => purpose.to_owned()).increment(1);
+}
+
+/// The keys could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyChangeError {
+    /// The store failed.
+    #[error("the change cannot be kept: {0}")]
+    Store(#[from] StoreError),
+    /// A key could not be made, opened or put to use.
+    #[error("{0}")]
+    Ring(#[from] KeyRingError),
+    /// No key has this id.
+    #[error("there is no key {key_id:?}; `keys list` names those that there are")]
+    Unknown {
+        /// What was asked for.
+        key_id: String,
+    },
+    /// It is distrusted already.
+    #[error("that key is distrusted already")]
+    Distrusted,
+    /// A key of this kind is waiting to sign.
+    #[error("key {key_id} is announced and signs from {signs_from}; wait until then, or distrust it")]
+    Announced {
+        /// Which.
+        key_id: String,
+        /// From when.
+        signs_from: Timestamp,
+    },
+    /// Too many keys of this kind are published.
+    #[error("{most} keys of this kind are still published; rotate again when the oldest is removed")]
+    TooMany {
+        /// How many there may be.
+        most: usize,
+    },
+    /// Keys of this algorithm do not come from here.
+    #[error("the broker makes no such key for {purpose}; an RS256 key is imported with `keys import`", purpose = purpose.as_str())]
+    NotMadeHere {
+        /// For what.
+        purpose: KeyPurpose,
+    },
+    /// Keys of this kind are made here.
+    #[error("only RS256 keys for tokens are imported; others are made by `keys rotate`")]
+    NotImported,
+    /// What was imported does not sign.
+    #[error("this is not an RSA key in PKCS #8 of 2048 to 4096 bits that the broker can sign with")]
+    Unusable,
+    /// It is here.
+    #[error("key {key_id} is here, or was distrusted here, already")]
+    Known {
+        /// Which.
+        key_id: String,
+    },
+    /// The key would not sign for too long.
+    #[error("a key is announced {longest} ahead at most")]
+    TooFarAhead {
+        /// How long it can be.
+        longest: Ttl,
+    },
+    /// The reason says nothing, or too much.
+    #[error("say why, in one line of at most {MAX_REASON_CHARS} characters")]
+    Reason,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+use hallpass_core::testing::sample::{self, NOW};
+use hallpass_core::testing::{MockClock, SeededEntropy};
+
+use super::*;
+use crate::keys::seal_for_import;
+use crate::keys::testing::{MemoryKeys, certify, open, rsa, sealer};
+
+const ANNOUNCE: Ttl = Ttl::from_hours(1);
+const ES256: SignatureAlgorithm = SignatureAlgorithm::Es256;
+
+struct House {
+    store: Arc<MemoryKeys>,
+    clock: Arc<MockClock>,
+    ring: Arc<KeyRing>,
+    keeper: KeyKeeper,
+}
+
+impl House {
+    async fn new() -> Self {
+        let (store, clock) = (Arc::new(MemoryKeys::default()), Arc::new(MockClock::starting_at(NOW)));
+        let ring = Arc::new(open(&store, &clock).await.unwrap());
+        store.told();
+        clock.advance(Ttl::from_hours(24 * 30));
+        let keeper = KeyKeeper::new(
+            Arc::clone(&ring),
+            Arc::clone(&store) as Arc<dyn KeyRecord>,
+            sealer(),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::new(SeededEntropy::new(2)),
+            Box::new(certify),
+            ANNOUNCE,
+        );
+        Self { store, clock, ring, keeper }
+    }
+
+    async fn rotate(
+        &self,
+        purpose: KeyPurpose,
+        algorithm: Option<SignatureAlgorithm>,
+    ) -> Result<Vec<KeyView>, KeyChangeError> {
+        let rotation = Rotation { purpose, algorithm, activate_after: None };
+        self.keeper.rotate(rotation, Actor::LocalAdministrator).await
+    }
+
+    async fn distrust(&self, key_id: &str) -> Result<Vec<KeyView>, KeyChangeError> {
+        self.keeper.distrust(key_id, "its backup was stolen", Actor::LocalAdministrator).await
+    }
+
+    async fn import(&self, n: u64, private_key: &[u8]) -> Result<KeyView, KeyChangeError> {
+        let id = sample::id(n);
+        let import = Import {
+            id,
+            purpose: KeyPurpose::Token,
+            algorithm: SignatureAlgorithm::Rs256,
+            sealed_private_key: seal_for_import(id, private_key, sealer().as_ref()).unwrap(),
+            activate_after: None,
+        };
+        self.keeper.import(import, Actor::LocalAdministrator).await
+    }
+
+    fn signing(&self, algorithm: SignatureAlgorithm) -> Option<String> {
+        Some(self.ring.signing(KeyPurpose::Token, algorithm)?.key_id().to_owned())
+    }
+
+    async fn phases(&self, algorithm: &str) -> Vec<(String, String)> {
+        let listed = self.keeper.list().await.unwrap().into_iter();
+        let of_kind = listed.filter(|key| key.purpose == "token" && key.algorithm == algorithm);
+        of_kind.map(|key| (key.key_id, key.phase)).collect()
+    }
+
+    fn told(&self) -> Vec<AuditAction> {
+        self.store.told().into_iter().map(|entry| entry.action).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_is_announced_takes_effect_by_itself_and_ends_with_a_removal() {
+    let house = House::new().await;
+    let old = house.signing(ES256).unwrap();
+    let made = house.rotate(KeyPurpose::Token, None).await.unwrap();
+    assert_eq!(made.len(), 2, "both kinds of token keys");
+    let new = made.iter().find(|key| key.algorithm == "ES256").unwrap();
+    assert_eq!((new.phase.as_str(), new.signs_from), ("announced", house.clock.now().plus(ANNOUNCE)));
+    assert_eq!(house.told(), [AuditAction::KeyRotate; 2]);
+    assert_eq!(house.signing(ES256).as_ref(), Some(&old));
+    assert!(house.ring.jwks().contains(&new.key_id));
+
+    house.clock.advance(ANNOUNCE);
+    assert_eq!(house.signing(ES256).as_ref(), Some(&new.key_id));
+    assert_eq!(
+        house.phases("ES256").await,
+        [(old.clone(), "retired".to_owned()), (new.key_id.clone(), "active".to_owned())]
+    );
+    assert_eq!(house.keeper.tick().await.unwrap(), 0, "what it signed may be in use");
+    house.clock.advance(life::OVERLAP.min(Ttl::from_hours(24)));
+    assert_eq!(house.keeper.tick().await.unwrap(), 0);
+    house.clock.advance(Ttl::from_hours(1));
+    assert_eq!(house.keeper.tick().await.unwrap(), 2);
+    assert_eq!(house.told(), [AuditAction::KeyRemove; 2]);
+    assert_eq!(house.phases("ES256").await, [(new.key_id.clone(), "active".to_owned())]);
+    assert_eq!(house.signing(ES256).as_ref(), Some(&new.key_id));
+    assert_eq!(house.keeper.tick().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn one_rotation_at_a_time_is_announced_and_no_loop_can_fill_the_ring() {
+    let house = House::new().await;
+    house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap();
+    let refused = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::Announced { .. }), "{refused}");
+    house.rotate(KeyPurpose::Token, Some(SignatureAlgorithm::EdDsa)).await.expect("another kind");
+    let far = Rotation { purpose: KeyPurpose::Ca, algorithm: None, activate_after: Some(Ttl::from_hours(24 * 365)) };
+    let refused = house.keeper.rotate(far, Actor::LocalAdministrator).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::TooFarAhead { .. }), "{refused}");
+    let rsa = house.rotate(KeyPurpose::Token, Some(SignatureAlgorithm::Rs256)).await.unwrap_err();
+    assert!(matches!(rsa, KeyChangeError::NotMadeHere { .. }), "{rsa}");
+    let at_once = Rotation { purpose: KeyPurpose::Ca, algorithm: None, activate_after: Some(Ttl::ZERO) };
+    for _ in 1..MOST_OF_A_KIND {
+        house.clock.advance(Ttl::from_secs(1));
+        house.keeper.rotate(at_once, Actor::LocalAdministrator).await.unwrap();
+    }
+    let refused = house.keeper.rotate(at_once, Actor::LocalAdministrator).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::TooMany { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_not_recorded_has_not_happened() {
+    let house = House::new().await;
+    let (before, generation) = (house.ring.jwks(), hallpass_core::port::AuthorityKeys::generation(&*house.ring));
+    *house.store.broken.lock().unwrap() = true;
+    assert!(matches!(house.rotate(KeyPurpose::Token, None).await, Err(KeyChangeError::Store(_))));
+    assert_eq!(house.ring.jwks(), before);
+    assert_eq!(hallpass_core::port::AuthorityKeys::generation(&*house.ring), generation);
+}
+
+#[tokio::test]
+async fn distrusting_the_key_that_signs_puts_a_new_one_in_its_place_at_once() {
+    let house = House::new().await;
+    let (old, epoch) = (house.signing(ES256).unwrap(), *house.store.epoch.lock().unwrap());
+    let now = house.distrust(&old).await.unwrap();
+    let new = house.signing(ES256).unwrap();
+    assert_ne!(new, old);
+    let phase = |id: &str| now.iter().find(|key| key.key_id == id).unwrap().phase.clone();
+    assert_eq!((phase(&old), phase(&new)), ("distrusted".to_owned(), "active".to_owned()));
+    assert!(!house.ring.jwks().contains(&old) && house.ring.jwks().contains(&new));
+    assert_eq!(house.told(), [AuditAction::KeyRotate, AuditAction::KeyDistrust]);
+    assert_eq!(*house.store.epoch.lock().unwrap(), epoch + 1);
+    let kept = house.store.keys().await.unwrap();
+    let row = kept.iter().find(|key| key.key_id == old).unwrap();
+    assert!(row.sealed_private_key.is_empty(), "it can never sign again");
+    assert!(matches!(house.distrust(&old).await, Err(KeyChangeError::Distrusted)));
+
+    house.clock.advance(life::OVERLAP);
+    assert_eq!(house.keeper.tick().await.unwrap(), 1, "what it signed is over");
+    assert!(matches!(house.distrust(&old).await, Err(KeyChangeError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_key_that_was_announced_takes_over_early() {
+    let house = House::new().await;
+    let old = house.signing(ES256).unwrap();
+    let announced = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap().pop().unwrap().key_id;
+    house.distrust(&old).await.unwrap();
+    assert_eq!(house.signing(ES256).as_ref(), Some(&announced));
+    assert_eq!(house.phases("ES256").await.len(), 2, "no third was made");
+}
+
+#[tokio::test]
+async fn distrusting_a_key_that_does_not_sign_yet_or_any_more_changes_nobody_else() {
+    let house = House::new().await;
+    let old = house.signing(ES256).unwrap();
+    let announced = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap().pop().unwrap().key_id;
+    house.distrust(&announced).await.unwrap();
+    assert_eq!(house.signing(ES256).as_ref(), Some(&old), "it goes on");
+    house.clock.advance(ANNOUNCE);
+    assert_eq!(house.signing(ES256).as_ref(), Some(&old), "and is not superseded by what is distrusted");
+
+    let next = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap().pop().unwrap().key_id;
+    house.clock.advance(ANNOUNCE);
+    house.distrust(&old).await.unwrap();
+    assert_eq!(house.signing(ES256).as_ref(), Some(&next));
+    assert!(!house.ring.jwks().contains(&old));
+}
+
+#[tokio::test]
+async fn a_distrust_that_is_not_recorded_does_not_hold_and_says_so() {
+    let house = House::new().await;
+    let announced = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap().pop().unwrap().key_id;
+    *house.store.broken.lock().unwrap() = true;
+    assert!(matches!(house.distrust(&announced).await, Err(KeyChangeError::Store(_))));
+    assert!(house.ring.jwks().contains(&announced));
+    *house.store.broken.lock().unwrap() = false;
+    for reason in ["", "  ", "two\nlines", &"x".repeat(401)] {
+        let refused = house.keeper.distrust(&announced, reason, Actor::LocalAdministrator).await;
+        assert_eq!(refused, Err(KeyChangeError::Reason), "{reason:?}");
+    }
+    assert!(house.ring.jwks().contains(&announced));
+    house.distrust(&announced).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_imported_key_signs_and_is_published_and_only_a_sound_one_is_taken_in() {
+    let house = House::new().await;
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256), None);
+    let key = rsa(2048);
+    let imported = house.import(100, &key).await.unwrap();
+    assert_eq!((imported.phase.as_str(), imported.algorithm.as_str()), ("active", "RS256"));
+    assert_eq!(house.told(), [AuditAction::KeyImport]);
+    let signer = house.ring.signing(KeyPurpose::Token, SignatureAlgorithm::Rs256).unwrap();
+    assert_eq!(signer.key_id(), imported.key_id);
+    assert_eq!(signer.sign(b"message").unwrap().len(), 256);
+    assert!(house.ring.jwks().contains(r#""kty":"RSA""#));
+    assert!(house.ring.token_algorithms().contains(&SignatureAlgorithm::Rs256));
+
+    assert!(matches!(house.import(101, &key).await, Err(KeyChangeError::Known { .. })));
+    for (bad, why) in [
+        (rsa(1024), "too short"),
+        (LocalKey::es256(), "another algorithm"),
+        (key[..key.len() - 1].to_vec(), "cut"),
+        (b"nonsense".to_vec(), "no key at all"),
+    ] {
+        assert_eq!(house.import(102, &bad).await.unwrap_err(), KeyChangeError::Unusable, "{why}");
+    }
+    // Sealed for another place: as if the row of another key had been given.
+    let mut elsewhere = Import {
+        id: sample::id(103),
+        purpose: KeyPurpose::Token,
+        algorithm: SignatureAlgorithm::Rs256,
+        sealed_private_key: seal_for_import(sample::id(104), &rsa(2048), sealer().as_ref()).unwrap(),
+        activate_after: None,
+    };
+    let refused = house.keeper.import(elsewhere.clone(), Actor::LocalAdministrator).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::Ring(KeyRingError::Sealed(_))), "{refused}");
+    elsewhere.algorithm = ES256;
+    let refused = house.keeper.import(elsewhere, Actor::LocalAdministrator).await.unwrap_err();
+    assert_eq!(refused, KeyChangeError::NotImported);
+
+    // The next one is announced; distrusted, an imported key has no other in its place but an announced one.
+    let second = house.import(105, &rsa(2048)).await.unwrap();
+    assert_eq!(second.phase, "announced");
+    house.distrust(&imported.key_id).await.unwrap();
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256).as_ref(), Some(&second.key_id));
+    house.distrust(&second.key_id).await.unwrap();
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256), None);
+    assert!(matches!(house.import(106, &key).await, Err(KeyChangeError::Known { .. })), "it was distrusted");
+}
+
+struct LocalKey;
+
+impl LocalKey {
+    fn es256() -> Vec<u8> {
+        crate::keys::LocalSigner::generate(ES256).unwrap().to_vec()
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_the_log_is_never_removed_because_old_checkpoints_are_verified_by_it() {
+    let house = House::new().await;
+    house.rotate(KeyPurpose::Audit, None).await.unwrap();
+    house.rotate(KeyPurpose::Ca, None).await.unwrap();
+    house.clock.advance(ANNOUNCE.plus(life::OVERLAP));
+    assert_eq!(house.keeper.tick().await.unwrap(), 1, "the authority's alone");
+    assert_eq!(hallpass_core::port::AuditKeys::audit_signers(&*house.ring).len(), 2);
+}
