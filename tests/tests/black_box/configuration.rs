@@ -56,12 +56,12 @@ async fn a_check_names_file_line_and_reason_of_everything_that_is_wrong() {
 #[tokio::test]
 async fn a_check_reads_the_server_file_too() {
     let issuer = Issuer::start(&[]).await;
-    let setup = Setup::trusting(&[("ci", &issuer)]).server(json!({"audit": {"checkpoint_every": "1m"}}));
+    let setup = Setup::trusting(&[("ci", &issuer)]).server(json!({"auditing": {"checkpoint_every": "1m"}}));
     let broker = Broker::prepare(&setup, &[]);
     let output = broker.command(["check"]);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
-    assert!(said.contains("hallpass.toml:") && said.contains("unknown key \"audit\""), "{said}");
+    assert!(said.contains("hallpass.toml:") && said.contains("unknown key \"auditing\""), "{said}");
 }
 
 #[tokio::test]
