@@ -38,7 +38,9 @@ use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, S
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
-use crate::keys::{CertificationFailed, KekSealer, KeyEncryptionKeys, KeyRing, LocalSigner, OwnTokens, SystemEntropy};
+use crate::keys::{
+    CertificationFailed, KekSealer, KeyEncryptionKeys, KeyRing, LocalSigner, OwnTokens, Statements, SystemEntropy,
+};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
@@ -136,7 +138,9 @@ impl Broker {
             sealer,
             evidence: Arc::new(evidence),
             refusals: Arc::new(RefusalBudget::new(foundation.unverified_refusals_per_minute)),
+            statements: Arc::new(Statements::new(&foundation.public_url, Arc::clone(&keys) as Arc<dyn TokenSigners>)),
             nudge: Arc::new(Notify::new()),
+            revocations: Arc::new(Notify::new()),
             limits: Limits::default(),
         };
         let broker = Self { ports, public_url: foundation.public_url, store, governed, composer, keys };

@@ -13,6 +13,7 @@ mod keyring;
 mod own_token;
 mod sealer;
 mod signer;
+mod statement;
 
 pub use entropy::SystemEntropy;
 pub use jwks::Jwk;
@@ -21,3 +22,4 @@ pub use keyring::{CaKey, CertificationFailed, Certify, KeyRing, KeyRingError, Ke
 pub use own_token::{OwnToken, OwnTokens};
 pub use sealer::KekSealer;
 pub use signer::{KeyRejected, LocalSigner};
+pub use statement::Statements;

@@ -144,6 +144,10 @@ reasons! {
     PolicyError = "policy_error",
     /// Policy asks for something this request cannot give, such as an approval.
     ObligationUnmet = "obligation_unmet",
+    /// A revocation that is running selects this grant.
+    BeingRevoked = "being_revoked",
+    /// A quarantine stops grants like this.
+    Quarantined = "quarantined",
     // The terms.
     /// No time is left under some bound.
     NoTimeLeft = "no_time_left",
@@ -208,6 +212,8 @@ pub struct Refusal {
     pub audit_reason: Option<Reason>,
     /// Whether the proof's signature had verified: such refusals are audited each, earlier ones within a budget.
     pub signature_verified: bool,
+    /// When the same request could do, where that is known.
+    pub retry_after: Option<Ttl>,
 }
 
 impl Refusal {
@@ -222,6 +228,7 @@ impl Refusal {
             internal: None,
             audit_reason: None,
             signature_verified: false,
+            retry_after: None,
         }
     }
 
@@ -255,6 +262,13 @@ impl Refusal {
     #[must_use]
     pub fn after_signature(mut self) -> Self {
         self.signature_verified = true;
+        self
+    }
+
+    /// Says when the same request could do.
+    #[must_use]
+    pub fn after(mut self, wait: Ttl) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

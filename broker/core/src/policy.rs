@@ -65,12 +65,22 @@ pub enum Action {
     Preview,
     /// Check whether a token is alive.
     Introspect,
+    /// Stop new grants of a role for a while; of the broker as a whole, those of roles to come included.
+    Suspend,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: &'static [Self] =
-        &[Self::Mint, Self::Renew, Self::Revoke, Self::Abandon, Self::Read, Self::Preview, Self::Introspect];
+    pub const ALL: &'static [Self] = &[
+        Self::Mint,
+        Self::Renew,
+        Self::Revoke,
+        Self::Abandon,
+        Self::Read,
+        Self::Preview,
+        Self::Introspect,
+        Self::Suspend,
+    ];
 
     /// The word used in policy, on the wire and in the store.
     #[must_use]
@@ -83,6 +93,7 @@ impl Action {
             Self::Read => "read",
             Self::Preview => "preview",
             Self::Introspect => "introspect",
+            Self::Suspend => "suspend",
         }
     }
 }

@@ -4,8 +4,11 @@ mod anchor;
 mod backend;
 mod log;
 mod policy;
+mod quarantine;
 mod restart;
+mod revocation;
 mod sealing;
+mod statement;
 mod status;
 mod store;
 mod verifier;
@@ -16,8 +19,11 @@ pub use backend::{
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{EvaluationError, PolicyEngine};
+pub use quarantine::{Added, QuarantineOrder, QuarantineStore};
 pub use restart::Restart;
+pub use revocation::{Beginning, Begun, Count, Followed, RevocationStore};
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
+pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,

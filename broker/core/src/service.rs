@@ -2,16 +2,21 @@
 
 pub mod abandon;
 pub mod authenticate;
+mod barred;
 mod decide;
 mod evidence;
 pub mod heartbeat;
+mod idempotency;
 pub mod inspect;
+mod many;
 pub mod open;
 pub mod operator;
+pub mod quarantine;
 pub mod receipt;
 mod refusals;
 pub mod renew;
 pub mod revoke;
+pub mod revoke_set;
 pub mod undelivered;
 pub mod unread;
 
@@ -21,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use crate::error::{Reason, ServiceError};
-use crate::port::{Governance, ProofReader, Sealer, Store, StoreError};
+use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, StoreError};
 use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
@@ -47,8 +52,12 @@ pub struct Ports {
     pub refusals: Arc<RefusalBudget>,
     /// What the audit log is proved with.
     pub evidence: Arc<Evidence>,
+    /// Signs receipts.
+    pub statements: Arc<dyn StatementSigner>,
     /// Wakes the worker that ends grants.
     pub nudge: Arc<Notify>,
+    /// Wakes the worker that follows revocations.
+    pub revocations: Arc<Notify>,
     /// Time limits.
     pub limits: Limits,
 }

@@ -4,5 +4,6 @@
 //! There are no loops here: the runtime decides when to tick again.
 
 pub mod checkpoint;
+pub mod revocations;
 pub mod step;
 pub mod sweep;

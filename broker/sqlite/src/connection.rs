@@ -12,10 +12,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// The write-ahead log is cut to this size after a checkpoint, so that one burst does not hold disk for ever.
 const WAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
-/// Pages that the writer keeps. Not more: whenever a commit has split a page, SQLite looks through all of them, and what
-/// is not here is in the system's cache of the file.
-const WRITER_CACHE_KIB: i64 = 8 * 1024;
-
 /// Statements kept prepared; more than this package has.
 const STATEMENT_CACHE: usize = 128;
 
@@ -30,7 +26,7 @@ pub(crate) fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_SIZE_LIMIT, |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
     Ok(connection)
 }
 

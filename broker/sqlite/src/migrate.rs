@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_ended_early.sql"),
     include_str!("../migrations/0004_heartbeats_from.sql"),
     include_str!("../migrations/0005_lineages_horizon.sql"),
+    include_str!("../migrations/0006_commands.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -10,11 +10,11 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use hallpass_core::audit::tree::{Frontier, TreeHead};
+use hallpass_core::in_force::InForce;
 use hallpass_core::port::StoreError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
@@ -27,13 +27,6 @@ use crate::transaction::{Numbers, Transaction};
 
 /// Operations in one transaction at most: more would make the first wait for the last.
 const MAX_BATCH: usize = 256;
-
-/// From this many operations in a batch on, the next one is given time to gather: so many callers are busy that the next
-/// of them are on their way, and a sync, and the pages that every grant touches, cost the same for few as for many.
-const GATHER_FROM: usize = 8;
-
-/// How long a batch gathers at most. Well below what callers then wait for the processor.
-const GATHER: Duration = Duration::from_millis(2);
 
 /// Operations that may wait. Beyond it the store is not keeping up, and saying so at once is kinder than a timeout.
 const MAX_WAITING: usize = 4_096;
@@ -83,10 +76,13 @@ pub(crate) struct Writer {
 struct Committed {
     epoch: AtomicU64,
     frontier: Mutex<Frontier>,
+    in_force: RwLock<Arc<InForce>>,
 }
 
 impl Committed {
+    /// What is in force comes before the epoch: whoever reads a moved epoch must find why it moved.
     fn publish(&self, numbers: &Numbers) {
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&numbers.in_force);
         self.epoch.store(numbers.epoch, Ordering::Release);
         self.frontier.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&numbers.frontier);
     }
@@ -96,7 +92,8 @@ impl Writer {
     /// Starts the thread. It keeps `lock` until nothing can write any more.
     pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, OpenError> {
         let numbers = Numbers::load(&connection).map_err(OpenError::refused(path))?;
-        let committed = Committed { epoch: AtomicU64::default(), frontier: Mutex::default() };
+        let committed =
+            Committed { epoch: AtomicU64::default(), frontier: Mutex::default(), in_force: RwLock::default() };
         committed.publish(&numbers);
         let committed = Arc::new(committed);
         let failed = |source| OpenError::File { path: path.to_owned(), source };
@@ -153,6 +150,11 @@ impl Writer {
 
     fn frontier<T>(&self, read: impl FnOnce(&Frontier) -> T) -> T {
         read(&self.committed.frontier.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is in force as last committed.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.committed.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -241,9 +243,9 @@ enum Ran {
 
 impl Room {
     fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
-        let mut patience = Duration::ZERO;
-        while let Some(mut batch) = gather(queue, patience) {
-            patience = if batch.len() >= GATHER_FROM { GATHER } else { Duration::ZERO };
+        while let Ok(first) = queue.recv() {
+            let mut batch = vec![first];
+            batch.extend(queue.try_iter().take(MAX_BATCH.saturating_sub(1)));
             let result = self.commit(&mut batch);
             for job in batch {
                 job.finish(&result);
@@ -332,23 +334,6 @@ impl Room {
             self.connection = None;
         }
     }
-}
-
-/// What waits, and what comes within `patience`. None when nothing will come any more.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a batch gathers is about the processor's time, not the domain's"
-)]
-fn gather(queue: &Receiver<Box<dyn Job>>, patience: Duration) -> Option<Vec<Box<dyn Job>>> {
-    let mut batch = vec![queue.recv().ok()?];
-    let began = Instant::now();
-    while batch.len() < MAX_BATCH {
-        let left = patience.saturating_sub(began.elapsed());
-        let next = if left.is_zero() { queue.try_recv().ok() } else { queue.recv_timeout(left).ok() };
-        let Some(job) = next else { break };
-        batch.push(job);
-    }
-    Some(batch)
 }
 
 fn commit_durably(connection: &Connection) -> rusqlite::Result<()> {

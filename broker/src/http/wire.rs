@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalog;
+mod command;
 mod credential;
 mod decision;
 mod grant;
@@ -13,6 +14,7 @@ use hallpass_sdk::wire;
 
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
+pub(super) use command::{begun, preview, quarantine, quarantining, revoke_set, standing};
 pub(super) use credential::credential;
 pub(super) use decision::foreseen;
 pub(super) use grant::grant;

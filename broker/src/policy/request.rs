@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, OnceLock};
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 use hallpass_core::catalog::Catalog;
@@ -33,7 +33,6 @@ pub(crate) struct Vocabulary {
     actions: HashMap<Action, EntityUid>,
     types: Types,
     roles: HashMap<RoleName, KnownRole>,
-    addresses: Addresses,
 }
 
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl Vocabulary {
             let known = KnownRole { place: types.place_of(role), entity: OnceLock::new() };
             (role.clone(), known)
         });
-        Ok(Self { schema, actions, roles: roles.collect(), types, addresses: Addresses::default() })
+        Ok(Self { schema, actions, roles: roles.collect(), types })
     }
 
     /// Every action that can be asked for.
@@ -112,7 +111,7 @@ impl Vocabulary {
             of(&principals)?,
             action.clone(),
             of(&resources)?,
-            self.context(query)?,
+            context(query)?,
             Some(&self.schema),
         )
         .map_err(failed)?;
@@ -183,38 +182,6 @@ impl Vocabulary {
         Ok((known.place.clone(), Some(entity)))
     }
 
-    fn context(&self, query: &PolicyQuery) -> Result<Context, EvaluationError> {
-        let context = &query.context;
-        let environment = match &query.resource {
-            Resource::Role(facts) | Resource::Grant { role: facts, .. } => facts.environment.as_ref(),
-            Resource::Owner { .. } | Resource::AuditLog | Resource::Broker => None,
-        };
-        let (hour, weekday) = hour_and_weekday(context.time);
-        let required = [
-            ("time", RestrictedExpression::new_long(context.time.as_secs())),
-            ("hour", RestrictedExpression::new_long(hour)),
-            ("weekday", RestrictedExpression::new_long(weekday)),
-            ("scope", texts(&context.scope)),
-            ("provenance", provenance(&context.provenance)?),
-            ("binding", text(&context.binding)),
-            ("approvals", texts(&context.approvals)),
-            ("holder", RestrictedExpression::new_bool(context.holder)),
-            ("owner_member", RestrictedExpression::new_bool(context.owner_member)),
-        ];
-        let optional = [
-            ("purpose", context.purpose.as_deref().map(text)),
-            ("ticket", context.ticket.as_deref().map(text)),
-            ("task", context.task.as_deref().map(text)),
-            ("ttl", context.ttl.map(|ttl| seconds(ttl.as_secs()))),
-            ("environment", environment.map(|name| text(name.as_str()))),
-            ("source_ip", context.source_ip.map(|address| self.addresses.expression(address))),
-            ("exception", context.exception.as_deref().map(text)),
-        ];
-        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let pairs = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
-        Context::from_pairs(pairs).map_err(failed)
-    }
-
     fn place_of(&self, role: &RoleName) -> Vec<EntityUid> {
         self.roles.get(role).map_or_else(|| self.types.place_of(role), |known| known.place.clone())
     }
@@ -252,6 +219,38 @@ fn facts_entity(itself: EntityUid, facts: &RoleFacts, ancestors: &[EntityUid]) -
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
     let attributes = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
     Entity::new_with_tags(itself, attributes, ancestors.iter().cloned(), []).map_err(failed)
+}
+
+fn context(query: &PolicyQuery) -> Result<Context, EvaluationError> {
+    let context = &query.context;
+    let environment = match &query.resource {
+        Resource::Role(facts) | Resource::Grant { role: facts, .. } => facts.environment.as_ref(),
+        Resource::Owner { .. } | Resource::AuditLog | Resource::Broker => None,
+    };
+    let (hour, weekday) = hour_and_weekday(context.time);
+    let required = [
+        ("time", RestrictedExpression::new_long(context.time.as_secs())),
+        ("hour", RestrictedExpression::new_long(hour)),
+        ("weekday", RestrictedExpression::new_long(weekday)),
+        ("scope", texts(&context.scope)),
+        ("provenance", provenance(&context.provenance)?),
+        ("binding", text(&context.binding)),
+        ("approvals", texts(&context.approvals)),
+        ("holder", RestrictedExpression::new_bool(context.holder)),
+        ("owner_member", RestrictedExpression::new_bool(context.owner_member)),
+    ];
+    let optional = [
+        ("purpose", context.purpose.as_deref().map(text)),
+        ("ticket", context.ticket.as_deref().map(text)),
+        ("task", context.task.as_deref().map(text)),
+        ("ttl", context.ttl.map(|ttl| seconds(ttl.as_secs()))),
+        ("environment", environment.map(|name| text(name.as_str()))),
+        ("source_ip", context.source_ip.map(address)),
+        ("exception", context.exception.as_deref().map(text)),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pairs = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
+    Context::from_pairs(pairs).map_err(failed)
 }
 
 fn provenance(provenance: &Provenance) -> Result<RestrictedExpression, EvaluationError> {
@@ -325,23 +324,9 @@ fn seconds(value: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// Addresses in Cedar's terms, the latest of them kept: Cedar parses the name of its `ip` function for each.
-#[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, RestrictedExpression>>);
-
-impl Addresses {
-    /// More than the sources of a busy minute, in less than a megabyte.
-    const KEPT: usize = 2_048;
-
-    fn expression(&self, address: IpAddr) -> RestrictedExpression {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= Self::KEPT && !known.contains_key(&address) {
-            known.clear();
-        }
-        // An IPv4 peer on a dual-stack socket is that IPv4 peer: a range of policy must not miss it.
-        let made = || RestrictedExpression::new_ip(address.to_canonical().to_string());
-        known.entry(address).or_insert_with(made).clone()
-    }
+fn address(value: IpAddr) -> RestrictedExpression {
+    // An IPv4 peer on a dual-stack socket is that IPv4 peer: a range of policy must not miss it.
+    RestrictedExpression::new_ip(value.to_canonical().to_string())
 }
 
 pub(crate) fn failed(error: impl std::fmt::Display) -> EvaluationError {

@@ -1,6 +1,7 @@
 //! Who is calling: routes a proof to its configured issuer, has it verified, and checks that it holds now.
 
 use super::Ports;
+use super::decide::live_grant;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
@@ -60,12 +61,11 @@ async fn verify(
         .ok_or_else(|| Refusal::proof(Reason::UnknownIssuer, "no configured issuer signs as the proof's `iss`"))?;
     let verified = verifier.verify(proof, now).await?;
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
-    if let Some(id) = identity.proof().grant {
-        let alive = ports.store.grant(id).await?.is_some_and(|grant| grant.is_live(now));
-        if !alive {
-            let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
-            return Err(refusal.after_signature().into());
-        }
+    if let Some(id) = identity.proof().grant
+        && live_grant(ports, id).await?.is_none()
+    {
+        let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
+        return Err(refusal.after_signature().into());
     }
     Ok(identity)
 }
