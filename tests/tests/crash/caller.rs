@@ -53,7 +53,12 @@ impl Caller {
 
     /// A fresh proof of the workload.
     pub(crate) fn proof(&self) -> Proof {
-        let claims = self.issuer.claims(AUDIENCE, WORKLOAD);
+        self.proof_of(WORKLOAD)
+    }
+
+    /// A fresh proof of somebody.
+    pub(crate) fn proof_of(&self, subject: &str) -> Proof {
+        let claims = self.issuer.claims(AUDIENCE, subject);
         let id = claims["jti"].as_str().expect("a jti").to_owned();
         Proof { token: self.key.sign(&claims), id }
     }
@@ -77,6 +82,17 @@ impl Caller {
     pub(crate) async fn introspect(&self, proof: &Proof, token: &str) -> Result<Reply, NoReply> {
         let request = self.client.post(self.at("/oauth2/introspect")).bearer_auth(&proof.token);
         Self::send(request.form(&[("token", token)])).await
+    }
+
+    /// Sends a command over a set of grants.
+    pub(crate) async fn command(&self, path: &str, proof: &Proof, body: &Value, key: &str) -> Result<Reply, NoReply> {
+        let request = self.client.post(self.at(path)).bearer_auth(&proof.token).json(body);
+        Self::send(request.header("idempotency-key", key.replace([' ', ':'], "-"))).await
+    }
+
+    /// Reads what needs a proof.
+    pub(crate) async fn read(&self, path: &str, proof: &Proof) -> Result<Reply, NoReply> {
+        Self::send(self.client.get(self.at(path)).bearer_auth(&proof.token)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Reply, NoReply> {

@@ -26,5 +26,6 @@ mod moments;
 mod points;
 mod process;
 mod repeats;
+mod sets;
 mod starts;
 mod witness;
