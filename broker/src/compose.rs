@@ -44,7 +44,7 @@ use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, S
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
-use crate::keys::{KeyKeeper, KeyRing, LocalSigner, OwnTokens, SystemEntropy};
+use crate::keys::{KeyKeeper, KeyRing, LocalSigner, OwnTokens, Statements, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
@@ -163,6 +163,8 @@ impl Broker {
                 foundation.refusals_per_minute,
             )),
             rates: Arc::new(Rates::new(&foundation.rates)),
+            statements: Arc::new(Statements::new(&foundation.public_url, Arc::clone(&keys) as Arc<dyn TokenSigners>)),
+            revocations: Arc::new(Notify::new()),
             nudge: Arc::new(Notify::new()),
             limits: Limits { max_live_per_owner: foundation.max_live_per_owner, ..Limits::default() },
         };

@@ -15,6 +15,7 @@ mod life;
 mod own_token;
 mod sealer;
 mod signer;
+mod statement;
 #[cfg(test)]
 mod testing;
 
@@ -26,3 +27,4 @@ pub use keyring::{CertificationFailed, Certify, KeyRing, KeyRingError, seal_for_
 pub use own_token::{OwnToken, OwnTokens};
 pub use sealer::KekSealer;
 pub use signer::{KeyRejected, LocalSigner};
+pub use statement::Statements;

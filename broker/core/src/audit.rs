@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
-use crate::id::{DecisionId, GrantId, IssuerName, LogId, RequestId};
+use crate::id::{DecisionId, GrantId, IssuerName, LogId, QuarantineId, RequestId, RevocationId};
 use crate::identity::VerifiedIdentity;
 use crate::time::Timestamp;
 
@@ -118,6 +118,16 @@ pub enum AuditObject {
         /// Its id.
         id: String,
     },
+    /// The revocation of a set of grants.
+    Revocation {
+        /// Its id.
+        id: RevocationId,
+    },
+    /// A quarantine.
+    Quarantine {
+        /// Its id.
+        id: QuarantineId,
+    },
     /// The broker itself, or nothing in particular.
     Broker,
 }
@@ -167,6 +177,18 @@ pub enum AuditAction {
     /// A grant, or a list of them, was read, or a decision previewed.
     #[serde(rename = "read")]
     Read,
+    /// The revocation of a set of grants was asked for.
+    #[serde(rename = "revocation.begin")]
+    RevocationBegin,
+    /// No grant of the set was left.
+    #[serde(rename = "revocation.complete")]
+    RevocationComplete,
+    /// New grants were stopped.
+    #[serde(rename = "quarantine.add")]
+    QuarantineAdd,
+    /// They may be opened again.
+    #[serde(rename = "quarantine.lift")]
+    QuarantineLift,
     /// A bundle was published.
     #[serde(rename = "configuration.publish")]
     ConfigurationPublish,

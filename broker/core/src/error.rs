@@ -148,6 +148,10 @@ reasons! {
     PolicyError = "policy_error",
     /// Policy asks for something this request cannot give, such as an approval.
     ObligationUnmet = "obligation_unmet",
+    /// A revocation that is running selects this grant.
+    BeingRevoked = "being_revoked",
+    /// A quarantine stops grants like this.
+    Quarantined = "quarantined",
     // The terms.
     /// No time is left under some bound.
     NoTimeLeft = "no_time_left",
@@ -229,6 +233,8 @@ pub struct Refusal {
     pub signature_verified: bool,
     /// The places in the caller's own files that were wrong.
     pub findings: Vec<Finding>,
+    /// When the same request could do, where that is known.
+    pub retry_after: Option<Ttl>,
 }
 
 impl Refusal {
@@ -244,6 +250,7 @@ impl Refusal {
             audit_reason: None,
             signature_verified: false,
             findings: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -284,6 +291,13 @@ impl Refusal {
     #[must_use]
     pub fn with_findings(mut self, findings: Vec<Finding>) -> Self {
         self.findings = findings;
+        self
+    }
+
+    /// Says when the same request could do.
+    #[must_use]
+    pub fn after(mut self, wait: Ttl) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

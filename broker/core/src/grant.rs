@@ -125,15 +125,62 @@ impl GrantRecord {
         self.terms.class
     }
 
-    /// Whether `identity` is the one that opened the grant: same issuer and subject, same run and attempt where the
-    /// proof names them, same binding key. Sharing `sub` is not enough: every run of a workflow shares it.
+    /// Whether `identity` is the one that opened the grant; see [`HolderKey`].
     #[must_use]
     pub fn is_held_by(&self, identity: &VerifiedIdentity) -> bool {
+        HolderKey::of(identity).holds(self)
+    }
+}
+
+/// What makes a caller the holder of a grant: same issuer and subject, same run and attempt where the proof names them,
+/// same binding key. Sharing `sub` is not enough: every run of a workflow shares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderKey {
+    /// Configured issuer.
+    pub issuer: IssuerName,
+    /// Subject at that issuer.
+    pub subject: String,
+    /// Run.
+    pub run: Option<String>,
+    /// Attempt of that run.
+    pub run_attempt: Option<String>,
+    /// Key that it is bound to.
+    pub binding_key: Option<String>,
+}
+
+impl HolderKey {
+    /// That of a caller.
+    #[must_use]
+    pub fn of(identity: &VerifiedIdentity) -> Self {
         let proof = identity.proof();
-        self.holder.issuer == proof.issuer
-            && self.holder.subject == proof.subject
-            && self.provenance.run == proof.provenance.run
-            && self.provenance.run_attempt == proof.provenance.run_attempt
-            && self.holder.binding_key == proof.binding_key
+        Self {
+            issuer: proof.issuer.clone(),
+            subject: proof.subject.clone(),
+            run: proof.provenance.run.clone(),
+            run_attempt: proof.provenance.run_attempt.clone(),
+            binding_key: proof.binding_key.clone(),
+        }
+    }
+
+    /// That of whoever holds a grant.
+    #[must_use]
+    pub fn of_record(record: &GrantRecord) -> Self {
+        Self {
+            issuer: record.holder.issuer.clone(),
+            subject: record.holder.subject.clone(),
+            run: record.provenance.run.clone(),
+            run_attempt: record.provenance.run_attempt.clone(),
+            binding_key: record.holder.binding_key.clone(),
+        }
+    }
+
+    /// Whether it is the one that opened the grant of `record`.
+    #[must_use]
+    pub fn holds(&self, record: &GrantRecord) -> bool {
+        self.issuer == record.holder.issuer
+            && self.subject == record.holder.subject
+            && self.run == record.provenance.run
+            && self.run_attempt == record.provenance.run_attempt
+            && self.binding_key == record.holder.binding_key
     }
 }

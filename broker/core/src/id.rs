@@ -85,6 +85,14 @@ uuid_id!(
     /// Identifies a signing key of the broker's own.
     KeyId
 );
+uuid_id!(
+    /// Identifies the revocation of a set of grants.
+    RevocationId
+);
+uuid_id!(
+    /// Identifies a quarantine.
+    QuarantineId
+);
 
 /// A name that breaks the rules of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

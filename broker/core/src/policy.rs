@@ -67,6 +67,8 @@ pub enum Action {
     Introspect,
     /// Put another bundle into force.
     Publish,
+    /// Stop new grants of a role for a while; of the broker as a whole, those of roles to come included.
+    Suspend,
 }
 
 impl Action {
@@ -80,6 +82,7 @@ impl Action {
         Self::Preview,
         Self::Introspect,
         Self::Publish,
+        Self::Suspend,
     ];
 
     /// The word used in policy, on the wire and in the store.
@@ -94,6 +97,7 @@ impl Action {
             Self::Preview => "preview",
             Self::Introspect => "introspect",
             Self::Publish => "publish",
+            Self::Suspend => "suspend",
         }
     }
 }

@@ -7,10 +7,13 @@ mod keys;
 mod log;
 mod policy;
 mod press;
+mod quarantine;
 mod quota;
 mod restart;
+mod revocation;
 mod sealing;
 mod sink;
+mod statement;
 mod status;
 mod store;
 mod verifier;
@@ -24,10 +27,13 @@ pub use keys::{AuditKeys, AuthorityKey, AuthorityKeys, KeyChange, KeyPurpose, Ke
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
 pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
+pub use quarantine::{Added, QuarantineOrder, QuarantineStore};
 pub use quota::{Quota, Quotas};
 pub use restart::Restart;
+pub use revocation::{Beginning, Begun, Count, Followed, RevocationStore};
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
 pub use sink::{AuditSink, ExportLine, SinkFailed};
+pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,

@@ -2,19 +2,24 @@
 
 pub mod abandon;
 pub mod authenticate;
+mod barred;
 pub mod configuration;
 mod decide;
 mod evidence;
 mod exports;
 pub mod heartbeat;
+mod idempotency;
 pub mod inspect;
+mod many;
 pub mod open;
 pub mod operator;
+pub mod quarantine;
 pub mod rates;
 pub mod receipt;
 mod refusals;
 pub mod renew;
 pub mod revoke;
+pub mod revoke_set;
 pub mod undelivered;
 pub mod unread;
 
@@ -24,7 +29,7 @@ use tokio::sync::Notify;
 
 use crate::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use crate::error::{Reason, ServiceError};
-use crate::port::{Governance, ProofReader, Sealer, Store, StoreError};
+use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, StoreError};
 use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
@@ -54,6 +59,10 @@ pub struct Ports {
     pub evidence: Arc<Evidence>,
     /// How fast sources, issuers and owners may ask.
     pub rates: Arc<Rates>,
+    /// Signs receipts.
+    pub statements: Arc<dyn StatementSigner>,
+    /// Wakes the worker that follows revocations.
+    pub revocations: Arc<Notify>,
     /// Wakes the worker that ends grants.
     pub nudge: Arc<Notify>,
     /// Limits of what the use-cases do.

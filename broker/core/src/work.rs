@@ -5,5 +5,6 @@
 
 pub mod checkpoint;
 pub mod export;
+pub mod revocations;
 pub mod step;
 pub mod sweep;

@@ -1,8 +1,9 @@
 //! One change to one grant, guarded by the version that was read and by the hold it was read under.
 
 use hallpass_core::audit::AuditEntry;
-use hallpass_core::grant::{Grant, GrantState};
+use hallpass_core::grant::{Grant, GrantState, StateName};
 use hallpass_core::id::RequestId;
+use hallpass_core::in_force::Bar;
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{Applied, Change, ProofUse, Replaced, Sealer, StoreError};
 use rusqlite::params;
@@ -54,6 +55,9 @@ impl Operation for Apply {
         if self.epoch.is_some_and(|epoch| epoch != transaction.numbers.epoch) {
             return Ok(Applied::Moved);
         }
+        if let Some(bar) = self.barred(transaction)? {
+            return Ok(Applied::Barred(bar));
+        }
         // What lengthens a life is decided by the clock, and so refused when that is behind. An end waits for no clock.
         if let Some(decision) = self.examination() {
             transaction.observe_clock(decision.decided_at)?;
@@ -97,6 +101,27 @@ impl Apply {
     /// The decision, where it was one on the grant's own right to live: then it brings the epoch that it was made at.
     fn examination(&self) -> Option<&Decision> {
         self.decision.as_ref().filter(|_| self.epoch.is_some()).map(|decision| &decision.decision)
+    }
+
+    /// The command in force that stops the grant from being, or staying, active. Nearly always there is none.
+    fn barred(&self, transaction: &Transaction<'_>) -> Outcome<Option<Bar>> {
+        let in_force = &transaction.numbers.in_force;
+        let (record, now) = (&self.grant.record, self.entries.first().map(|entry| entry.entry.time));
+        if !matches!(self.grant.state, GrantState::Active { .. }) {
+            return Ok(None);
+        }
+        if !in_force.revocations.is_empty() {
+            // A revocation of what is pending must find it as it was.
+            let sql = "SELECT state FROM grants WHERE id = ?1";
+            let before: Option<String> = transaction.find(sql, [id_bytes(record.id.as_uuid())], |row| row.get(0))?;
+            let states = before.as_deref().and_then(StateName::parse).into_iter().chain([StateName::Active]);
+            if let Some(id) = states.into_iter().find_map(|state| in_force.ends_in(record, state)) {
+                return Ok(Some(Bar::Revoked(id)));
+            }
+        }
+        let decided = self.epoch.is_some();
+        let now = now.unwrap_or(transaction.numbers.clock_high_water);
+        Ok(if decided { in_force.stops(record, now) } else { None })
     }
 
     /// A grant that was renewed is held for longer than its opening said.

@@ -22,11 +22,14 @@ mod lock;
 mod log;
 mod migrate;
 mod open;
+mod quarantines;
 mod queue;
 mod quota;
 mod readers;
 mod restart;
+mod revocations;
 mod rows;
+mod select;
 mod status;
 mod transaction;
 mod writer;
@@ -215,8 +218,15 @@ impl Store for SqliteStore {
     }
 
     async fn fenced(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<Fenced>, StoreError> {
-        let backend_kind = backend_kind.to_owned();
-        self.readers.read(move |connection| rows::grant::fenced(connection, &backend_kind, now)).await
+        // Before the rows: what has not followed now is found as what is fenced, or as what will be.
+        let (backend_kind, in_force) = (backend_kind.to_owned(), self.writer.in_force());
+        let read = move |connection: &rusqlite::Connection| {
+            let mut fenced = rows::grant::fenced(connection, &backend_kind, now)?;
+            let still_accepted = now.minus(hallpass_core::grant::EXPIRY_SKEW);
+            fenced.extend(revocations::fenced_ahead(connection, &in_force, &backend_kind, still_accepted)?);
+            Ok(fenced)
+        };
+        self.readers.read(read).await
     }
 
     async fn lineage(&self, key: &LineageKey, now: Timestamp) -> Result<Option<Lineage>, StoreError> {

@@ -1,10 +1,7 @@
 //! The two long lists: grants, newest first, and audit entries, oldest first.
-//!
-//! A list of grants is driven by the index of the narrowest part of its filter; the others are checked on the rows that
-//! it gives. Which is narrowest is decided here and not left to the planner, whose statistics are of another day.
 
 use hallpass_core::audit::RecordedEntry;
-use hallpass_core::grant::{Grant, StateName};
+use hallpass_core::grant::Grant;
 use hallpass_core::id::LogId;
 use hallpass_core::port::{AuditFilter, GrantFilter, Page, PageRequest};
 use rusqlite::types::Value;
@@ -13,6 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 use crate::cursor;
 use crate::error::Outcome;
 use crate::rows::{audit, grant, id_bytes};
+use crate::select::Select;
 
 /// Grants that match, newest first; of one millisecond the last opened first.
 pub(crate) fn grants(connection: &Connection, filter: &GrantFilter, page: &PageRequest) -> Outcome<Page<Grant>> {
@@ -34,100 +32,15 @@ pub(crate) fn grants(connection: &Connection, filter: &GrantFilter, page: &PageR
 
 /// `SELECT created_at, seq` for a filter, one row more than the page holds.
 pub(crate) fn select_grants(filter: &GrantFilter, after: Option<[i64; 2]>, limit: usize) -> (String, Vec<Value>) {
-    // From the narrowest to the widest, as records of deployments are: a run opens a few, a backend opens all.
-    let texts = [
-        ("run", &filter.run),
-        ("\"commit\"", &filter.commit),
-        ("ticket", &filter.ticket),
-        ("repository_id", &filter.repository_id),
-        ("repository", &filter.repository),
-        ("subject", &filter.subject),
-        ("purpose", &filter.purpose),
-        ("role", &filter.role),
-        ("environment", &filter.environment),
-        ("owner", &filter.owner),
-    ];
-    let wide = [("backend", &filter.backend), ("issuer", &filter.issuer)];
     let mut select = Select::default();
-    let given = texts.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?)));
-    for (column, value) in given {
-        select.equal(column, value);
-    }
-    if let Some(policy) = &filter.policy {
-        select.policy(policy);
-    }
-    if !filter.states.is_empty() {
-        select.states(&filter.states);
-    }
-    for (column, value) in wide.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?))) {
-        select.equal(column, value);
-    }
-    let (from, created_at, seq) = if select.by_policy {
-        ("dependencies AS d CROSS JOIN grants AS g ON g.seq = d.grant_seq", "d.created_at", "d.grant_seq")
-    } else {
-        ("grants AS g", "g.created_at", "g.seq")
-    };
-    if let Some(since) = filter.since {
-        select.with(&format!("{created_at} >= ?"), [Value::Integer(since.as_millis())]);
-    }
-    if let Some(until) = filter.until {
-        select.with(&format!("{created_at} < ?"), [Value::Integer(until.as_millis())]);
-    }
-    if let Some([at, place]) = after {
-        select.with(&format!("({created_at}, {seq}) < (?, ?)"), [Value::Integer(at), Value::Integer(place)]);
-    }
-    let conditions = if select.conditions.is_empty() { "true".to_owned() } else { select.conditions.join(" AND ") };
+    select.filter(filter);
+    select.times(filter);
+    select.after(after);
     let limit = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     select.values.push(Value::Integer(limit));
-    let sql = format!(
-        "SELECT {created_at}, {seq} FROM {from} WHERE {conditions} ORDER BY {created_at} DESC, {seq} DESC LIMIT ?"
-    );
+    let (created_at, seq) = (select.created_at(), select.seq());
+    let sql = format!("SELECT {created_at}, {seq} {} {} LIMIT ?", select.source(), select.newest_first());
     (sql, select.values)
-}
-
-#[derive(Default)]
-struct Select {
-    conditions: Vec<String>,
-    values: Vec<Value>,
-    /// Whether an index was chosen; what comes later is checked on the rows (the `+` keeps the planner from it).
-    driven: bool,
-    by_policy: bool,
-}
-
-impl Select {
-    fn with(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
-        self.conditions.push(condition.to_owned());
-        self.values.extend(values);
-    }
-
-    fn equal(&mut self, column: &str, value: &str) {
-        let guard = if self.driven { "+" } else { "" };
-        self.with(&format!("{guard}g.{column} = ?"), [Value::Text(value.to_owned())]);
-        self.driven = true;
-    }
-
-    fn policy(&mut self, name: &str) {
-        let condition = if self.driven {
-            "EXISTS (SELECT 1 FROM dependencies AS d WHERE d.kind = 'policy' AND d.name = ? \
-             AND d.created_at = g.created_at AND d.grant_seq = g.seq)"
-        } else {
-            "d.kind = 'policy' AND d.name = ?"
-        };
-        self.by_policy = !self.driven;
-        self.with(condition, [Value::Text(name.to_owned())]);
-        self.driven = true;
-    }
-
-    /// Nearly every grant of a long record has expired: with that state among the wanted, walking the whole record
-    /// finds the newest soonest; without it, the index gives the few.
-    fn states(&mut self, states: &[StateName]) {
-        let drives = !self.driven && (states.len() == 1 || !states.contains(&StateName::Expired));
-        let guard = if drives { "" } else { "+" };
-        let places = vec!["?"; states.len()].join(", ");
-        let words = states.iter().map(|state| Value::Text(state.as_str().to_owned()));
-        self.with(&format!("{guard}g.state IN ({places})"), words);
-        self.driven |= drives;
-    }
 }
 
 /// Audit entries that match, oldest first.

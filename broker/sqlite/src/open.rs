@@ -5,6 +5,7 @@
 
 use hallpass_core::grant::{Grant, StateName};
 use hallpass_core::id::{GrantId, LineageId, RequestId};
+use hallpass_core::in_force::Bar;
 use hallpass_core::port::{
     IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Quota, Quotas, Replaced, Sealer,
     StoreError,
@@ -49,6 +50,7 @@ pub(crate) enum Found {
     StillPending,
     TooManyRepeats,
     Moved,
+    Barred(Bar),
 }
 
 impl Open {
@@ -95,6 +97,9 @@ impl Operation for Open {
         if transaction.numbers.epoch != self.epoch {
             return Ok(Found::Moved);
         }
+        if let Some(bar) = self.barred(transaction) {
+            return Ok(Found::Barred(bar));
+        }
         let earlier = match self.earlier(transaction)? {
             Ok(earlier) => earlier,
             Err(refused) => return Ok(refused),
@@ -139,11 +144,19 @@ impl Operation for Open {
             Found::StillPending => OpenOutcome::StillPending,
             Found::TooManyRepeats => OpenOutcome::TooManyRepeats,
             Found::Moved => OpenOutcome::Moved,
+            Found::Barred(bar) => OpenOutcome::Barred(bar),
         }
     }
 }
 
 impl Open {
+    /// The command in force that stops it. Nearly always there is none.
+    fn barred(&self, transaction: &Transaction<'_>) -> Option<Bar> {
+        let (in_force, grant) = (&transaction.numbers.in_force, &self.new.grant);
+        let ended = in_force.ends(grant).map(Bar::Revoked);
+        ended.or_else(|| in_force.stops(&grant.record, self.now))
+    }
+
     /// The grant that the same idempotency key opened before, if it may be repeated.
     fn earlier(&self, transaction: &Transaction<'_>) -> Outcome<Result<Option<Grant>, Found>> {
         let Some(claim) = &self.idempotency else { return Ok(Ok(None)) };

@@ -7,6 +7,8 @@ pub(crate) mod grant;
 pub(crate) mod life;
 pub(crate) mod lineage;
 pub(crate) mod proof;
+pub(crate) mod quarantine;
+pub(crate) mod revocation;
 
 use hallpass_core::port::StoreError;
 use hallpass_core::time::Timestamp;
@@ -103,6 +105,13 @@ impl<'a> Columns<'a> {
     pub(crate) fn json<T: DeserializeOwned>(&mut self, column: &'static str) -> Read<T> {
         let text: String = self.value(column)?;
         serde_json::from_str(&text).map_err(|error| self.inconsistent(column, error))
+    }
+
+    /// The member of a closed set that [`word`] wrote.
+    pub(crate) fn json_word<T: DeserializeOwned>(&mut self, column: &'static str) -> Read<T> {
+        let text: String = self.value(column)?;
+        let quoted = serde_json::Value::String(text);
+        serde_json::from_value(quoted).map_err(|error| self.inconsistent(column, error))
     }
 
     pub(crate) fn optional_json<T: DeserializeOwned>(&mut self, column: &'static str) -> Read<Option<T>> {

@@ -8,12 +8,20 @@ use rusqlite::{Connection, params};
 
 use crate::SqliteStore;
 use crate::error::Outcome;
+use crate::revocations;
 use crate::rows::integer;
 
 #[async_trait]
 impl StatusRecord for SqliteStore {
     async fn ended_early(&self, indexes: Range<u64>) -> Result<Option<Vec<u64>>, StoreError> {
-        self.readers.read(move |connection| ended_early(connection, &indexes)).await
+        // Before the rows: what has not followed now is found as what has ended, or as what will.
+        let in_force = self.writer.in_force();
+        let read = move |connection: &Connection| {
+            let Some(mut found) = ended_early(connection, &indexes)? else { return Ok(None) };
+            revocations::ended_ahead(connection, &in_force, &indexes, &mut found)?;
+            Ok(Some(found))
+        };
+        self.readers.read(read).await
     }
 }
 

@@ -1,7 +1,10 @@
 //! What an operation sees while it writes: the connection, and the few numbers that the writer keeps in memory.
 
+use std::sync::Arc;
+
 use hallpass_core::audit::tree::Frontier;
 use hallpass_core::id::LogId;
+use hallpass_core::in_force::InForce;
 use hallpass_core::port::StoreError;
 use hallpass_core::time::{Timestamp, Ttl};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -9,14 +12,14 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use crate::error::Outcome;
 use crate::log;
 use crate::rows::audit::EncodedEntry;
-use crate::rows::{id_bytes, integer};
+use crate::rows::{id_bytes, integer, quarantine, revocation};
 
 /// How far behind the latest time in the store the clock may be: clocks are corrected by that much in ordinary life.
 /// More, and a clock that was set back would revive what is over.
 const CLOCK_TOLERANCE: Ttl = Ttl::from_secs(2);
 
 /// What is true of the database as it was last committed. Copied for each attempt, kept only by a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Numbers {
     /// The audit log.
     log: LogId,
@@ -26,6 +29,8 @@ pub(crate) struct Numbers {
     pub(crate) epoch: u64,
     /// The latest time that any opening brought.
     pub(crate) clock_high_water: Timestamp,
+    /// Revocations that run, and quarantines: asked for every grant that is opened.
+    pub(crate) in_force: Arc<InForce>,
 }
 
 impl Numbers {
@@ -34,11 +39,16 @@ impl Numbers {
         let (log, epoch, high_water): ([u8; 16], i64, i64) =
             connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let log = uuid::Uuid::from_bytes(log).into();
+        let in_force = InForce {
+            revocations: revocation::running(connection)?.into_iter().map(Arc::new).collect(),
+            quarantines: quarantine::in_force(connection)?.into_iter().map(Arc::new).collect(),
+        };
         Ok(Self {
             log,
             frontier: log::frontier(connection, log)?,
             epoch: u64::try_from(epoch).unwrap_or(0),
             clock_high_water: Timestamp::from_millis(high_water),
+            in_force: Arc::new(in_force),
         })
     }
 
@@ -90,6 +100,11 @@ impl Transaction<'_> {
         }
         self.numbers.clock_high_water = seen.max(now);
         Ok(())
+    }
+
+    /// Changes what is in force, with the commit.
+    pub(crate) fn command(&mut self, change: impl FnOnce(&mut InForce)) {
+        change(Arc::make_mut(&mut self.numbers.in_force));
     }
 
     /// Appends to the log and to its tree, in the transaction of whatever the entries tell of.

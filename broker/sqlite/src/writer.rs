@@ -10,11 +10,12 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hallpass_core::audit::tree::{Frontier, TreeHead};
+use hallpass_core::in_force::InForce;
 use hallpass_core::port::StoreError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
@@ -83,10 +84,13 @@ pub(crate) struct Writer {
 struct Committed {
     epoch: AtomicU64,
     frontier: Mutex<Frontier>,
+    in_force: RwLock<Arc<InForce>>,
 }
 
 impl Committed {
+    /// What is in force comes before the epoch: whoever reads a moved epoch must find why it moved.
     fn publish(&self, numbers: &Numbers) {
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&numbers.in_force);
         self.epoch.store(numbers.epoch, Ordering::Release);
         self.frontier.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&numbers.frontier);
     }
@@ -96,7 +100,8 @@ impl Writer {
     /// Starts the thread. It keeps `lock` until nothing can write any more.
     pub(crate) fn start(path: &Path, connection: Connection, lock: Lock) -> Result<Self, OpenError> {
         let numbers = Numbers::load(&connection).map_err(OpenError::refused(path))?;
-        let committed = Committed { epoch: AtomicU64::default(), frontier: Mutex::default() };
+        let committed =
+            Committed { epoch: AtomicU64::default(), frontier: Mutex::default(), in_force: RwLock::default() };
         committed.publish(&numbers);
         let committed = Arc::new(committed);
         let failed = |source| OpenError::File { path: path.to_owned(), source };
@@ -153,6 +158,11 @@ impl Writer {
 
     fn frontier<T>(&self, read: impl FnOnce(&Frontier) -> T) -> T {
         read(&self.committed.frontier.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is in force as last committed.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.committed.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

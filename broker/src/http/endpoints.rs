@@ -15,7 +15,8 @@ use hallpass_core::audit::AuditAction;
 use hallpass_core::service::Lane;
 
 use super::handlers::{
-    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, status_lists,
+    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, quarantines,
+    revocations, status_lists,
 };
 use super::router::{ApiState, Operations};
 
@@ -83,6 +84,13 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/v1/owners/{name}", catalog::owner),
         // What is everybody's.
         post("/v1/grants/{id}/abandon", grants::abandon).records(AuditAction::GrantAbandon).on(Listener::Admin),
+        post("/v1/revocations", revocations::begin).records(AuditAction::RevocationBegin).on(Listener::Admin),
+        get("/v1/revocations", revocations::list).on(Listener::Admin),
+        get("/v1/revocations/{id}", revocations::read).on(Listener::Admin),
+        post("/v1/quarantines", quarantines::add).records(AuditAction::QuarantineAdd).on(Listener::Admin),
+        get("/v1/quarantines", quarantines::list).on(Listener::Admin),
+        get("/v1/quarantines/{id}", quarantines::read).on(Listener::Admin),
+        delete("/v1/quarantines/{id}", quarantines::lift).records(AuditAction::QuarantineLift).on(Listener::Admin),
         get("/v1/audit", audit::list).on(Listener::Admin),
         get("/v1/audit/checkpoint", audit::checkpoint).on(Listener::Admin),
         get("/v1/audit/proof", audit::proof).on(Listener::Admin),

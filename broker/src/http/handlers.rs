@@ -10,6 +10,8 @@ pub(super) mod identity;
 pub(super) mod oauth;
 pub(super) mod operations;
 pub(super) mod pki;
+pub(super) mod quarantines;
+pub(super) mod revocations;
 pub(super) mod status_lists;
 
 use axum::body::Body;

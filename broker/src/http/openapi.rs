@@ -18,7 +18,8 @@ use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _};
 
 use super::handlers::{
-    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, status_lists,
+    audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, quarantines,
+    revocations, status_lists,
 };
 
 use failures::Failures;
@@ -75,6 +76,13 @@ pub(super) fn json() -> Bytes {
         catalog::role,
         catalog::owners,
         catalog::owner,
+        revocations::begin,
+        revocations::list,
+        revocations::read,
+        quarantines::add,
+        quarantines::list,
+        quarantines::read,
+        quarantines::lift,
         audit::list,
         audit::checkpoint,
         audit::proof,
@@ -91,6 +99,7 @@ pub(super) fn json() -> Bytes {
     tags(
         (name = "exchange", description = "OAuth: a proof for a token, and what is asked about tokens."),
         (name = "grants", description = "The record of credentials: opening, reading, renewing, ending."),
+        (name = "commands", description = "Ending sets of grants, and stopping new ones."),
         (name = "identity", description = "What the broker sees of a caller, and what it would decide."),
         (name = "catalog", description = "Roles, and who answers for them."),
         (name = "audit", description = "What was written down."),

@@ -215,7 +215,7 @@ impl<'a> Told<'a> {
             detail: &refusal.detail,
             step: Some(shown_step(refusal)),
             parameter: refusal.parameter.as_deref().map(|parameter| shown_parameter(refusal, parameter, surface)),
-            retry_after: None,
+            retry_after: refusal.retry_after,
             findings: &refusal.findings,
         }
     }
@@ -340,7 +340,8 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::OwnerUnresolved
         | Reason::PolicyDenied
         | Reason::PolicyError
-        | Reason::ObligationUnmet => StatusCode::FORBIDDEN,
+        | Reason::ObligationUnmet
+        | Reason::Quarantined => StatusCode::FORBIDDEN,
         Reason::MalformedRequest
         | Reason::UnknownField
         | Reason::MissingPurpose
@@ -352,9 +353,11 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::RevocationFloor
         | Reason::ScopeNotGranted
         | Reason::BackendRefused => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::IdempotencyPending | Reason::IdempotencyExhausted | Reason::CannotExtend | Reason::StateConflict => {
-            StatusCode::CONFLICT
-        }
+        Reason::IdempotencyPending
+        | Reason::IdempotencyExhausted
+        | Reason::CannotExtend
+        | Reason::StateConflict
+        | Reason::BeingRevoked => StatusCode::CONFLICT,
         Reason::NotFound => StatusCode::NOT_FOUND,
         Reason::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::WidensOwnRights => StatusCode::FORBIDDEN,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalog;
+mod command;
 mod configuration;
 mod credential;
 mod decision;
@@ -14,6 +15,7 @@ use hallpass_sdk::wire;
 
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
+pub(super) use command::{begun, preview, quarantine, quarantining, revoke_set, standing};
 pub(super) use configuration::{configuration, difference, findings, publication, revision};
 pub(super) use credential::credential;
 pub(super) use decision::foreseen;

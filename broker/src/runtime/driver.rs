@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hallpass_core::service::{Export, Ports};
 use hallpass_core::time::{ClockWatch, Ttl};
-use hallpass_core::work::{checkpoint, export, step, sweep};
+use hallpass_core::work::{checkpoint, export, revocations, step, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +29,7 @@ impl Driver {
     pub fn start(ports: &Ports, checkpoint_every: Ttl, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
         tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        tasks.spawn(follow(ports.clone(), stopping.clone()));
         tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
         for destination in &ports.evidence.exports {
             tasks.spawn(exports(ports.clone(), Arc::clone(destination), stopping.clone()));
@@ -69,6 +70,25 @@ async fn steps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping: 
         if !more {
             tokio::select! {
                 () = ports.nudge.notified() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+}
+
+/// Follows revocations. A step of one keeps the store's writer for a moment; whoever came meanwhile is served before the
+/// next.
+async fn follow(ports: Ports, mut stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let ticked = revocations::tick(&ports).await;
+        metrics::counter!("hallpass_grants_ended_by_revocations_total")
+            .increment(u64::try_from(ticked.ended).unwrap_or(0));
+        metrics::counter!("hallpass_revocations_completed_total")
+            .increment(u64::try_from(ticked.completed).unwrap_or(0));
+        if !ticked.more {
+            tokio::select! {
+                () = ports.revocations.notified() => {}
                 () = tokio::time::sleep(PERIOD) => {}
                 _ = stopping.changed() => {}
             }

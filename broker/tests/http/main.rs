@@ -8,6 +8,7 @@
     reason = "test code: a broken expectation must stop the test"
 )]
 
+mod commands;
 mod delivery;
 mod exchange;
 mod grants;

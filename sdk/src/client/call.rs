@@ -46,6 +46,10 @@ impl Call {
         Self::new(method, url, Body::Empty, Repeat::Safe)
     }
 
+    pub(super) fn delete(url: Url) -> Self {
+        Self::new(Method::DELETE, url, Body::Empty, Repeat::Safe)
+    }
+
     fn new(method: Method, url: Url, body: Body, repeat: Repeat) -> Self {
         Self {
             method,
@@ -94,6 +98,12 @@ impl Call {
     /// The call may consume a single-use proof, and repeats under an idempotency key.
     pub(super) fn mints(mut self) -> Self {
         self.consumes_proof = true;
+        self.repeat = Repeat::Keyed;
+        self
+    }
+
+    /// The call repeats under an idempotency key.
+    pub(super) fn keyed(mut self) -> Self {
         self.repeat = Repeat::Keyed;
         self
     }

@@ -54,7 +54,11 @@ impl Client {
         self.answer(Call::get(self.url(&["v1", "owners", name])?)).await
     }
 
-    async fn page<T: serde::de::DeserializeOwned>(&self, of: &str, cursor: Option<&str>) -> Result<Page<T>, Error> {
+    pub(super) async fn page<T: serde::de::DeserializeOwned>(
+        &self,
+        of: &str,
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, Error> {
         let mut url = self.url(&["v1", of])?;
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", cursor);

@@ -17,6 +17,7 @@
 
 mod builder;
 mod call;
+mod commands;
 mod configuration;
 mod error;
 mod evidence;

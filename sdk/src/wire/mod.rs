@@ -1,12 +1,14 @@
 //! The types that Hallpass's HTTP interfaces carry, exactly as JSON spells them.
 //!
 //! Both sides use them, so every type serialises and deserialises. Requests ([`CreateGrant`], [`RenewRequest`],
-//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`PutConfiguration`], [`GrantQuery`], [`AuditQuery`])
-//! refuse fields that they do not know: a misspelt bound must never be ignored. Responses accept unknown fields, and unknown words in their closed sets become
+//! [`RevokeRequest`], [`AbandonRequest`], [`DecisionRequest`], [`PutConfiguration`], [`GrantQuery`], [`AuditQuery`],
+//! [`RevocationRequest`], [`QuarantineRequest`]) refuse fields that they do not know: a misspelt bound must never be
+//! ignored. Responses accept unknown fields, and unknown words in their closed sets become
 //! `Unknown`, so that an older client keeps working with a newer broker.
 
 mod audit;
 mod catalog;
+mod command;
 mod configuration;
 mod credential;
 mod decision;
@@ -23,6 +25,10 @@ mod token;
 
 pub use audit::{AuditEntry, AuditQuery, ConsistencyProof, InclusionProof, Receipt};
 pub use catalog::{Member, Owner, PurposeRule, Role, RoleState, TtlRule};
+pub use command::{
+    Quarantine, QuarantineRequest, RevocationPreview, RevocationQuarantine, RevocationRequest, RevocationState,
+    SelectedCount, Selector, SetRevocation,
+};
 pub use configuration::{
     Configuration, Difference, FileChanges, FileDifference, Publication, PutConfiguration, Revision, RevisionDetail,
     Touched,

@@ -13,6 +13,7 @@
 mod api;
 mod audit_log;
 mod catalogue;
+mod commands;
 mod configuration;
 mod credentials;
 mod endpoints;

@@ -15,7 +15,7 @@ const POLICY: &str = r#"
 @id("operator-tokens-act")
 permit (
   principal is Operator,
-  action in [Action::"read", Action::"revoke", Action::"abandon", Action::"introspect"],
+  action in [Action::"read", Action::"revoke", Action::"suspend", Action::"abandon", Action::"introspect"],
   resource
 )
 when { principal has via_role && principal.via_role == "hallpass/operator" };

@@ -62,8 +62,17 @@ impl Caller {
         for claim in ["iat", "nbf", "exp"] {
             claims[claim] = (claims[claim].as_i64().expect("a time") + ahead).into();
         }
+        self.signed(&claims)
+    }
+
+    /// A fresh proof of somebody.
+    pub(crate) fn proof_of(&self, subject: &str) -> Proof {
+        self.signed(&self.issuer.claims(AUDIENCE, subject))
+    }
+
+    fn signed(&self, claims: &Value) -> Proof {
         let id = claims["jti"].as_str().expect("a jti").to_owned();
-        Proof { token: self.key.sign(&claims), id }
+        Proof { token: self.key.sign(claims), id }
     }
 
     pub(crate) async fn exchange(&self, exchange: &Exchange, key: Option<&str>) -> Result<Reply, NoReply> {
@@ -85,6 +94,17 @@ impl Caller {
     pub(crate) async fn introspect(&self, proof: &Proof, token: &str) -> Result<Reply, NoReply> {
         let request = self.client.post(self.at("/oauth2/introspect")).bearer_auth(&proof.token);
         Self::send(request.form(&[("token", token)])).await
+    }
+
+    /// Sends a command over a set of grants.
+    pub(crate) async fn command(&self, path: &str, proof: &Proof, body: &Value, key: &str) -> Result<Reply, NoReply> {
+        let request = self.client.post(self.at(path)).bearer_auth(&proof.token).json(body);
+        Self::send(request.header("idempotency-key", key.replace([' ', ':'], "-"))).await
+    }
+
+    /// Reads what needs a proof.
+    pub(crate) async fn read(&self, path: &str, proof: &Proof) -> Result<Reply, NoReply> {
+        Self::send(self.client.get(self.at(path)).bearer_auth(&proof.token)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Reply, NoReply> {

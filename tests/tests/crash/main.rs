@@ -30,6 +30,7 @@ mod moments;
 mod points;
 mod process;
 mod repeats;
+mod sets;
 mod starts;
 mod starvation;
 mod trust;

@@ -115,6 +115,8 @@ impl Cause {
     pub const SUPERSEDED: Self = Self(std::borrow::Cow::Borrowed("superseded"));
     /// Another grant took its place.
     pub const REPLACED: Self = Self(std::borrow::Cow::Borrowed("replaced"));
+    /// It was one of a set that was revoked.
+    pub const REVOCATION: Self = Self(std::borrow::Cow::Borrowed("revocation"));
     /// No sign of life came in time.
     pub const HEARTBEAT_MISSED: Self = Self(std::borrow::Cow::Borrowed("heartbeat_missed"));
     /// The backend did not answer in time.

@@ -4,18 +4,28 @@
 //! change durable together with the audit entries that tell of it.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
-use super::{Quota, Quotas};
+use super::{QuarantineStore, Quota, Quotas, RevocationStore};
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
 use crate::id::{DecisionId, GrantId, IssuerName, LineageId, ReservationId, RoleName};
+use crate::in_force::Bar;
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
 
 /// The durable record.
 #[async_trait]
-pub trait Store: super::AuditLog + super::History + super::KeyRecord + super::Restart + super::StatusRecord {
+pub trait Store:
+    super::AuditLog
+    + super::History
+    + super::KeyRecord
+    + super::Restart
+    + super::StatusRecord
+    + RevocationStore
+    + QuarantineStore
+{
     /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
     ///
     /// # Errors
@@ -262,6 +272,8 @@ pub enum OpenOutcome {
     TooManyRepeats,
     /// The epoch or the lineage moved since the decision: decide again.
     Moved,
+    /// A command in force stops it.
+    Barred(Bar),
 }
 
 /// One change to one grant.
@@ -297,6 +309,9 @@ pub enum Applied {
     Moved,
     /// The proof was used before.
     Replayed,
+    /// The grant would be active after it, and a command in force stops that: a revocation that ends it; or a quarantine,
+    /// where the change was decided.
+    Barred(Bar),
 }
 
 /// A due grant with the hold on it.
@@ -339,39 +354,56 @@ pub struct Fenced {
 }
 
 /// Which grants. All given parts must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GrantFilter {
     /// In one of these states; any, when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateName>,
     /// Of this owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Of this role.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// Proved by this issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Held by this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// From this repository, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// From this repository, by id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
     /// From this commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// From this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// Reaching this environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// Of this backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// Allowed by this policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// With exactly this purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
     /// With this ticket.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// Created at or after.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Created before.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 

@@ -1,5 +1,6 @@
 //! Who is calling: routes a proof to its configured issuer, has it verified, and checks that it holds now.
 
+use super::decide::live_grant;
 use super::{Ports, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
@@ -70,12 +71,11 @@ async fn verify(
     let verified = verifier.verify(proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
-    if let Some(id) = identity.proof().grant {
-        let alive = ports.store.grant(id).await?.is_some_and(|grant| grant.is_live(now));
-        if !alive {
-            let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
-            return Err(refusal.after_signature().into());
-        }
+    if let Some(id) = identity.proof().grant
+        && live_grant(ports, id).await?.is_none()
+    {
+        let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
+        return Err(refusal.after_signature().into());
     }
     Ok(identity)
 }

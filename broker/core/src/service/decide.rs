@@ -10,9 +10,11 @@ use crate::identity::VerifiedIdentity;
 use crate::policy::{
     Action, Decision, Permit, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, principal_of,
 };
-use crate::port::CredentialBackend;
+use crate::port::{CredentialBackend, StoreError};
 use crate::request::Origin;
+use crate::revocation::Likeness;
 use crate::role::Role;
+use crate::time::Ttl;
 
 /// The wording of "unknown" and of "not yours": they must not be told apart.
 pub(super) const ROLE_NOT_AVAILABLE: &str = "the role does not exist, or policy does not allow it to this identity";
@@ -87,7 +89,7 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
     with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(revision, record), context })
 }
 
-fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
+pub(super) fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
     let owner = match &query.resource {
         Resource::Role(facts) | Resource::Grant { role: facts, .. } => Some(&facts.owner),
         Resource::Owner { name } => Some(name),
@@ -115,22 +117,25 @@ pub(super) fn role_facts(revision: &Revision, role: &Role, backend: &dyn Credent
 
 /// A grant as a resource: its role as it was when it was opened.
 pub(super) fn grant_resource(revision: &Revision, record: &GrantRecord) -> Resource {
-    let environment = record.environment.as_ref().and_then(|name| revision.catalog.environments.get(name));
-    let role = revision.catalog.roles.get(&record.role);
-    Resource::Grant {
-        id: record.id,
-        role: RoleFacts {
-            name: record.role.clone(),
-            owner: record.owner.name.clone(),
-            backend_kind: record.backend_kind.clone(),
-            environment: record.environment.clone(),
-            environment_class: environment.map(|environment| environment.class.as_str().to_owned()),
-            class: record.class(),
-            max_ttl: record.terms.max_expires_at.since(record.created_at),
-            stage: role.and_then(|role| role.stage.clone()),
-            tier: role.and_then(|role| role.tier.clone()),
-            target: record.target.clone(),
-        },
+    let max_ttl = record.terms.max_expires_at.since(record.created_at);
+    Resource::Grant { id: record.id, role: facts_of(revision, &Likeness::of(record), max_ttl) }
+}
+
+/// What policy may know of the role of grants that are alike.
+pub(super) fn facts_of(revision: &Revision, likeness: &Likeness, max_ttl: Ttl) -> RoleFacts {
+    let environment = likeness.environment.as_ref().and_then(|name| revision.catalog.environments.get(name));
+    let role = revision.catalog.roles.get(&likeness.role);
+    RoleFacts {
+        name: likeness.role.clone(),
+        owner: likeness.owner.clone(),
+        backend_kind: likeness.backend_kind.clone(),
+        environment: likeness.environment.clone(),
+        environment_class: environment.map(|environment| environment.class.as_str().to_owned()),
+        class: likeness.class,
+        max_ttl,
+        stage: role.and_then(|role| role.stage.clone()),
+        tier: role.and_then(|role| role.tier.clone()),
+        target: likeness.target.clone(),
     }
 }
 
@@ -221,6 +226,14 @@ pub(super) async fn permitted_grant(
         Err(ServiceError::Refused(_)) if !may_read => Err(ServiceError::NotFound),
         Err(error) => Err(error),
     }
+}
+
+/// The grant `id`, if its credential works now: also by what has been commanded and has not reached its row.
+pub(super) async fn live_grant(ports: &Ports, id: crate::id::GrantId) -> Result<Option<Grant>, StoreError> {
+    // Before the row: see `InForce::is_live`.
+    let in_force = ports.store.in_force();
+    let grant = ports.store.grant(id).await?;
+    Ok(grant.filter(|grant| in_force.is_live(grant, ports.now())))
 }
 
 /// Whether the policy allows `query`; a policy that errors allows nothing. For filtering what may be seen.

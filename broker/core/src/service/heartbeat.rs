@@ -16,6 +16,7 @@ pub async fn heartbeat(ports: &Ports, proof: &Proof, id: GrantId, origin: &Origi
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     loop {
+        let in_force = ports.store.in_force();
         let grant = ports.store.grant(id).await?.ok_or(ServiceError::NotFound)?;
         if !grant.record.is_held_by(&identity) {
             return Err(ServiceError::NotFound);
@@ -23,6 +24,9 @@ pub async fn heartbeat(ports: &Ports, proof: &Proof, id: GrantId, origin: &Origi
         let now = ports.now();
         let ended =
             |detail: String| ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None };
+        if in_force.ends(&grant).is_some() {
+            return Err(ended("the grant is being revoked".to_owned()));
+        }
         if !grant.is_live(now) {
             return Err(ended(format!("the grant is {}", grant.state_name().as_str())));
         }

@@ -1,10 +1,11 @@
 //! Reading: grants, roles, owners, the audit log, oneself, and what would be decided.
 
+mod commands;
 pub(super) mod log;
 
 use std::sync::Arc;
 
-use super::decide::{Trail, grant_resource, may, permitted_grant, query_of, role_facts};
+use super::decide::{Trail, grant_resource, live_grant, may, permitted_grant, query_of, role_facts};
 use super::open::{self, Foreseen};
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditObject};
@@ -20,6 +21,8 @@ use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
 
 pub use log::{Extended, Included};
+
+pub use commands::Standing;
 
 /// How many grants one list looks at: each is read and decided on, and anybody with a proof may ask.
 const MAX_EXAMINED: usize = 2_000;
@@ -124,9 +127,7 @@ impl Caller {
     /// # Errors
     /// [`ServiceError`]; a grant that is over, unknown or not the caller's to ask about is `None`, indistinguishably.
     pub async fn introspect(&self, ports: &Ports, id: GrantId) -> Result<Option<Grant>, ServiceError> {
-        let Some(grant) = ports.store.grant(id).await?.filter(|grant| grant.is_live(ports.now())) else {
-            return Ok(None);
-        };
+        let Some(grant) = live_grant(ports, id).await? else { return Ok(None) };
         let resource = grant_resource(&self.revision, &grant.record);
         let mut query = self.query(ports, Action::Introspect, resource).await?;
         query.context.holder = grant.record.is_held_by(&self.identity);

@@ -8,8 +8,7 @@ use std::sync::Arc;
 pub use foresee::Foreseen;
 pub(super) use foresee::foresee;
 
-use ring::digest::{Context, SHA256};
-
+use super::barred::Barred;
 use super::decide::{ROLE_NOT_AVAILABLE, Trail, permit, query_of, role_facts};
 use super::revoke::is_fenced_by_record;
 use super::{Ports, Use, authenticate, rates};
@@ -373,6 +372,11 @@ impl Attempt<'_> {
             }
             OpenOutcome::Moved => return Ok(None),
             OpenOutcome::OverQuota(quota) => return Err(self.over_quota(quota).await?),
+            OpenOutcome::Barred(bar) => {
+                let barred = Barred::by(bar, self.ports.now());
+                self.trail().refuse(self.ports, &barred.refusal, None).await?;
+                return Err(barred.into());
+            }
             OpenOutcome::Replayed => replayed(),
             OpenOutcome::RequestMismatch => Refusal::request(
                 Reason::IdempotencyConflict,
@@ -403,8 +407,7 @@ impl Attempt<'_> {
     /// The scope of an idempotency key: nobody else's, and no other proof's, can meet it.
     fn idempotency_claim(&self, key: &Idempotency, now: Timestamp) -> IdempotencyClaim {
         let proof = self.identity.proof();
-        let mut context = Context::new(&SHA256);
-        let parts: [&str; 7] = [
+        let scope = super::idempotency::scope([
             proof.issuer.as_str(),
             &proof.subject,
             // Every run of a workflow shares its subject, and not every issuer gives proofs an id.
@@ -413,13 +416,7 @@ impl Attempt<'_> {
             proof.proof_id.as_deref().unwrap_or_default(),
             proof.binding_key.as_deref().unwrap_or_default(),
             &key.key,
-        ];
-        for part in parts {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut scope = [0_u8; 32];
-        scope.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        ]);
         let keep_until = self.identity.replay_horizon().max(now.plus(Ttl::from_hours(24)));
         IdempotencyClaim { scope, request_digest: key.request_digest, keep_until }
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Ports;
+use super::barred::Barred;
 use super::decide::Trail;
 use super::open::Opened;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
@@ -180,6 +181,7 @@ async fn open(
     };
     match ports.store.open(opening).await? {
         OpenOutcome::Opened(grant) => Ok(Opened { grant: *grant, credential: issued }),
+        OpenOutcome::Barred(bar) => Err(Barred::by(bar, now).into()),
         _ => Err(ServiceError::unavailable(Reason::StateConflict, "the broker is busy revoking; try again")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::barred::Barred;
 use super::decide::{Trail, permitted_grant};
 use super::open::{proof_use_of, replayed};
 use super::{Ports, Use, authenticate};
@@ -12,6 +13,7 @@ use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Grant, IllegalTransition};
 use crate::id::GrantId;
 use crate::identity::{Proof, VerifiedIdentity};
+use crate::in_force::Bar;
 use crate::policy::{Action, Permit};
 use crate::port::{Applied, Change, CredentialBackend, ExtendError, LineageKey};
 use crate::request::Origin;
@@ -39,6 +41,12 @@ pub async fn renew(
     let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Renew, trail.clone()).await?;
     if !grant.record.is_held_by(&identity) {
         return Err(ServiceError::NotFound);
+    }
+    let in_force = ports.store.in_force();
+    if let Some(id) = in_force.ends(&grant) {
+        let barred = Barred::by(Bar::Revoked(id), ports.now());
+        trail.refuse(ports, &barred.refusal, None).await?;
+        return Err(barred.into());
     }
     if !grant.is_live(ports.now()) {
         return Err(conflict(Reason::StateConflict, format!("the grant is {}", grant.state_name().as_str())));
@@ -226,6 +234,11 @@ impl Renewal<'_> {
                     let refusal = replayed();
                     self.trail.refuse(self.ports, &refusal, None).await?;
                     return Err(refusal.into());
+                }
+                Applied::Barred(bar) => {
+                    let barred = Barred::by(bar, self.ports.now());
+                    self.trail.refuse(self.ports, &barred.refusal, None).await?;
+                    return Err(barred.into());
                 }
                 Applied::Moved => break,
                 Applied::Conflict => {}

@@ -19,6 +19,19 @@ use crate::port::{
 };
 use crate::time::{Timestamp, Ttl};
 
+/// Does `$call` as the fault says.
+macro_rules! faulting {
+    ($fault:expr, $call:expr) => {
+        match $fault {
+            Some(StoreFault::Lost) => Err(lost()),
+            Some(StoreFault::AnswerLost) => $call.await.and(Err(lost())),
+            None => $call.await,
+        }
+    };
+}
+
+mod commands;
+
 /// A store in front of another that fails as it is told to.
 pub struct FaultingStore {
     inner: Mutex<Option<Arc<dyn Store>>>,
@@ -47,6 +60,14 @@ pub enum Write {
     Publish,
     /// `change_keys`.
     Keys,
+    /// `begin_revocation`.
+    BeginRevocation,
+    /// `follow_revocation`.
+    FollowRevocation,
+    /// `complete_revocation`.
+    CompleteRevocation,
+    /// `add_quarantine`.
+    AddQuarantine,
 }
 
 /// How a write fails.
@@ -125,17 +146,6 @@ impl FaultingStore {
 
 fn lost() -> StoreError {
     StoreError::Unavailable("the test says so".to_owned())
-}
-
-/// Does `$call` as the fault says.
-macro_rules! faulting {
-    ($fault:expr, $call:expr) => {
-        match $fault {
-            Some(StoreFault::Lost) => Err(lost()),
-            Some(StoreFault::AnswerLost) => $call.await.and(Err(lost())),
-            None => $call.await,
-        }
-    };
 }
 
 #[async_trait]

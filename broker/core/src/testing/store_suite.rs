@@ -15,10 +15,12 @@ pub mod lineages;
 pub mod lists;
 pub mod log;
 pub mod opening;
+pub mod quarantines;
 pub mod queue;
 pub mod quotas;
 pub mod repeats;
 pub mod replacing;
+pub mod revocations;
 pub mod statuses;
 
 use std::any::Any;
@@ -140,6 +142,24 @@ macro_rules! store_suite {
             statuses {
                 what_ended_early_keeps_its_place_in_the_list,
                 a_list_that_no_grant_is_in_is_none,
+            }
+            revocations {
+                a_selection_is_what_the_selector_matches,
+                nothing_is_ended_that_its_author_may_not_end,
+                a_revocation_holds_from_its_commit_on,
+                what_follows_is_ended_as_the_domain_says,
+                each_chunk_is_told_with_its_grants,
+                a_complete_revocation_holds_no_longer,
+                a_revocation_is_begun_once_under_its_key,
+                revocations_that_run_are_bounded,
+                revocations_are_listed_by_author,
+            }
+            quarantines {
+                a_quarantine_stops_what_would_be_opened_or_renewed,
+                a_quarantine_is_of_the_roles_of_its_author,
+                a_quarantine_ends,
+                quarantines_in_force_are_bounded,
+                a_revocation_brings_its_quarantine_along,
             }
             evidence {
                 entries_have_places_without_gaps,

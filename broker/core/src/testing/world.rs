@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 use super::sample::{self, NOW};
 use super::verifier::received;
 use super::{
-    FaultingBackend, FaultingStore, FixedGovernance, FixedReader, FixedVerifier, MockClock, Nature, ScriptedPolicy,
-    SeededEntropy, TestSigner,
+    FaultingBackend, FaultingStore, FixedGovernance, FixedReader, FixedVerifier, MockClock, Nature, PlainStatements,
+    ScriptedPolicy, SeededEntropy, TestSigner,
 };
 use crate::audit::CheckpointSigner;
 use crate::catalog::{Catalog, Revision};
@@ -21,7 +21,7 @@ use crate::role::Role;
 use crate::service::open::Opened;
 use crate::service::{Evidence, Limits, Ports, RefusalBudget, open};
 use crate::time::{Clock, ClockWatch, Ttl};
-use crate::work::{step, sweep};
+use crate::work::{revocations, step, sweep};
 
 /// A broker without transport whose every part a test owns. It knows the owner `payments`, the issuer `ci` and the
 /// role [`World::ROLE`] on the backend `tokens`.
@@ -95,7 +95,9 @@ impl World {
                 exports: Vec::new(),
             }),
             rates: Arc::default(),
+            statements: Arc::new(PlainStatements),
             nudge: Arc::new(Notify::new()),
+            revocations: Arc::new(Notify::new()),
             limits: Limits::default(),
         };
         let watch = Mutex::new(ClockWatch::new(clock.as_ref()));
@@ -192,6 +194,11 @@ impl World {
         sweep::tick(&self.ports, &self.watch).await
     }
 
+    /// One tick of the worker that follows revocations.
+    pub async fn follow(&self) -> revocations::Ticked {
+        revocations::tick(&self.ports).await
+    }
+
     /// An operator says that the wall clock is right.
     pub fn confirm_clock(&self) {
         self.watch.lock().unwrap().confirm(self.clock.as_ref());
@@ -200,9 +207,10 @@ impl World {
     /// Ticks until nothing is due, moving the clock by a minute between the rounds, for a day at most.
     pub async fn settle(&self) {
         for _ in 0..1_440 {
+            let followed = self.follow().await;
             let stepped = self.step().await.unwrap();
             let swept = self.sweep().await.unwrap();
-            if stepped.taken == 0 && swept.expired == 0 && !self.anything_unfinished().await {
+            if followed.ended == 0 && stepped.taken == 0 && swept.expired == 0 && !self.anything_unfinished().await {
                 return;
             }
             if stepped.stepped == 0 {

@@ -18,11 +18,13 @@ pub struct Swept {
     pub expired: usize,
     /// Replay and idempotency records and lineages that were removed.
     pub purged: usize,
+    /// Quarantines that came to their end.
+    pub lifted: usize,
     /// Set while a forward step of the wall clock is unconfirmed: then nothing was swept.
     pub clock_stepped_by: Option<Ttl>,
 }
 
-/// Expires, purges and sums up held-back refusals, up to [`BATCH`] rows of each.
+/// Expires, purges, lifts quarantines that are over, and sums up held-back refusals, up to [`BATCH`] rows of each.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -35,7 +37,9 @@ pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Swept, Sto
     }
     let expired = ports.store.expire_due(now, BATCH).await?;
     let purged = ports.store.purge(now, BATCH).await?;
-    Ok(Swept { expired, purged, clock_stepped_by: None })
+    let anything_over = ports.store.in_force().quarantines.iter().any(|quarantine| quarantine.until <= now);
+    let lifted = if anything_over { ports.store.lift_ended_quarantines(now).await? } else { 0 };
+    Ok(Swept { expired, purged, lifted, clock_stepped_by: None })
 }
 
 /// Sums up the refusals that were held back and not told yet, before the broker stops.

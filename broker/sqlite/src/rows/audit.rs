@@ -12,7 +12,7 @@ use crate::transaction::Transaction;
 
 /// An entry to append, written out.
 pub(crate) struct EncodedEntry {
-    entry: AuditEntry,
+    pub(crate) entry: AuditEntry,
     action: String,
     outcome: String,
     canonical: Vec<u8>,
@@ -67,6 +67,8 @@ impl EncodedEntry {
             AuditObject::Role { .. }
             | AuditObject::Configuration { .. }
             | AuditObject::Key { .. }
+            | AuditObject::Revocation { .. }
+            | AuditObject::Quarantine { .. }
             | AuditObject::Broker => (None, &[]),
         }
     }

@@ -10,6 +10,7 @@ use hallpass_core::owner::OwnerSnapshot;
 use hallpass_core::policy::{Decision, Terms};
 use hallpass_core::port::{Fenced, Place, Sealer, StoreError};
 use hallpass_core::provenance::Provenance;
+use hallpass_core::revocation::Likeness;
 use hallpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -31,6 +32,7 @@ pub(crate) struct NewGrant {
     obligations: String,
     terms: String,
     handle: Vec<u8>,
+    likeness: String,
 }
 
 /// What only the writer knows of a new grant.
@@ -60,6 +62,7 @@ impl NewGrant {
             obligations: json(&record.decision.obligations)?,
             terms: json(&record.terms)?,
             handle: seal_handle(sealer, record.id, handle)?,
+            likeness: json(&Likeness::of(record))?,
             grant,
         })
     }
@@ -83,7 +86,11 @@ impl NewGrant {
         };
         bind_inserted(&mut statement, &row)?;
         statement.raw_execute()?;
-        Ok(transaction.connection.last_insert_rowid())
+        let seq = transaction.connection.last_insert_rowid();
+        // Almost always there already: one look into a table of a few pages.
+        transaction
+            .execute("INSERT INTO likenesses (likeness) VALUES (?1) ON CONFLICT DO NOTHING", [&self.likeness])?;
+        Ok(seq)
     }
 }
 

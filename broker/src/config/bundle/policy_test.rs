@@ -172,7 +172,7 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
 
 fn resource(entry: &Document<'_>, request: &RawRequest, scene: &Scene<'_>) -> Result<Resource, Finding> {
     let standard = match request.action {
-        Action::Mint | Action::Preview => On::Role,
+        Action::Mint | Action::Preview | Action::Suspend => On::Role,
         Action::Renew | Action::Revoke | Action::Abandon | Action::Read | Action::Introspect => On::Grant,
         Action::Publish => On::Bundle,
     };

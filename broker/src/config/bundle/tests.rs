@@ -80,7 +80,7 @@ fn the_sample_is_clean_and_says_what_it_means() {
     let (server, bundle) = (report.server.unwrap(), report.bundle.unwrap());
     assert_eq!(server.bundle.folder(), Some(folder.join("bundle").as_path()));
     assert_eq!(bundle.catalog.roles.len(), 3);
-    assert_eq!(bundle.tests.len(), 27);
+    assert_eq!(bundle.tests.len(), 34);
     let role = bundle.catalog.roles.get(&"payments/prod/deploy".parse().unwrap()).unwrap();
     assert_eq!(role.ttl.max, Ttl::from_mins(30));
     assert_eq!(role.parameters["audience"], "https://deploy.payments.example.com");

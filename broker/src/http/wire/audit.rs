@@ -74,7 +74,7 @@ fn hashes(hashes: &[TreeHash]) -> Vec<String> {
 }
 
 /// `issuer:subject` for who was verified.
-fn actor(actor: &Actor) -> String {
+pub(super) fn actor(actor: &Actor) -> String {
     match actor {
         Actor::Identity { issuer, subject } => format!("{issuer}:{subject}"),
         Actor::Broker => "hallpass:broker".to_owned(),
@@ -95,6 +95,8 @@ fn object(object: &AuditObject) -> String {
         AuditObject::Role { name } => format!("role:{name}"),
         AuditObject::Configuration { revision } => format!("configuration:{revision}"),
         AuditObject::Key { id } => format!("key:{id}"),
+        AuditObject::Revocation { id } => format!("revocation:{id}"),
+        AuditObject::Quarantine { id } => format!("quarantine:{id}"),
         AuditObject::Broker => "broker".to_owned(),
     }
 }

@@ -126,7 +126,7 @@ fn exposure_seconds(grant: &Grant, progress: &Progress<'_>) -> Option<u64> {
     Some(stops.since(ending.at).as_secs())
 }
 
-const fn state(name: StateName) -> wire::GrantState {
+pub(super) const fn state(name: StateName) -> wire::GrantState {
     match name {
         StateName::Pending => wire::GrantState::Pending,
         StateName::Active => wire::GrantState::Active,

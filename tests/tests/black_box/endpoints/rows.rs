@@ -4,7 +4,9 @@
 //! what a stranger gets, who proves to be somebody without that right. What is not said: nobody and an impostor get
 //! `401`, the right one `200`.
 
+use hallpass_sdk::wire::Timestamp;
 use hallpass_tests::config::{RELEASE_ROLE, ROLE};
+use hallpass_tests::unix_now;
 use serde_json::{Value, json};
 
 use super::scene::{MARK, Right, Target};
@@ -158,6 +160,18 @@ fn preview() -> Value {
     json!({"role": RELEASE_ROLE, "action": "mint", "purpose": "deploy build 4f2c to staging"})
 }
 
+/// Of nothing that the scene has.
+pub(super) fn revocation() -> Value {
+    json!({"selector": {"run": "none of the scene's"}, "reason": "found by a test"})
+}
+
+/// The same.
+pub(super) fn quarantine() -> Value {
+    let until = unix_now() + 3_600;
+    let until = Timestamp::from_unix_millis(until * 1_000).expect("an instant").to_string();
+    json!({"selector": {"run": "none of the scene's"}, "reason": "found by a test", "until": until})
+}
+
 pub(super) fn rows() -> Vec<Row> {
     vec![
         // Exchange. What is wrong with a proof is `invalid_request` here (RFC 8693 §2.2.2).
@@ -248,6 +262,37 @@ pub(super) fn rows() -> Vec<Row> {
             .by(Right::Operator)
             .stranger(403, "policy_denied")
             .served(409, "configuration_from_files"),
+        // Commands over sets. A stranger's own grants are not enough to end a set.
+        post("/v1/revocations")
+            .json(revocation)
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(202, r#""state":"running""#)
+            .changing(),
+        get("/v1/revocations").by(Right::Operator).stranger(200, EMPTY).served(200, "found by a test"),
+        get("/v1/revocations/{id}")
+            .about(Target::Revocation)
+            .by(Right::Operator)
+            .stranger(404, NOT_FOUND)
+            .served(200, "found by a test"),
+        post("/v1/quarantines")
+            .json(quarantine)
+            .by(Right::Operator)
+            .stranger(403, "policy_denied")
+            .served(201, r#""in_force":true"#)
+            .changing(),
+        get("/v1/quarantines").by(Right::Operator).stranger(200, EMPTY).served(200, "found by a test"),
+        get("/v1/quarantines/{id}")
+            .about(Target::Quarantine)
+            .by(Right::Operator)
+            .stranger(404, NOT_FOUND)
+            .served(200, "found by a test"),
+        delete("/v1/quarantines/{id}")
+            .about(Target::Quarantine)
+            .by(Right::Operator)
+            .stranger(404, NOT_FOUND)
+            .served(200, r#""in_force":false"#)
+            .changing(),
         // Operations: no proof is asked for; the network keeps strangers away.
         get("/healthz").public(),
         get("/readyz").public(),

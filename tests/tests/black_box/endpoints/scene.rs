@@ -5,7 +5,7 @@ use hallpass_tests::config::{OPERATOR, RELEASE_ROLE, ROLE};
 use hallpass_tests::{Answer, Exchange, Row as Stored, SigningKey};
 use serde_json::{Value, json};
 
-use super::rows::{Body, Row};
+use super::rows::{self, Body, Row};
 use crate::House;
 
 /// Stands in the purpose of every grant of the scene: whoever may not see one must not see this.
@@ -61,6 +61,10 @@ pub(super) enum Target {
     Revision,
     /// The list that certificates point to.
     RevocationList,
+    /// A revocation of the operator's.
+    Revocation,
+    /// A quarantine of the operator's.
+    Quarantine,
 }
 
 /// A broker with somebody in every part.
@@ -105,7 +109,16 @@ impl Scene {
                 let keys = self.house.broker.store().rows("SELECT key_id FROM signing_keys WHERE purpose = 'ca'", &[]);
                 format!("{}.der", keys[0]["key_id"].as_str().expect("a key id"))
             }
+            Target::Revocation => self.command("/v1/revocations", &rows::revocation()).await,
+            Target::Quarantine => self.command("/v1/quarantines", &rows::quarantine()).await,
         }
+    }
+
+    async fn command(&self, path: &str, body: &Value) -> String {
+        let proof = self.proof(Persona::Right(Right::Operator));
+        let answer = self.house.broker.call("POST", path, proof.as_deref(), Some(body)).await;
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
+        answer.text_of("id").to_owned()
     }
 
     async fn grant(&self) -> Answer {
@@ -171,7 +184,11 @@ impl Scene {
 
     /// Everything that a request could have changed, but for the record of who tried.
     pub(super) fn state(&self) -> Vec<Stored> {
-        self.house.broker.store().rows("SELECT id, state, version, end_at, expires_at FROM grants ORDER BY id", &[])
+        let store = self.house.broker.store();
+        let mut all = store.rows("SELECT id, state, version, end_at, expires_at FROM grants ORDER BY id", &[]);
+        all.extend(store.rows("SELECT id FROM revocations ORDER BY id", &[]));
+        all.extend(store.rows("SELECT id, lifted_at FROM quarantines ORDER BY id", &[]));
+        all
     }
 }
 

@@ -291,6 +291,7 @@ const fn is_asked_of(action: Action, resource: &Resource) -> bool {
         Action::Read => true,
         Action::Preview => matches!(resource, Resource::Role(_) | Resource::Broker),
         Action::Introspect => matches!(resource, Resource::Grant { .. } | Resource::Broker),
+        Action::Suspend => matches!(resource, Resource::Role(_) | Resource::Broker),
         Action::Publish => matches!(resource, Resource::Bundle),
     }
 }

@@ -134,7 +134,7 @@ impl Attempt<'_> {
                     }
                     return Ok(true);
                 }
-                Applied::Conflict | Applied::Replayed => return Ok(false),
+                Applied::Conflict | Applied::Replayed | Applied::Barred(_) => return Ok(false),
                 Applied::Moved => {
                     epoch = self.ports.store.epoch();
                     if !self.still_allowed(grant, &query) {

@@ -1,0 +1,271 @@
+//! What a revocation selects and covers, as queries.
+
+use std::ops::Range;
+
+use hallpass_core::grant::{Grant, StateName};
+use hallpass_core::id::GrantId;
+use hallpass_core::port::{Count, StoreError};
+use hallpass_core::revocation::{Likeness, Reach, Revocation};
+use hallpass_core::selector::Selector;
+use hallpass_core::time::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::grants_at;
+use crate::error::Outcome;
+use crate::rows::{Columns, id_bytes, integer};
+use crate::select::Select;
+
+/// A selector, with what of it may be ended.
+#[derive(Clone)]
+pub(crate) struct Selection {
+    pub(crate) selector: Selector,
+    pub(crate) reach: Reach,
+}
+
+/// How far a walk through a selection has come: newest first, state after state where no narrower index leads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// Walks that are done.
+    done: usize,
+    /// Behind this one of the next.
+    after: Option<[i64; 2]>,
+}
+
+/// A grant to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) seq: i64,
+    pub(crate) id: GrantId,
+    /// Where the walk goes on behind it.
+    pub(crate) place: Place,
+}
+
+/// What one part of a walk has found.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    pub(crate) candidates: Vec<Candidate>,
+    /// Where the walk goes on; none when it is done.
+    pub(crate) goes_on: Option<Place>,
+}
+
+/// What a revocation can end.
+const LIVE: [StateName; 2] = [StateName::Pending, StateName::Active];
+
+/// The columns that tell what a grant is to policy, in the order in which [`read_likeness`] reads them.
+const LIKENESS: &str = "g.role AS role, g.owner AS owner, g.environment AS environment, g.backend_kind AS backend_kind, \
+    g.revocation_class AS revocation_class, g.target AS target";
+
+/// Whether the author holds it; with the values of [`Selection::author`].
+const OWN: &str = "(g.issuer = ? AND g.subject = ? AND g.run IS ? AND g.run_attempt IS ? AND g.cnf IS ?)";
+
+impl Selection {
+    pub(crate) fn of(revocation: &Revocation) -> Self {
+        Self { selector: revocation.selector.clone(), reach: revocation.reach.clone() }
+    }
+
+    /// The states to walk through, each walk in the order of one index.
+    fn walks(&self) -> Vec<Vec<StateName>> {
+        let live: Vec<_> = LIVE.into_iter().filter(|state| self.selector.wants_state(*state)).collect();
+        if Select::is_narrow(&self.selector) {
+            return if live.is_empty() { Vec::new() } else { vec![live] };
+        }
+        live.into_iter().map(|state| vec![state]).collect()
+    }
+
+    /// Walks on from `place`: until `limit` candidates are found, or `examine` grants were looked at.
+    pub(crate) fn walk(&self, connection: &Connection, place: Place, limit: usize, examine: usize) -> Outcome<Walked> {
+        let mut found = Walked::default();
+        let mut left = examine;
+        let mut place = place;
+        for states in self.walks().iter().skip(place.done) {
+            let (sql, values) = self.walk_sql(states, place.after, left);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            let mut looked_at = 0_usize;
+            while let Some(row) = rows.next()? {
+                looked_at = looked_at.saturating_add(1);
+                let columns = &mut Columns::new(row, "grants");
+                place.after = Some([columns.value("created_at")?, columns.value("seq")?]);
+                let id: GrantId = columns.id("id")?;
+                columns.keyed(id);
+                let likeness = read_likeness(columns)?;
+                if self.covers(id, &likeness, columns.value("own")?) {
+                    let seq = place.after.map_or(0, |[_, seq]| seq);
+                    found.candidates.push(Candidate { seq, id, place });
+                }
+                if found.candidates.len() >= limit {
+                    found.goes_on = Some(place);
+                    return Ok(found);
+                }
+            }
+            left = left.saturating_sub(looked_at);
+            if left == 0 {
+                found.goes_on = Some(place);
+                return Ok(found);
+            }
+            place = Place { done: place.done.saturating_add(1), after: None };
+        }
+        Ok(found)
+    }
+
+    fn walk_sql(&self, states: &[StateName], after: Option<[i64; 2]>, limit: usize) -> (String, Vec<Value>) {
+        let mut select = Select::default();
+        select.selector(&self.selector, states);
+        select.after(after);
+        let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        let (created_at, seq) = (select.created_at(), select.seq());
+        let sql = format!(
+            "SELECT {created_at} AS created_at, {seq} AS seq, g.id AS id, {LIKENESS}, {OWN} AS own {} {} LIMIT ?",
+            select.source(),
+            select.newest_first()
+        );
+        (sql, self.author().into_iter().chain(select.values).chain([limit]).collect())
+    }
+
+    /// How many of each kind and state, of what has not ended.
+    pub(crate) fn count(&self, connection: &Connection) -> Outcome<Vec<Count>> {
+        let mut select = Select::default();
+        select.selector(&self.selector, &[StateName::Pending, StateName::Active, StateName::Revoking]);
+        let spared = self.reach.spared().map_or(Value::Null, |id| Value::Blob(id_bytes(id.as_uuid()).to_vec()));
+        let sql = format!(
+            "SELECT {LIKENESS}, {OWN} AS own, g.id IS ? AS spared, g.state AS state, count(*) AS grants {} \
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
+            select.source()
+        );
+        let values = self.author().into_iter().chain([spared]).chain(select.values);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut counts: Vec<Count> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let Some(count) = self.read_count(row)? else { continue };
+            let same = counts.iter_mut().find(|other| {
+                (&other.likeness, other.state, other.would_end) == (&count.likeness, count.state, count.would_end)
+            });
+            match same {
+                Some(other) => other.grants = other.grants.saturating_add(count.grants),
+                None => counts.push(count),
+            }
+        }
+        Ok(counts)
+    }
+
+    /// None of what the author may not end: it learns nothing of those.
+    fn read_count(&self, row: &Row<'_>) -> Result<Option<Count>, StoreError> {
+        let columns = &mut Columns::new(row, "grants");
+        let likeness = read_likeness(columns)?;
+        let own = columns.value("own")?;
+        let spared: bool = columns.value("spared")?;
+        let state = columns.parsed("state", StateName::parse)?;
+        let grants = columns.natural("grants")?;
+        let would_end = LIVE.contains(&state) && self.selector.wants_state(state);
+        let told = self.reach.allows(&likeness, own) && !spared && (would_end || state == StateName::Revoking);
+        Ok(told.then_some(Count { likeness, state, would_end, grants }))
+    }
+
+    /// The first grants to end.
+    pub(crate) fn first(&self, connection: &Connection, limit: usize) -> Outcome<Vec<Grant>> {
+        /// Of others' grants, no more are passed over: who may end few need not be shown them at any price.
+        const EXAMINED: usize = 20_000;
+        let walked = self.walk(connection, Place::default(), limit, EXAMINED)?;
+        let places: Vec<i64> = walked.candidates.iter().map(|candidate| candidate.seq).collect();
+        grants_at(connection, &places)
+    }
+
+    /// Those that are to be refused by verifiers of a kind of backend, and that may still be accepted.
+    pub(crate) fn fenced(
+        &self,
+        connection: &Connection,
+        backend_kind: &str,
+        still_accepted: Timestamp,
+    ) -> Outcome<Vec<GrantId>> {
+        let mut ids = Vec::new();
+        self.each(
+            connection,
+            |select| {
+                select.with("+g.backend_kind = ?", [Value::Text(backend_kind.to_owned())]);
+                let accepted = Value::Integer(still_accepted.as_millis());
+                select.with("g.revocation_class = 'fenced' AND +g.expires_at > ?", [accepted]);
+            },
+            |id, _| ids.push(id),
+        )?;
+        Ok(ids)
+    }
+
+    /// Status indexes within `indexes`, added to `found`.
+    pub(crate) fn status_indexes(
+        &self,
+        connection: &Connection,
+        indexes: &Range<u64>,
+        found: &mut Vec<u64>,
+    ) -> Outcome<()> {
+        self.each(
+            connection,
+            |select| {
+                let within = [integer(indexes.start), integer(indexes.end)].map(Value::Integer);
+                select.with("+g.status_index >= ? AND +g.status_index < ?", within);
+            },
+            |_, index| found.push(index),
+        )
+    }
+
+    /// Everything that is live and covered, with a narrower condition; in no order.
+    fn each(
+        &self,
+        connection: &Connection,
+        narrower: impl FnOnce(&mut Select),
+        mut take: impl FnMut(GrantId, u64),
+    ) -> Outcome<()> {
+        let live: Vec<_> = LIVE.into_iter().filter(|state| self.selector.wants_state(*state)).collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        let mut select = Select::default();
+        select.selector(&self.selector, &live);
+        narrower(&mut select);
+        let sql =
+            format!("SELECT g.id AS id, g.status_index AS status_index, {LIKENESS}, {OWN} AS own {}", select.source());
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(self.author().into_iter().chain(select.values)))?;
+        while let Some(row) = rows.next()? {
+            let columns = &mut Columns::new(row, "grants");
+            let id: GrantId = columns.id("id")?;
+            columns.keyed(id);
+            let index = columns.natural("status_index")?;
+            let likeness = read_likeness(columns)?;
+            if self.covers(id, &likeness, columns.value("own")?) {
+                take(id, index);
+            }
+        }
+        Ok(())
+    }
+
+    fn covers(&self, id: GrantId, likeness: &Likeness, own: bool) -> bool {
+        self.reach.spared() != Some(id) && self.reach.allows(likeness, own)
+    }
+
+    /// The values of [`OWN`].
+    fn author(&self) -> [Value; 5] {
+        let author = self.reach.author();
+        let optional = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
+        [
+            Value::Text(author.issuer.as_str().to_owned()),
+            Value::Text(author.subject.clone()),
+            optional(&author.run),
+            optional(&author.run_attempt),
+            optional(&author.binding_key),
+        ]
+    }
+}
+
+fn read_likeness(columns: &mut Columns<'_>) -> Result<Likeness, StoreError> {
+    Ok(Likeness {
+        role: columns.name("role")?,
+        owner: columns.name("owner")?,
+        environment: columns.optional_name("environment")?,
+        backend_kind: columns.value("backend_kind")?,
+        class: columns.json_word("revocation_class")?,
+        target: columns.value("target")?,
+    })
+}

@@ -1,0 +1,184 @@
+//! Filters and selectors as SQL.
+//!
+//! A query over grants is driven by the index of the narrowest part of what is asked; the rest is checked on the rows
+//! that it gives. Which is narrowest is decided here and not left to the planner, whose statistics are of another day.
+
+use hallpass_core::grant::StateName;
+use hallpass_core::port::GrantFilter;
+use hallpass_core::selector::{Criteria, Selector};
+use rusqlite::types::Value;
+
+use crate::rows::id_bytes;
+
+/// The `FROM` and the `WHERE` of a query over grants, known there as `g`.
+#[derive(Default)]
+pub(crate) struct Select {
+    conditions: Vec<String>,
+    pub(crate) values: Vec<Value>,
+    /// Whether an index was chosen; what comes later is checked on the rows (the `+` keeps the planner from it).
+    driven: bool,
+    by_dependency: bool,
+}
+
+impl Select {
+    /// Whether `selector` leads to its grants by something narrower than their state.
+    pub(crate) fn is_narrow(selector: &Selector) -> bool {
+        let Some(criteria) = selector.criteria() else { return false };
+        let mut select = Self::default();
+        select.narrowly(criteria, &criteria.grants);
+        select.driven
+    }
+
+    /// What a list is filtered by, but for its times.
+    pub(crate) fn filter(&mut self, filter: &GrantFilter) {
+        self.narrow_texts(filter);
+        self.widely(filter, &filter.states);
+    }
+
+    /// What a selector asks for, with these states instead of its own.
+    pub(crate) fn selector(&mut self, selector: &Selector, states: &[StateName]) {
+        let Some(criteria) = selector.criteria() else {
+            self.states(states);
+            return;
+        };
+        self.narrowly(criteria, &criteria.grants);
+        self.widely(&criteria.grants, states);
+        if let Some(key) = &criteria.key_id {
+            let condition = "(g.proof_key_id = ? OR EXISTS (SELECT 1 FROM dependencies AS k WHERE k.kind = 'key' \
+                             AND k.name = ? AND k.created_at = g.created_at AND k.grant_seq = g.seq))";
+            self.with(condition, [Value::Text(key.clone()), Value::Text(key.clone())]);
+        }
+        if let Some(proof) = &criteria.proof_id {
+            self.with("g.proof_id = ?", [Value::Text(proof.clone())]);
+        }
+        self.times(&criteria.grants);
+    }
+
+    /// Created at or after, and before.
+    pub(crate) fn times(&mut self, filter: &GrantFilter) {
+        let created_at = self.created_at();
+        if let Some(since) = filter.since {
+            self.with(&format!("{created_at} >= ?"), [Value::Integer(since.as_millis())]);
+        }
+        if let Some(until) = filter.until {
+            self.with(&format!("{created_at} < ?"), [Value::Integer(until.as_millis())]);
+        }
+    }
+
+    /// Older than `place`, in the order of [`Select::newest_first`].
+    pub(crate) fn after(&mut self, place: Option<[i64; 2]>) {
+        if let Some([at, seq]) = place {
+            let condition = format!("({}, {}) < (?, ?)", self.created_at(), self.seq());
+            self.with(&condition, [Value::Integer(at), Value::Integer(seq)]);
+        }
+    }
+
+    pub(crate) fn with(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+        self.conditions.push(condition.to_owned());
+        self.values.extend(values);
+    }
+
+    /// `FROM … WHERE …`.
+    pub(crate) fn source(&self) -> String {
+        let from = if self.by_dependency {
+            "dependencies AS d CROSS JOIN grants AS g ON g.seq = d.grant_seq"
+        } else {
+            "grants AS g"
+        };
+        let conditions = if self.conditions.is_empty() { "true".to_owned() } else { self.conditions.join(" AND ") };
+        format!("FROM {from} WHERE {conditions}")
+    }
+
+    /// The order that every driving index gives by itself.
+    pub(crate) fn newest_first(&self) -> String {
+        format!("ORDER BY {} DESC, {} DESC", self.created_at(), self.seq())
+    }
+
+    pub(crate) fn created_at(&self) -> &'static str {
+        if self.by_dependency { "d.created_at" } else { "g.created_at" }
+    }
+
+    pub(crate) fn seq(&self) -> &'static str {
+        if self.by_dependency { "d.grant_seq" } else { "g.seq" }
+    }
+
+    fn narrowly(&mut self, criteria: &Criteria, filter: &GrantFilter) {
+        if let Some(parent) = criteria.parent {
+            let guard = self.guard();
+            let parent = Value::Blob(id_bytes(parent.as_uuid()).to_vec());
+            self.with(&format!("{guard}g.parent_id = ?"), [parent]);
+            self.driven = true;
+        }
+        if let Some(digest) = &criteria.attestation_digest {
+            self.dependency("attestation", digest);
+        }
+        self.narrow_texts(filter);
+    }
+
+    fn narrow_texts(&mut self, filter: &GrantFilter) {
+        // From the narrowest to the widest, as records of deployments are: a run opens a few, a backend opens all.
+        let texts = [
+            ("run", &filter.run),
+            ("\"commit\"", &filter.commit),
+            ("ticket", &filter.ticket),
+            ("repository_id", &filter.repository_id),
+            ("repository", &filter.repository),
+            ("subject", &filter.subject),
+            ("purpose", &filter.purpose),
+            ("role", &filter.role),
+            ("environment", &filter.environment),
+            ("owner", &filter.owner),
+        ];
+        for (column, value) in texts.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?))) {
+            self.equal(column, value);
+        }
+        if let Some(policy) = &filter.policy {
+            self.dependency("policy", policy);
+        }
+    }
+
+    fn widely(&mut self, filter: &GrantFilter, states: &[StateName]) {
+        if !states.is_empty() {
+            self.states(states);
+        }
+        let wide = [("backend", &filter.backend), ("issuer", &filter.issuer)];
+        for (column, value) in wide.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?))) {
+            self.equal(column, value);
+        }
+    }
+
+    fn guard(&self) -> &'static str {
+        if self.driven { "+" } else { "" }
+    }
+
+    fn equal(&mut self, column: &str, value: &str) {
+        let guard = self.guard();
+        self.with(&format!("{guard}g.{column} = ?"), [Value::Text(value.to_owned())]);
+        self.driven = true;
+    }
+
+    fn dependency(&mut self, kind: &str, name: &str) {
+        let condition = if self.driven {
+            format!(
+                "EXISTS (SELECT 1 FROM dependencies AS e WHERE e.kind = '{kind}' AND e.name = ? \
+                 AND e.created_at = g.created_at AND e.grant_seq = g.seq)"
+            )
+        } else {
+            format!("d.kind = '{kind}' AND d.name = ?")
+        };
+        self.by_dependency |= !self.driven;
+        self.with(&condition, [Value::Text(name.to_owned())]);
+        self.driven = true;
+    }
+
+    /// Nearly every grant of a long record has expired: with that state among the wanted, walking the whole record
+    /// finds the newest soonest; without it, the index gives the few.
+    fn states(&mut self, states: &[StateName]) {
+        let drives = !self.driven && (states.len() == 1 || !states.contains(&StateName::Expired));
+        let guard = if drives { "" } else { "+" };
+        let places = vec!["?"; states.len()].join(", ");
+        let words = states.iter().map(|state| Value::Text(state.as_str().to_owned()));
+        self.with(&format!("{guard}g.state IN ({places})"), words);
+        self.driven |= drives;
+    }
+}
