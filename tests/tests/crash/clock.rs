@@ -86,7 +86,7 @@ async fn a_clock_that_steps_forward_ends_nothing_and_forgets_nothing_until_an_op
     assert_eq!(text(&ledger::grants(&jumping.house.store())[&silent], "state"), "active");
     assert_eq!(jumping.proofs_remembered(), remembered, "used proofs were forgotten");
     let (status, said) = jumping.exchange(&jumping.house.caller.proof()).await;
-    assert_eq!(status, 400, "a proof that is two hours old by the broker's clock: {said}");
+    assert!(is_refused(status), "a proof, and keys, that are two hours old by the broker's clock: {status} {said}");
 
     // The clock comes back: the step was the error, and nothing happened.
     jumping.jump(0);
@@ -116,7 +116,7 @@ async fn a_clock_that_steps_forward_ends_nothing_and_forgets_nothing_until_an_op
 
 // EXP-05
 #[tokio::test]
-async fn a_clock_that_steps_back_opens_nothing_and_lengthens_nothing() {
+async fn a_clock_that_steps_back_opens_nothing_and_moves_no_end() {
     let Some(jumping) = Jumping::open().await else { return };
     let witness = Witness::default();
     let caller = &jumping.house.caller;
@@ -163,7 +163,7 @@ async fn a_clock_that_leaps_beyond_2038_and_2106_breaks_nothing() {
         jumping.jump(year - unix_now());
         jumping.house.process.says(STEPPED, before).await;
         let (status, said) = jumping.exchange(&jumping.house.caller.proof()).await;
-        assert_eq!(status, 400, "{said}");
+        assert!(is_refused(status), "{status} {said}");
         assert_eq!(jumping.states(std::slice::from_ref(&live)), ["active"]);
         assert!(jumping.house.process.runs(), "it ended");
         jumping.jump(0);
@@ -174,6 +174,11 @@ async fn a_clock_that_leaps_beyond_2038_and_2106_breaks_nothing() {
     }
     assert_eq!(live.introspected(&jumping.house.caller).await.body["active"], true);
     ledger::assert_sound(&jumping.house.store());
+}
+
+/// By a clock that is far ahead proofs have expired, and so have the issuer's keys, if nothing newer can be had yet.
+fn is_refused(status: u16) -> bool {
+    matches!(status, 400 | 503)
 }
 
 /// A grant that ends when its holder is silent; gives its id as the ledger has it.
