@@ -81,6 +81,7 @@ async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
         async move { witness.watch_until_silence(&caller).await }
     });
     let wanted = size(60, 3_000);
+    // These sleeps are the trouble itself, and wait for nothing.
     let starved = async {
         loop {
             house.process.signal(Signal::STOP);
