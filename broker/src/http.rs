@@ -25,4 +25,4 @@ mod wire;
 pub use endpoints::{Endpoint, Listener, endpoints};
 pub use extract::Connection;
 pub use limits::HttpLimits;
-pub use router::{ApiState, Operations, api, operations};
+pub use router::{ApiState, Operations, admin, api, callers, operations};

@@ -1,5 +1,6 @@
 //! Loops, signals and clocks: the only place that waits.
 
+pub mod certificates;
 pub mod clock;
 pub mod control;
 pub mod driver;

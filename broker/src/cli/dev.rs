@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use self::issuer::DevIssuer;
 use self::story::Stage;
-use super::serve::Front;
+use super::serve::{Front, Gate, Gates};
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, Limits, LogFormat};
@@ -105,8 +105,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
     let _driver =
         Driver::start(&broker.ports, Audit::default().checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
-    let front = Front { limits: &Limits::default(), drain: DRAIN, tls: None, proxies: Proxies::default() };
-    front.open(&broker, &public_url, listen, None, &lifecycle)?;
+    let front = Front { limits: &Limits::default(), drain: DRAIN, proxies: Proxies::default() };
+    let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
+    front.open(&broker, &public_url, gates, &lifecycle)?;
 
     let issuer = Arc::new(dev_issuer(issuer_listener.local_addr()?, &public_url, &broker)?);
     let stage =

@@ -12,14 +12,15 @@ use tokio::net::TcpListener;
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config;
 use crate::config::bundle::Bundle;
-use crate::config::server::{BundleSource, Limits, Server, ServerConfig};
+use crate::config::server::{BundleSource, Limits, Server, ServerConfig, Tls};
 use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
+use crate::runtime::certificates::{self, Named, WithCertificates};
 use crate::runtime::control::{self, Answer, Command, Request};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
-use crate::runtime::listener::{self, ListenerLimits};
+use crate::runtime::listener::{self, Certificates, ListenerLimits};
 use crate::runtime::telemetry;
 
 pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
@@ -56,18 +57,27 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
     lifecycle.tasks.spawn(answer_commands(control, Arc::clone(&broker), lifecycle.stopped()));
 
-    let tls = match &config.server.tls {
-        Some(files) => Some(listener::server_config(&files.certificate_file, &files.private_key_file)?),
-        None => None,
+    let server = &config.server;
+    let gates = Gates {
+        api: Gate::open("tls_api", server.listen, server.tls.as_ref()).await?,
+        admin: match &server.admin {
+            Some(admin) => Some(Gate::open("tls_admin", admin.listen, admin.tls.as_ref()).await?),
+            None => None,
+        },
+        operations: Some(Gate::open("tls_operations", server.ops_listen, server.ops_tls.as_ref()).await?),
     };
-    let proxies = proxies(&config.server);
-    let front = Front { limits: &config.limits, drain: config.server.drain_timeout, tls, proxies };
-    let listen = TcpListener::bind(config.server.listen).await.context(config.server.listen)?;
-    let operations = TcpListener::bind(config.server.ops_listen).await.context(config.server.ops_listen)?;
-    let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
-    tracing::info!(address = %addresses, public_url = %config.server.public_url, "listening");
+    let certificates = gates.certificates();
+    let front = Front { limits: &config.limits, drain: server.drain_timeout, proxies: proxies(server) };
+    let address = front.open(&broker, &server.public_url, gates, &lifecycle)?;
+    let clock = Arc::clone(&broker.ports.clock);
+    lifecycle.tasks.spawn(certificates::watch(certificates.clone(), clock, lifecycle.stopping()));
+    tracing::info!(%address, public_url = %server.public_url, "listening");
 
-    orders.until_stopped(async || reload(&broker, &driver, &config.bundle).await).await;
+    let again = async || {
+        certificates::look(&certificates, broker.ports.now()).await;
+        reload(&broker, &driver, &config.bundle).await;
+    };
+    orders.until_stopped(again).await;
     tracing::info!("stopping: no new connections, and what runs is finished");
     if !lifecycle.drain(config.server.drain_timeout.as_duration()).await {
         tracing::warn!("some requests were still running when the drain timeout passed");
@@ -151,26 +161,65 @@ fn shared_sources(proxies: &Proxies) -> Vec<IpNet> {
     loopback.into_iter().flatten().chain(proxies.trusted.iter().copied()).collect()
 }
 
+/// Where one listener listens, and with which certificate.
+pub(super) struct Gate {
+    listener: TcpListener,
+    certificate: Option<Named>,
+}
+
+impl Gate {
+    /// In plain http.
+    pub(super) fn plain(listener: TcpListener) -> Self {
+        Self { listener, certificate: None }
+    }
+
+    async fn open(name: &'static str, address: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Self> {
+        let load = |files: &Tls| Certificates::load(&files.certificate_file, &files.private_key_file);
+        let certificate = tls.map(load).transpose()?.map(|certificates| Named { name, certificates });
+        Ok(Self { listener: TcpListener::bind(address).await.context(address)?, certificate })
+    }
+
+    /// Serves `router` until the lifecycle stops.
+    fn serve(self, router: axum::Router, limits: ListenerLimits, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+        let tls = self.certificate.map(|named| named.certificates.server_config()).transpose()?;
+        lifecycle.tasks.spawn(listener::serve(self.listener, tls, router, limits, lifecycle.stopped()));
+        Ok(())
+    }
+}
+
 /// The listeners of a broker.
+pub(super) struct Gates {
+    pub(super) api: Gate,
+    /// For operators; none where they use the API's.
+    pub(super) admin: Option<Gate>,
+    pub(super) operations: Option<Gate>,
+}
+
+impl Gates {
+    fn certificates(&self) -> Vec<Named> {
+        let all = [Some(&self.api), self.admin.as_ref(), self.operations.as_ref()];
+        all.into_iter().flatten().filter_map(|gate| gate.certificate.clone()).collect()
+    }
+}
+
+/// What the listeners of a broker have in common.
 pub(super) struct Front<'a> {
     pub(super) limits: &'a Limits,
     /// How long requests have to finish when the listeners stop.
     pub(super) drain: Ttl,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) proxies: Proxies,
 }
 
 impl Front<'_> {
-    /// Serves the API on `listen`, and operations where there is a listener for them, until the lifecycle stops.
+    /// Serves at the gates until the lifecycle stops. Answers where the API is.
     pub(super) fn open(
         self,
         broker: &Broker,
         public_url: &str,
-        listen: TcpListener,
-        operations: Option<TcpListener>,
+        gates: Gates,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<SocketAddr> {
-        let address = listen.local_addr()?;
+        let (address, certificates) = (gates.api.listener.local_addr()?, gates.certificates());
         let shared_sources = shared_sources(&self.proxies);
         let api = Arc::new(ApiState {
             ports: broker.ports.clone(),
@@ -197,22 +246,20 @@ impl Front<'_> {
             drain: self.drain.as_duration(),
             ..ListenerLimits::default()
         };
-        lifecycle.tasks.spawn(listener::serve(listen, self.tls, http::api(api), connections, lifecycle.stopped()));
-        if let Some(listen) = operations {
+        let router = if gates.admin.is_some() { http::callers(Arc::clone(&api)) } else { http::api(Arc::clone(&api)) };
+        gates.api.serve(router, connections.clone(), lifecycle)?;
+        if let Some(gate) = gates.admin {
+            gate.serve(http::admin(api), connections, lifecycle)?;
+        }
+        if let Some(gate) = gates.operations {
             let metrics = telemetry::start_metrics().context("metrics cannot be collected")?;
+            let clock = Arc::clone(&broker.ports.clock);
             let state = Arc::new(Operations {
                 ports: broker.ports.clone(),
-                readiness: broker.readiness(),
+                readiness: Arc::new(WithCertificates { others: broker.readiness(), all: certificates, clock }),
                 metrics: Arc::new(move || metrics.render()),
             });
-            let router = http::operations(state);
-            lifecycle.tasks.spawn(listener::serve(
-                listen,
-                None,
-                router,
-                ListenerLimits::default(),
-                lifecycle.stopped(),
-            ));
+            gate.serve(http::operations(state), ListenerLimits::default(), lifecycle)?;
         }
         Ok(address)
     }

@@ -10,7 +10,7 @@ mod tests;
 
 pub use audit::{Audit, Destination, Export};
 pub use limits::Limits;
-pub use listener::{ProxyHeader, Server, Tls};
+pub use listener::{Admin, ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Keys, Store};
 pub use telemetry::{LogFormat, Telemetry};
 

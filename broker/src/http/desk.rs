@@ -92,7 +92,7 @@ pub struct Part {
     pub part: &'static str,
     /// Whether it works.
     pub ok: bool,
-    /// What is wrong with it, for operators; nothing secret.
+    /// What is wrong with it, or when it will be, for operators; nothing secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
 use super::edge::{Edge, guard};
-use super::endpoints::{self, Directory, Row};
+use super::endpoints::{self, Directory, Listener, Row};
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::limits::HttpLimits;
@@ -54,9 +54,26 @@ pub struct Operations {
     pub metrics: Arc<dyn MetricsPage>,
 }
 
-/// The API listener's router.
+/// The API listener's router, where operators have no listener of their own.
 pub fn api(state: Arc<ApiState>) -> Router {
-    let rows = endpoints::of_api();
+    of_state(state, endpoints::of_api())
+}
+
+/// The API listener's router, where operators have their own.
+pub fn callers(state: Arc<ApiState>) -> Router {
+    of_state(state, of_listener(Listener::Api))
+}
+
+/// The router of the operators' own listener. It has no path in common with [`callers`].
+pub fn admin(state: Arc<ApiState>) -> Router {
+    of_state(state, of_listener(Listener::Admin))
+}
+
+fn of_listener(listener: Listener) -> Vec<Row<Arc<ApiState>>> {
+    endpoints::of_api().into_iter().filter(|row| row.endpoint.listener == listener).collect()
+}
+
+fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
     let edge = Arc::new(Edge {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),

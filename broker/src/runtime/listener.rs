@@ -41,7 +41,7 @@ use self::idle::Activity;
 use self::patience::Patient;
 use self::sources::Sources;
 
-pub use tls::{TlsFilesError, server_config};
+pub use tls::{Certificates, Looked, TlsFilesError};
 
 /// Limits of a listener's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! Other machines are served over TLS.
 
 use std::fs;
+use std::time::Duration;
 
 use hallpass_tests::config::Setup;
-use hallpass_tests::{Broker, Exchange, Issuer};
+use hallpass_tests::{Broker, Exchange, Issuer, eventually};
 use serde_json::{Value, json};
 
 use crate::{House, issuer_with_key};
@@ -18,6 +19,16 @@ fn client_that_trusts(certificate: &str) -> reqwest::Client {
 
 fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
     rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate")
+}
+
+/// One that ends in the first days of a year.
+fn certificate_until(year: i32) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(year, 1, 2);
+    let signing_key = rcgen::KeyPair::generate().expect("a key");
+    let cert = parameters.self_signed(&signing_key).expect("a certificate");
+    rcgen::CertifiedKey { cert, signing_key }
 }
 
 /// A broker that serves with `made`.
@@ -53,6 +64,78 @@ async fn a_client_that_trusts_the_certificate_gets_its_credential_over_tls() {
     let plain = house.broker.client().get(house.broker.at("/.well-known/jwks.json")).send().await;
     assert!(plain.is_err(), "plain HTTP was answered where TLS is served");
     assert_eq!(house.broker.store().grant_count(), 1);
+}
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn write(house: &House, certificate: &rcgen::CertifiedKey<rcgen::KeyPair>, key: &rcgen::CertifiedKey<rcgen::KeyPair>) {
+    fs::write(house.broker.folder().join("tls.pem"), certificate.cert.pem()).expect("written");
+    fs::write(house.broker.folder().join("tls.key"), key.signing_key.serialize_pem()).expect("written");
+}
+
+/// Whether a client that trusts this certificate, on a connection of its own, is answered.
+async fn is_served_with(house: &House, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> bool {
+    let url = format!("https://{}/.well-known/jwks.json", house.broker.address());
+    client_that_trusts(&made.cert.pem()).get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Seconds since 1970 at which the certificate in service ends, as the metrics have it.
+async fn expiry(house: &House) -> Option<f64> {
+    let page = house.broker.operations("/metrics").await.text;
+    let line = page.lines().find(|line| line.starts_with("hallpass_tls_certificate_expires_seconds{"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_with_and_no_connection_is_dropped() {
+    let (first, second) = (certificate(), certificate_until(2027));
+    let house = open(&first).await;
+    let kept = client_that_trusts(&first.cert.pem());
+    let url = format!("https://{}/.well-known/jwks.json", house.broker.address());
+    kept.get(&url).send().await.expect("an answer").text().await.expect("its body");
+    let before = eventually("the expiry is told", DEADLINE, async || expiry(&house).await).await;
+    let ready = house.broker.operations("/readyz").await;
+    assert!(ready.text.contains("the certificate expires at"), "{}", ready.text);
+
+    write(&house, &second, &second);
+    eventually("the other certificate is served with", DEADLINE, async || {
+        is_served_with(&house, &second).await.then_some(())
+    })
+    .await;
+    assert!(!is_served_with(&house, &first).await, "the old certificate is still served with");
+    let answer = kept.get(&url).send().await.expect("the old connection goes on: a new one would not be trusted");
+    assert_eq!(answer.status().as_u16(), 200);
+    eventually("the new expiry is told", DEADLINE, async || {
+        expiry(&house).await.filter(|expiry| *expiry < before && *expiry > 1_798_000_000.0)
+    })
+    .await;
+    let ready = house.broker.operations("/readyz").await;
+    assert!(ready.text.contains("the certificate expires at 2027-"), "{}", ready.text);
+}
+
+#[tokio::test]
+async fn a_pair_that_cannot_be_served_with_never_takes_the_place_of_a_good_one() {
+    let (good, other, over) = (certificate(), certificate(), certificate_until(2001));
+    let mut house = open(&good).await;
+    let broken = |house: &House, what: &str| match what {
+        "of another key" => write(house, &other, &good),
+        "over" => write(house, &over, &over),
+        "no PEM" => fs::write(house.broker.folder().join("tls.pem"), "no certificate").expect("written"),
+        _ => fs::remove_file(house.broker.folder().join("tls.pem")).expect("removed"),
+    };
+    for (at, what) in ["of another key", "over", "no PEM", "gone"].into_iter().enumerate() {
+        broken(&house, what);
+        house.broker.signal(rustix::process::Signal::HUP);
+        eventually("the files are refused", DEADLINE, async || {
+            (house.broker.output().matches("new certificate files are refused").count() > at).then_some(())
+        })
+        .await;
+        assert!(is_served_with(&house, &good).await, "{what}: the good certificate is gone");
+    }
+    assert!(house.broker.is_running());
+    write(&house, &other, &other);
+    house.broker.signal(rustix::process::Signal::HUP);
+    eventually("a good pair is taken", DEADLINE, async || is_served_with(&house, &other).await.then_some(())).await;
 }
 
 #[tokio::test]

@@ -22,12 +22,25 @@ pub struct Server {
     pub public_url: String,
     /// Certificate and key of the API listener; without them it speaks plain http.
     pub tls: Option<Tls>,
+    /// The listener for operators; without one they use the API's.
+    pub admin: Option<Admin>,
+    /// Certificate and key of the operations listener; without them it speaks plain http.
+    pub ops_tls: Option<Tls>,
     /// Networks of the proxies that are believed about whose request they pass on.
     pub trusted_proxies: Vec<IpNet>,
     /// The header that they say it in.
     pub proxy_header: ProxyHeader,
     /// How long requests that are at work may go on after the broker was told to stop.
     pub drain_timeout: Ttl,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its certificate and key; without them it speaks plain http.
+    pub tls: Option<Tls>,
 }
 
 /// The header in which proxies say whose request they pass on.
@@ -57,12 +70,21 @@ struct RawServer {
     ops_listen: SocketAddr,
     public_url: String,
     tls: Option<RawTls>,
+    admin: Option<RawAdmin>,
+    ops_tls: Option<RawTls>,
     #[serde(default)]
     dangerous_plain_http: bool,
     #[serde(default)]
     trusted_proxies: Vec<String>,
     proxy_header: Option<ProxyHeader>,
     drain_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAdmin {
+    listen: SocketAddr,
+    tls: Option<RawTls>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,14 +101,36 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     if let Err(reason) = url::check_origin(&raw.public_url, raw.dangerous_plain_http) {
         findings.push(section.finding("public_url", reason));
     }
-    if raw.tls.is_none() && !raw.listen.ip().is_loopback() && !raw.dangerous_plain_http {
+    let plain = |tls: &Option<RawTls>, address: SocketAddr| {
+        tls.is_none() && !address.ip().is_loopback() && !raw.dangerous_plain_http
+    };
+    if plain(&raw.tls, raw.listen) {
         let reason = "other machines would send their proofs, and get credentials, in plain text: give [server.tls], or \
                       say dangerous_plain_http = true where something else ends TLS on this machine";
         findings.push(section.finding("listen", reason));
     }
-    if raw.listen == raw.ops_listen && raw.listen.port() != 0 {
+    let same = |one: SocketAddr, other: SocketAddr| one == other && one.port() != 0;
+    if same(raw.listen, raw.ops_listen) {
         findings.push(section.finding("ops_listen", "is the same as listen: metrics must not be where strangers call"));
     }
+    if let Some(admin) = &raw.admin {
+        if plain(&admin.tls, admin.listen) {
+            let reason = "other machines would send operators' proofs in plain text: give [server.admin.tls], or say \
+                          dangerous_plain_http = true where something else ends TLS on this machine";
+            findings.push(section.finding("admin.listen", reason));
+        }
+        if same(admin.listen, raw.listen) || same(admin.listen, raw.ops_listen) {
+            findings.push(
+                section.finding("admin.listen", "is another listener's: leave [server.admin] out to share the API's"),
+            );
+        }
+    }
+    let tls = |raw: Option<RawTls>| {
+        raw.map(|tls| Tls {
+            certificate_file: beside(section.file(), &tls.certificate_file),
+            private_key_file: beside(section.file(), &tls.private_key_file),
+        })
+    };
     let trusted_proxies = trusted_proxies(section, &raw.trusted_proxies, findings);
     if raw.proxy_header.is_some() && raw.trusted_proxies.is_empty() {
         findings.push(section.finding("proxy_header", "is read of trusted_proxies alone, and there are none"));
@@ -95,10 +139,9 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         listen: raw.listen,
         ops_listen: raw.ops_listen,
         public_url: raw.public_url,
-        tls: raw.tls.map(|tls| Tls {
-            certificate_file: beside(section.file(), &tls.certificate_file),
-            private_key_file: beside(section.file(), &tls.private_key_file),
-        }),
+        tls: tls(raw.tls),
+        admin: raw.admin.map(|admin| Admin { listen: admin.listen, tls: tls(admin.tls) }),
+        ops_tls: tls(raw.ops_tls),
         trusted_proxies,
         proxy_header: raw.proxy_header.unwrap_or_default(),
         drain_timeout: DRAIN_TIMEOUT.check(section, "drain_timeout", raw.drain_timeout, findings),

@@ -66,6 +66,19 @@ fn nothing_is_limited_by_rate_or_number_unless_it_is_written() {
 }
 
 #[test]
+fn operators_have_a_listener_of_their_own_where_it_is_written() {
+    assert_eq!(parse(SMALL).unwrap().server.admin, None);
+    let more = "[server.admin]\nlisten = \"10.0.0.1:8702\"\n[server.admin.tls]\ncertificate_file = \"c\"\n\
+                private_key_file = \"/k\"\n[server.ops_tls]\ncertificate_file = \"o\"\nprivate_key_file = \"p\"\n";
+    let server = parse(&format!("{SMALL}{more}")).unwrap().server;
+    let admin = server.admin.unwrap();
+    assert_eq!(admin.listen.to_string(), "10.0.0.1:8702");
+    let tls = admin.tls.unwrap();
+    assert_eq!((tls.certificate_file, tls.private_key_file), ("/etc/hallpass/c".into(), "/k".into()));
+    assert_eq!(server.ops_tls.unwrap().certificate_file, Path::new("/etc/hallpass/o"));
+}
+
+#[test]
 fn proxies_are_believed_only_when_they_are_named() {
     assert!(parse(SMALL).unwrap().server.trusted_proxies.is_empty());
     let more =
@@ -128,6 +141,8 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("bits behind the prefix", change("[bundle]", "trusted_proxies = [\"10.1.2.3/8\"]\n[bundle]")),
         ("a header of no proxy", change("[bundle]", "proxy_header = \"forwarded\"\n[bundle]")),
         ("an unknown header", change("[bundle]", "proxy_header = \"x-real-ip\"\n[bundle]")),
+        ("operators in plain text", add("[server.admin]\nlisten = \"0.0.0.0:8702\"")),
+        ("operators where others are", add("[server.admin]\nlisten = \"127.0.0.1:8701\"")),
         ("half of TLS", add("[server.tls]\ncertificate_file = \"c\"")),
     ];
     let text = cases.iter().fold(String::new(), |mut text, (name, file)| {

@@ -120,7 +120,11 @@ fn certificate() -> Certificate {
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     std::fs::write(&chain, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    Certificate { der: made.cert.der().clone(), config: server_config(&chain, &key).unwrap(), _folder: folder }
+    Certificate {
+        der: made.cert.der().clone(),
+        config: Certificates::load(&chain, &key).unwrap().server_config().unwrap(),
+        _folder: folder,
+    }
 }
 
 fn client(certificate: &Certificate, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> TlsConnector {
@@ -396,14 +400,14 @@ fn files_that_cannot_be_served_with_are_named() {
     let key = file("key.pem", &one.signing_key.serialize_pem());
     let empty = file("empty.pem", "");
     let another = file("another.pem", &other.signing_key.serialize_pem());
-    assert!(server_config(&chain, &key).is_ok());
+    assert!(Certificates::load(&chain, &key).is_ok());
     for (chain, key, named) in [
         (&empty, &key, "empty.pem"),
         (&chain, &empty, "empty.pem"),
         (&folder.path().join("none.pem"), &key, "none.pem"),
         (&chain, &another, "another.pem"),
     ] {
-        let error = server_config(chain, key).unwrap_err().to_string();
+        let error = Certificates::load(chain, key).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
 }

@@ -1,53 +1,195 @@
-//! How the listener speaks TLS.
+//! How a listener speaks TLS, and how its certificate is changed under it.
+//!
+//! A certificate is read again while the broker runs, and takes the place of the old one for the handshakes that follow;
+//! connections that are there stay. A pair that cannot be served with never takes the place of one that can: files are
+//! changed one after the other, and between the two they do not belong together.
 
+use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+use hallpass_core::time::Timestamp;
+use ring::digest;
 use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::server::ServerSessionMemoryCache;
+use rustls::crypto::ring as provider;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 /// How many TLS 1.2 sessions are remembered. TLS 1.3 and clients with tickets cost no memory.
 const REMEMBERED_SESSIONS: usize = 4_096;
 
-/// TLS 1.2 and 1.3 on ring, with the certificate chain and key of two PEM files.
-///
-/// Sessions resume: short-lived jobs open connections all the time, and a full handshake costs a signature. Early data
-/// (RFC 8446 §2.3) is off: it can be replayed, and a replayed exchange is another credential.
-///
-/// # Errors
-/// [`TlsFilesError`] names the file.
-pub fn server_config(certificate_chain: &Path, private_key: &Path) -> Result<Arc<ServerConfig>, TlsFilesError> {
-    let unreadable = |file: &Path| {
-        let file = file.to_owned();
-        move |source| TlsFilesError::Unreadable { file, source }
-    };
-    let chain = CertificateDer::pem_file_iter(certificate_chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(certificate_chain))?;
-    if chain.is_empty() {
-        return Err(unreadable(certificate_chain)(pem::Error::NoItemsFound));
+/// Certificate chain and key of a listener, in two PEM files.
+pub struct Certificates {
+    certificate_chain: PathBuf,
+    private_key: PathBuf,
+    served: ArcSwap<Served>,
+    /// Why the files that are there now are not served with; so that it is told once.
+    refused: Mutex<Option<String>>,
+}
+
+/// What a look at the files found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Nothing new.
+    Same,
+    /// Another pair, which is served with from now on.
+    Replaced,
+}
+
+struct Served {
+    key: Arc<CertifiedKey>,
+    expires_at: Timestamp,
+    /// Of both files.
+    digest: digest::Digest,
+}
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsFilesError`] names the file.
+    pub fn load(certificate_chain: &Path, private_key: &Path) -> Result<Arc<Self>, TlsFilesError> {
+        let files = Files::read(certificate_chain, private_key)?;
+        Ok(Arc::new(Self {
+            certificate_chain: certificate_chain.to_owned(),
+            private_key: private_key.to_owned(),
+            served: ArcSwap::from_pointee(files.served()?),
+            refused: Mutex::default(),
+        }))
     }
-    let key = PrivateKeyDer::from_pem_file(private_key).map_err(unreadable(private_key))?;
-    let unusable = |source| TlsFilesError::Unusable {
-        certificate_chain: certificate_chain.to_owned(),
-        private_key: private_key.to_owned(),
-        source,
-    };
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = ring::Ticketer::new().map_err(unusable)?;
-    config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
-    config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+
+    /// Looks at the files, and serves with what they have if that is new and good at `now`.
+    ///
+    /// # Errors
+    /// Why they cannot be served with; once, however often it is looked. What was served with before still is.
+    pub fn look(&self, now: Timestamp) -> Result<Looked, TlsFilesError> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.found(now) {
+            Ok(None) => {
+                *refused = None;
+                Ok(Looked::Same)
+            }
+            Ok(Some(served)) => {
+                *refused = None;
+                self.served.store(Arc::new(served));
+                Ok(Looked::Replaced)
+            }
+            Err(error) => {
+                let why = told(&error);
+                if refused.as_ref() == Some(&why) {
+                    return Ok(Looked::Same);
+                }
+                *refused = Some(why);
+                Err(error)
+            }
+        }
+    }
+
+    fn found(&self, now: Timestamp) -> Result<Option<Served>, TlsFilesError> {
+        let files = Files::read(&self.certificate_chain, &self.private_key)?;
+        if files.digest().as_ref() == self.served.load().digest.as_ref() {
+            return Ok(None);
+        }
+        let served = files.served()?;
+        if served.expires_at <= now {
+            let (file, at) = (self.certificate_chain.clone(), served.expires_at);
+            return Err(TlsFilesError::Expired { file, at });
+        }
+        Ok(Some(served))
+    }
+
+    /// When the certificate that is served with ends.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.served.load().expires_at
+    }
+
+    /// TLS 1.2 and 1.3 on ring, with whatever certificate is current at a handshake.
+    ///
+    /// Sessions resume: short-lived jobs open connections all the time, and a full handshake costs a signature. Early data
+    /// (RFC 8446 §2.3) is off: it can be replayed, and a replayed exchange is another credential.
+    ///
+    /// # Errors
+    /// [`TlsFilesError`].
+    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsFilesError> {
+        let unusable = |source| TlsFilesError::unusable(&self.certificate_chain, &self.private_key, source);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = provider::Ticketer::new().map_err(unusable)?;
+        config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.served.load().key))
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("certificate_chain", &self.certificate_chain).finish_non_exhaustive()
+    }
+}
+
+/// The files as they are at one moment.
+struct Files<'a> {
+    certificate_chain: &'a Path,
+    private_key: &'a Path,
+    chain: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> Files<'a> {
+    fn read(certificate_chain: &'a Path, private_key: &'a Path) -> Result<Self, TlsFilesError> {
+        let read = |file: &Path| fs::read(file).map_err(|error| TlsFilesError::unreadable(file, pem::Error::Io(error)));
+        let (chain, key) = (read(certificate_chain)?, Zeroizing::new(read(private_key)?));
+        Ok(Self { certificate_chain, private_key, chain, key })
+    }
+
+    fn digest(&self) -> digest::Digest {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [self.chain.as_slice(), self.key.as_slice()] {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        context.finish()
+    }
+
+    fn served(&self) -> Result<Served, TlsFilesError> {
+        let unreadable = |source| TlsFilesError::unreadable(self.certificate_chain, source);
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(&self.chain).collect::<Result<_, _>>().map_err(unreadable)?;
+        let leaf = chain.first().ok_or_else(|| unreadable(pem::Error::NoItemsFound))?;
+        let expires_at = expires_at(leaf).ok_or_else(|| unreadable(pem::Error::NoItemsFound))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|source| TlsFilesError::unreadable(self.private_key, source))?;
+        let key = CertifiedKey::from_der(chain, key, &provider::default_provider())
+            .map_err(|source| TlsFilesError::unusable(self.certificate_chain, self.private_key, source))?;
+        Ok(Served { key: Arc::new(key), expires_at, digest: self.digest() })
+    }
+}
+
+fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(Timestamp::from_secs(parsed.validity().not_after.timestamp()))
+}
+
+/// The error with what is behind it, on one line.
+fn told(error: &TlsFilesError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 /// Certificate or key files that cannot be served with.
@@ -71,4 +213,23 @@ pub enum TlsFilesError {
         /// What is wrong with them.
         source: rustls::Error,
     },
+    /// A certificate that is over.
+    #[error("{}: the certificate expired at {at}", file.display())]
+    Expired {
+        /// The file.
+        file: PathBuf,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl TlsFilesError {
+    fn unreadable(file: &Path, source: pem::Error) -> Self {
+        Self::Unreadable { file: file.to_owned(), source }
+    }
+
+    fn unusable(certificate_chain: &Path, private_key: &Path, source: rustls::Error) -> Self {
+        let (certificate_chain, private_key) = (certificate_chain.to_owned(), private_key.to_owned());
+        Self::Unusable { certificate_chain, private_key, source }
+    }
 }
