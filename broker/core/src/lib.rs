@@ -18,6 +18,7 @@ pub mod finding;
 pub mod grant;
 pub mod id;
 pub mod identity;
+mod measure;
 pub mod owner;
 pub mod policy;
 pub mod port;

@@ -10,6 +10,7 @@ mod quota;
 mod restart;
 mod sealing;
 mod sink;
+mod standing;
 mod status;
 mod store;
 mod verifier;
@@ -26,6 +27,7 @@ pub use quota::{Quota, Quotas};
 pub use restart::Restart;
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed, TokenSigners};
 pub use sink::{AuditSink, ExportLine, SinkFailed};
+pub use standing::{Backlog, LiveGrants, Standing};
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_lineages_horizon.sql"),
     include_str!("../migrations/0006_history.sql"),
     include_str!("../migrations/0007_exports_of_the_log.sql"),
+    include_str!("../migrations/0008_unconfirmed.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -19,7 +19,7 @@ use crate::runtime::control::{self, OperatorAnswer, OperatorRequest};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, ListenerLimits};
-use crate::runtime::telemetry;
+use crate::runtime::telemetry::{self, Page};
 
 pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
     ServerConfig::load(config).map_err(compose::findings_error)
@@ -44,6 +44,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
 pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let config = load(&config)?;
     telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level);
+    let metrics = telemetry::metrics::start().context("metrics cannot be collected")?;
     let beginning = beginning(&config.bundle)?;
     let mut orders = Orders::listen().context("signals cannot be handled")?;
     let broker = Arc::new(Broker::assemble(foundation(&config), beginning).await?);
@@ -60,6 +61,8 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let front = Front { limits: &config.limits, drain: config.server.drain_timeout, tls, proxies };
     let listen = TcpListener::bind(config.server.listen).await.context(config.server.listen)?;
     let operations = TcpListener::bind(config.server.ops_listen).await.context(config.server.ops_listen)?;
+    lifecycle.tasks.spawn(telemetry::metrics::keep_up(metrics.clone(), lifecycle.stopped()));
+    let operations = (operations, Page::new(metrics, broker.ports.clone()));
     let addresses = front.open(&broker, &config.server.public_url, listen, Some(operations), &lifecycle)?;
     tracing::info!(address = %addresses, public_url = %config.server.public_url, "listening");
 
@@ -141,7 +144,7 @@ impl Front<'_> {
         broker: &Broker,
         public_url: &str,
         listen: TcpListener,
-        operations: Option<TcpListener>,
+        operations: Option<(TcpListener, Page)>,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<SocketAddr> {
         let address = listen.local_addr()?;
@@ -169,12 +172,11 @@ impl Front<'_> {
             ..ListenerLimits::default()
         };
         lifecycle.tasks.spawn(listener::serve(listen, self.tls, http::api(api), connections, lifecycle.stopped()));
-        if let Some(listen) = operations {
-            let metrics = telemetry::start_metrics().context("metrics cannot be collected")?;
+        if let Some((listen, page)) = operations {
             let state = Arc::new(Operations {
                 ports: broker.ports.clone(),
                 readiness: broker.readiness(),
-                metrics: Arc::new(move || metrics.render()),
+                metrics: Arc::new(page),
             });
             let router = http::operations(state);
             lifecycle.tasks.spawn(listener::serve(

@@ -15,7 +15,7 @@ use crate::time::{Timestamp, Ttl};
 
 /// The durable record.
 #[async_trait]
-pub trait Store: super::AuditLog + super::History + super::Restart + super::StatusRecord {
+pub trait Store: super::AuditLog + super::History + super::Restart + super::StatusRecord + super::Standing {
     /// Opens a grant: replay record, idempotency record, decision, grant, handle and audit entries in one transaction.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod quotas;
 pub mod repeats;
 pub mod replacing;
+pub mod standing;
 pub mod statuses;
 
 use std::any::Any;
@@ -134,6 +135,11 @@ macro_rules! store_suite {
             statuses {
                 what_ended_early_keeps_its_place_in_the_list,
                 a_list_that_no_grant_is_in_is_none,
+            }
+            standing {
+                the_oldest_of_what_waits_is_told,
+                a_fence_that_stands_is_not_unconfirmed,
+                live_grants_are_counted_by_state,
             }
             evidence {
                 entries_have_places_without_gaps,
