@@ -1,6 +1,7 @@
 //! Credential backends: one file or folder a kind.
 
 pub mod jwt;
+pub mod measured;
 mod parameters;
 mod published;
 pub mod x509;

@@ -34,6 +34,7 @@ pub use self::strongroom::{Strongroom, sealer};
 use crate::audit::{FileSink, HttpsSink, StdoutSink};
 use crate::backend;
 use crate::backend::jwt::JwtBackend;
+use crate::backend::measured::{BackendHealth, Measured};
 use crate::backend::x509::{Authorities, RevocationLists, X509Backend, root_certificate};
 use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
@@ -143,6 +144,7 @@ impl Broker {
             keys: Arc::clone(&keys),
             verifiers: ArcSwap::default(),
             authorities: Arc::default(),
+            health: ArcSwap::default(),
         };
         let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
         let (revision, kept) = composer.compose(&bundle).map_err(findings_error)?;
@@ -340,6 +342,7 @@ pub async fn migrate(foundation: &Foundation) -> anyhow::Result<String> {
 }
 
 type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
+type BackendsHealth = BTreeMap<BackendName, Arc<BackendHealth>>;
 type Verifiers = BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>;
 
 /// Builds revisions out of bundles.
@@ -352,6 +355,7 @@ struct Composer {
     /// Of the revision in force.
     verifiers: ArcSwap<Verifiers>,
     authorities: Arc<ArcSwapOption<Authorities>>,
+    health: ArcSwap<BackendsHealth>,
 }
 
 impl Composer {
@@ -361,7 +365,10 @@ impl Composer {
         let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
         let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
         check_roles(bundle, &backends)?;
-        let kept = Kept { verifiers: Arc::new(self.verifiers(&bundle.issuers)?), authorities: Some(authorities) };
+        let health = self.health_of(&backends);
+        let backends = self.measured(backends, &health);
+        let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
+        let kept = Kept { verifiers, authorities: Some(authorities), health: Arc::new(health) };
         let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
         let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
         let revision = Revision {
@@ -376,7 +383,27 @@ impl Composer {
 
     /// Keeps what belongs to the revision in force; gives what was kept before.
     fn adopt(&self, kept: Kept) -> Kept {
-        Kept { verifiers: self.verifiers.swap(kept.verifiers), authorities: self.authorities.swap(kept.authorities) }
+        Kept {
+            verifiers: self.verifiers.swap(kept.verifiers),
+            authorities: self.authorities.swap(kept.authorities),
+            health: self.health.swap(kept.health),
+        }
+    }
+
+    /// How the backends have been: remembered over revisions.
+    fn health_of(&self, backends: &Backends) -> BackendsHealth {
+        let known = self.health.load();
+        backends.keys().map(|name| (name.clone(), known.get(name).cloned().unwrap_or_default())).collect()
+    }
+
+    /// The same backends with their calls counted.
+    fn measured(&self, backends: Backends, health: &BackendsHealth) -> Backends {
+        let measured = |(name, backend): (BackendName, Arc<dyn CredentialBackend>)| {
+            let health = health.get(&name).cloned().unwrap_or_default();
+            let measured = Measured::new(backend, name.clone(), Arc::clone(&self.clock), health);
+            (name, Arc::new(measured) as Arc<dyn CredentialBackend>)
+        };
+        backends.into_iter().map(measured).collect()
     }
 
     fn verifiers(&self, issuers: &[Issuer]) -> Result<Verifiers, Vec<Finding>> {

@@ -20,6 +20,7 @@ pub mod forge;
 mod issuer;
 mod journal;
 mod key;
+pub mod metrics;
 mod store;
 pub mod third_party;
 pub mod verifier;

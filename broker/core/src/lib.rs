@@ -19,6 +19,7 @@ pub mod grant;
 pub mod id;
 pub mod identity;
 pub mod in_force;
+mod measure;
 pub mod owner;
 pub mod policy;
 pub mod port;

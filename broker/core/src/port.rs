@@ -13,6 +13,7 @@ mod restart;
 mod revocation;
 mod sealing;
 mod sink;
+mod standing;
 mod statement;
 mod status;
 mod store;
@@ -33,6 +34,7 @@ pub use restart::Restart;
 pub use revocation::{Beginning, Begun, Count, Followed, RevocationStore};
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
 pub use sink::{AuditSink, ExportLine, SinkFailed};
+pub use standing::{Backlog, LiveGrants, Standing};
 pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use crate::connection;
+use crate::{connection, measure};
 
 /// When what is done, in pages of 4 KiB.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +70,7 @@ impl Checkpointer {
     }
 
     fn tend(&self, writer: &Connection, progress: Progress) -> rusqlite::Result<()> {
+        measure::log_pages(progress.log);
         let left = progress.log.saturating_sub(progress.copied);
         if self.busy.load(Ordering::Acquire) {
             return Ok(());

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_exports_of_the_log.sql"),
     include_str!("../migrations/0008_key_life.sql"),
     include_str!("../migrations/0009_commands.sql"),
+    include_str!("../migrations/0010_unconfirmed.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -24,6 +24,7 @@ use crate::checkpoint::{Checkpointer, Limits};
 use crate::connection;
 use crate::error::{Failure, OpenError, Outcome};
 use crate::lock::Lock;
+use crate::measure::{self, Stopwatch};
 use crate::transaction::{Numbers, Transaction};
 
 /// Operations in one transaction at most: more would make the first wait for the last.
@@ -124,9 +125,13 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the writer has ended".to_owned());
         let queue = self.queue.as_ref().ok_or_else(gone)?;
-        queue.try_send(Box::new(Waiting { operation, found: None, reply })).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Unavailable("too many changes wait to be written".to_owned()),
-            TrySendError::Disconnected(_) => gone(),
+        measure::queued();
+        queue.try_send(Box::new(Waiting { operation, found: None, reply })).map_err(|error| {
+            measure::unqueued(1);
+            match error {
+                TrySendError::Full(_) => StoreError::Unavailable("too many changes wait to be written".to_owned()),
+                TrySendError::Disconnected(_) => gone(),
+            }
         })?;
         let (operation, found) = answer.await.unwrap_or_else(|_| Err(gone()))?;
         Ok(operation.answer(found))
@@ -254,7 +259,10 @@ impl Room {
         let mut patience = Duration::ZERO;
         while let Some(mut batch) = gather(queue, patience) {
             patience = if batch.len() >= GATHER_FROM { GATHER } else { Duration::ZERO };
+            measure::unqueued(batch.len());
+            let watch = Stopwatch::start();
             let result = self.commit(&mut batch);
+            measure::batch(batch.len(), watch.elapsed(), result.is_ok());
             for job in batch {
                 job.finish(&result);
             }

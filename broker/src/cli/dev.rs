@@ -105,7 +105,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
     let _driver =
         Driver::start(&broker.ports, Audit::default().checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
-    let front = Front { limits: &Limits::default(), drain: DRAIN, proxies: Proxies::default() };
+    let front = Front { limits: &Limits::default(), drain: DRAIN, proxies: Proxies::default(), page: None };
     let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
     front.open(&broker, &public_url, gates, &lifecycle)?;
 

@@ -21,7 +21,7 @@ use crate::runtime::control::{self, Answer, Command, Request};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, Certificates, ListenerLimits};
-use crate::runtime::telemetry;
+use crate::runtime::telemetry::{self, Page};
 
 pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
     ServerConfig::load(config).map_err(compose::findings_error)
@@ -48,6 +48,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
 pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let config = load(&config)?;
     telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level);
+    let metrics = telemetry::metrics::start().context("metrics cannot be collected")?;
     let beginning = beginning(&config.bundle)?;
     let mut orders = Orders::listen().context("signals cannot be handled")?;
     let broker = Arc::new(Broker::assemble(foundation(&config), beginning).await?);
@@ -67,7 +68,9 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         operations: Some(Gate::open("tls_operations", server.ops_listen, server.ops_tls.as_ref()).await?),
     };
     let certificates = gates.certificates();
-    let front = Front { limits: &config.limits, drain: server.drain_timeout, proxies: proxies(server) };
+    lifecycle.tasks.spawn(telemetry::metrics::keep_up(metrics.clone(), lifecycle.stopped()));
+    let page = Some(Page::new(metrics, broker.ports.clone()));
+    let front = Front { limits: &config.limits, drain: server.drain_timeout, proxies: proxies(server), page };
     let address = front.open(&broker, &server.public_url, gates, &lifecycle)?;
     let clock = Arc::clone(&broker.ports.clock);
     lifecycle.tasks.spawn(certificates::watch(certificates.clone(), clock, lifecycle.stopping()));
@@ -208,6 +211,8 @@ pub(super) struct Front<'a> {
     /// How long requests have to finish when the listeners stop.
     pub(super) drain: Ttl,
     pub(super) proxies: Proxies,
+    /// The metrics, for the operations gate.
+    pub(super) page: Option<Page>,
 }
 
 impl Front<'_> {
@@ -251,13 +256,12 @@ impl Front<'_> {
         if let Some(gate) = gates.admin {
             gate.serve(http::admin(api), connections, lifecycle)?;
         }
-        if let Some(gate) = gates.operations {
-            let metrics = telemetry::start_metrics().context("metrics cannot be collected")?;
+        if let (Some(gate), Some(page)) = (gates.operations, self.page) {
             let clock = Arc::clone(&broker.ports.clock);
             let state = Arc::new(Operations {
                 ports: broker.ports.clone(),
                 readiness: Arc::new(WithCertificates { others: broker.readiness(), all: certificates, clock }),
-                metrics: Arc::new(move || metrics.render()),
+                metrics: Arc::new(page),
             });
             gate.serve(http::operations(state), ListenerLimits::default(), lifecycle)?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallpass_core::port::{Candidate, CompileError, Files, Press, Undo};
 
-use super::{Composer, Verifiers};
+use super::{BackendsHealth, Composer, Verifiers};
 use crate::backend::x509::Authorities;
 use crate::config::Finding;
 use crate::config::bundle::Bundle;
@@ -18,6 +18,8 @@ pub(super) struct Kept {
     pub(super) verifiers: Arc<Verifiers>,
     /// The one built-in authority.
     pub(super) authorities: Option<Arc<Authorities>>,
+    /// How the backends have been.
+    pub(super) health: Arc<BackendsHealth>,
 }
 
 /// Makes revisions, and puts them into force here.

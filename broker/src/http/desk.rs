@@ -98,13 +98,15 @@ pub struct Part {
 }
 
 /// Renders the metrics in Prometheus' text format.
+#[async_trait]
 pub trait MetricsPage: Send + Sync {
     /// The page as it is now.
-    fn render(&self) -> String;
+    async fn render(&self) -> String;
 }
 
+#[async_trait]
 impl<F: Fn() -> String + Send + Sync> MetricsPage for F {
-    fn render(&self) -> String {
+    async fn render(&self) -> String {
         self()
     }
 }

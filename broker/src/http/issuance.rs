@@ -41,9 +41,10 @@ pub(super) async fn issue(
 ) -> Result<Issued, Failure> {
     let (hand, taken) = oneshot::channel();
     let worker = Arc::clone(state);
+    let began = state.ports.clock.monotonic();
     state.tasks.spawn(async move {
         let outcome = open(&worker.ports, &proof, &request, &origin).await.map(|opened| {
-            measure::opened();
+            measure::opened(&opened.grant, worker.ports.clock.monotonic().saturating_sub(began));
             // A repetition under the same key supersedes the grant; without a key nobody can ask for it again.
             let wanted = request.idempotency.is_none();
             let id = opened.grant.record.id;

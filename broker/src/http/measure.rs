@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use axum::response::Response;
+use hallpass_core::error::{Reason, ServiceError};
+use hallpass_core::grant::Grant;
 use metrics::{counter, histogram};
 
 use super::failure::Failure;
 use super::problem;
-use hallpass_core::error::ServiceError;
 
 /// One request and its answer.
 pub(super) struct Outcome<'a> {
@@ -28,7 +29,7 @@ pub(super) fn request(outcome: &Outcome<'_>) {
         .record(outcome.elapsed);
     if let Some(failure) = outcome.failure.filter(|_| outcome.mints) {
         let result = if status.is_server_error() { "failed" } else { "refused" };
-        let (reason, step) = (problem::code_of(failure), step_of(failure));
+        let (reason, step) = (reason_of(failure), step_of(failure));
         counter!("hallpass_exchanges_total", "outcome" => result, "reason" => reason, "step" => step).increment(1);
     }
 }
@@ -38,9 +39,10 @@ pub(super) fn privileged(action: &'static str, done: bool) {
     crate::runtime::telemetry::privileged_action(action, done);
 }
 
-/// Counts a grant that was opened.
-pub(super) fn opened() {
+/// Counts a grant that was opened, and how long that took.
+pub(super) fn opened(grant: &Grant, elapsed: Duration) {
     counter!("hallpass_exchanges_total", "outcome" => "issued", "reason" => "", "step" => "").increment(1);
+    histogram!("hallpass_issuance_seconds", "backend_kind" => grant.record.backend_kind.clone()).record(elapsed);
 }
 
 /// Counts a grant whose credential reached nobody.
@@ -58,6 +60,19 @@ pub(super) fn ignored_parameters(count: usize) {
     if count > 0 {
         counter!("hallpass_token_parameters_ignored_total").increment(u64::try_from(count).unwrap_or(u64::MAX));
     }
+}
+
+/// The code that the audit log has, which is the more exact one where the caller must not learn which of two it was.
+fn reason_of(failure: &Failure) -> &'static str {
+    let refusal = match failure {
+        Failure::Service(error) => match error.as_ref() {
+            ServiceError::Refused(refusal) => Some(refusal),
+            _ => None,
+        },
+        Failure::Unreadable(unreadable) => Some(unreadable.refusal.as_ref()),
+        _ => None,
+    };
+    refusal.and_then(|refusal| refusal.audit_reason).map_or_else(|| problem::code_of(failure), Reason::as_str)
 }
 
 fn step_of(failure: &Failure) -> &'static str {

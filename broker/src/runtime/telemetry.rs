@@ -1,7 +1,11 @@
-//! Logs and metrics. Logs go to standard error, one event a line.
+//! What the broker says of itself while it runs: logs on standard error, one event a line, and metrics.
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+pub mod metrics;
+mod page;
+
 use tracing_subscriber::EnvFilter;
+
+pub use page::Page;
 
 use crate::config::server::LogFormat;
 
@@ -20,14 +24,5 @@ pub fn start_logging(format: LogFormat, level: &str) {
 /// Counts something that needs more than policy's word: who may do it can change what everybody may do.
 pub fn privileged_action(action: &'static str, done: bool) {
     let outcome = if done { "done" } else { "refused" };
-    metrics::counter!("hallpass_privileged_actions_total", "action" => action, "outcome" => outcome).increment(1);
-}
-
-/// Starts to collect metrics; the handle renders them in Prometheus' text format.
-///
-/// # Errors
-/// When another recorder is installed already.
-pub fn start_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
-    const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?.install_recorder()
+    ::metrics::counter!("hallpass_privileged_actions_total", "action" => action, "outcome" => outcome).increment(1);
 }

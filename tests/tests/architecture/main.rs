@@ -11,6 +11,7 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+mod metrics;
 mod packages;
 mod rules;
 mod source;

@@ -22,6 +22,7 @@ mod exports;
 mod issuers;
 mod keys;
 mod limits;
+mod metrics;
 mod offline;
 mod operator;
 mod proxies;

@@ -22,6 +22,7 @@ pub trait Store:
     + super::History
     + super::KeyRecord
     + super::Restart
+    + super::Standing
     + super::StatusRecord
     + RevocationStore
     + QuarantineStore

@@ -8,6 +8,7 @@ use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Cause, Ending, Grant, StateName};
 use crate::id::GrantId;
 use crate::identity::Proof;
+use crate::measure::EndTakenHold;
 use crate::policy::{Action, Permit};
 use crate::port::{Applied, Change};
 use crate::request::Origin;
@@ -87,6 +88,7 @@ async fn end(
         fail::fail_point!("revoke::after-commit");
         ports.nudge.notify_one();
         if applied == Applied::Done {
+            EndTakenHold::of(&ended).into_iter().for_each(EndTakenHold::count);
             return Ok(ended);
         }
         // Somebody else changed it: look again. Each round means that another change was made, so this ends.

@@ -6,6 +6,7 @@ use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::ServiceError;
 use crate::grant::{Cause, Ending, StateName};
 use crate::id::GrantId;
+use crate::measure::EndTakenHold;
 use crate::port::{Applied, Change};
 use crate::request::Origin;
 
@@ -35,9 +36,11 @@ pub async fn undelivered(ports: &Ports, id: GrantId, origin: &Origin) -> Result<
         let entry = AuditEntry::success(ports.now(), Actor::Broker, AuditAction::GrantRevoke, object)
             .in_request(origin.request_id)
             .for_reason(CAUSE);
+        let held = EndTakenHold::of(&ended);
         let applied = ports.store.apply(Change::of(ended, entry)).await?;
         ports.nudge.notify_one();
         if applied == Applied::Done {
+            held.into_iter().for_each(EndTakenHold::count);
             return Ok(());
         }
     }

@@ -1,4 +1,5 @@
 mod log;
+mod standing;
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -21,6 +21,7 @@ pub mod quotas;
 pub mod repeats;
 pub mod replacing;
 pub mod revocations;
+pub mod standing;
 pub mod statuses;
 
 use std::any::Any;
@@ -160,6 +161,11 @@ macro_rules! store_suite {
                 a_quarantine_ends,
                 quarantines_in_force_are_bounded,
                 a_revocation_brings_its_quarantine_along,
+            }
+            standing {
+                the_oldest_of_what_waits_is_told,
+                a_fence_that_stands_is_not_unconfirmed,
+                live_grants_are_counted_by_state,
             }
             evidence {
                 entries_have_places_without_gaps,

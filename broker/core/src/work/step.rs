@@ -10,6 +10,7 @@ use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::{Handle, RevocationClass};
 use crate::grant::{Cause, Ending, Grant, GrantState, NextStep};
 use crate::id::{BackendName, ReservationId};
+use crate::measure::EndTakenHold;
 use crate::port::{Applied, Change, Reserved, StoreError, Undone};
 use crate::service::Ports;
 use crate::service::revoke::is_fenced_by_record;
@@ -210,9 +211,14 @@ fn backoff(ports: &Ports, attempts: u32) -> Ttl {
 }
 
 async fn apply(ports: &Ports, grant: Grant, entry: AuditEntry, reservation: ReservationId) -> Result<bool, StoreError> {
+    let held = EndTakenHold::of(&grant);
     let mut change = Change::of(grant, entry);
     change.reservation = Some(reservation);
-    Ok(ports.store.apply(change).await? == Applied::Done)
+    let done = ports.store.apply(change).await? == Applied::Done;
+    if let Some(held) = held.filter(|_| done) {
+        held.count();
+    }
+    Ok(done)
 }
 
 fn entry(ports: &Ports, grant: &Grant, action: AuditAction) -> AuditEntry {

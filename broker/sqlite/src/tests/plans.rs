@@ -97,6 +97,26 @@ fn the_queues_are_read_from_their_indexes() {
     }
 }
 
+/// What is looked at all the time must cost nothing, however long the record is.
+#[test]
+fn how_the_record_stands_is_read_from_indexes_over_live_grants() {
+    let house = House::new();
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    let [due, over, unconfirmed] = crate::standing::BACKLOG;
+    for (index, sql) in [
+        ("USING COVERING INDEX grants_due", due),
+        ("USING COVERING INDEX grants_over", over),
+        ("INDEX grants_unconfirmed", unconfirmed),
+        ("USING COVERING INDEX grants_state (state=?)", crate::standing::LIVE),
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = vec!["active"; statement.parameter_count()];
+        let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+        assert!(plan.contains(index), "{sql}: {plan}");
+    }
+}
+
 #[test]
 fn a_status_list_is_read_from_its_index_alone() {
     let house = House::new();

@@ -67,5 +67,5 @@ pub(in crate::http) struct Report {
     security(())
 )]
 pub(in crate::http) async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
-    public("text/plain; version=0.0.4; charset=utf-8", "no-store", operations.metrics.render())
+    public("text/plain; version=0.0.4; charset=utf-8", "no-store", operations.metrics.render().await)
 }
