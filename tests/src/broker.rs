@@ -1,30 +1,28 @@
-//! The broker as a process: the real binary, on a throwaway folder and free loopback ports.
+//! The broker as its users have it: the real binary, on a throwaway folder and free loopback ports.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::config::{self, Setup};
-use crate::{Answer, Exchange, Store, eventually};
-
-/// How long a start, a stop or a restart may take, on a machine that builds at the same time.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::process::{Process, Start, Started, program, quiet_command};
+use crate::{Answer, Exchange, Store};
 
 /// A broker that runs, or ran. The process ends and the folder goes when this is dropped.
 #[derive(Debug)]
 pub struct Broker {
+    // Before the folder that it works in.
+    process: Process,
     folder: TempDir,
     file: PathBuf,
     listen: SocketAddr,
     operations: SocketAddr,
     environment: Vec<(String, String)>,
-    process: Option<Child>,
     client: reqwest::Client,
 }
 
@@ -57,7 +55,8 @@ impl Broker {
         let (listen, operations) = free_addresses();
         let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { folder, file, listen, operations, environment, process: None, client: client() }
+        let process = Process::new(file.clone(), operations, folder.path().join("broker.log"));
+        Self { process, folder, file, listen, operations, environment, client: client() }
     }
 
     /// Starts it, again, on the same folder and ports, and awaits that it is ready.
@@ -65,22 +64,8 @@ impl Broker {
     /// # Panics
     /// When it does not become ready.
     pub async fn restart(&mut self) {
-        self.spawn();
-        let ready = format!("http://{}/readyz", self.operations);
-        let client = self.client.clone();
-        let process = &mut self.process;
-        let outcome = eventually("the broker is ready", DEADLINE, || {
-            let ended = process.as_mut().and_then(|process| process.try_wait().ok().flatten());
-            let asked = client.get(&ready).send();
-            async move {
-                match (ended, asked.await) {
-                    (Some(status), _) => Some(Err(status)),
-                    (None, Ok(answer)) if answer.status().is_success() => Some(Ok(())),
-                    (None, _) => None,
-                }
-            }
-        });
-        if let Err(status) = outcome.await {
+        let start = Start { environment: &surroundings(&self.environment), ..Start::default() };
+        if let Started::Ended(status) = self.process.start(&self.client, start).await {
             panic!("the broker ended with {status}:\n{}", self.output());
         }
     }
@@ -90,8 +75,8 @@ impl Broker {
     /// # Panics
     /// When it goes on running.
     pub async fn end_by_itself(&mut self) -> ExitStatus {
-        self.spawn();
-        self.ended().await
+        self.process.spawn(Start { environment: &surroundings(&self.environment), ..Start::default() });
+        self.process.ended().await
     }
 
     /// Kills it: nothing is flushed, nobody is told.
@@ -99,8 +84,7 @@ impl Broker {
     /// # Panics
     /// When it is not running.
     pub async fn kill9(&mut self) {
-        self.process.as_mut().expect("a running broker").kill().expect("our own process can be killed");
-        self.ended().await;
+        self.process.kill9().await;
     }
 
     /// Asks it to stop (`SIGTERM`) and awaits that it has.
@@ -108,8 +92,8 @@ impl Broker {
     /// # Panics
     /// When it goes on running.
     pub async fn stop(&mut self) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM);
-        self.ended().await
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.ended().await
     }
 
     /// Sends it a signal.
@@ -117,14 +101,12 @@ impl Broker {
     /// # Panics
     /// When it is not running.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let process = self.process.as_ref().expect("a running broker");
-        let id = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-        rustix::process::kill_process(id, signal).expect("our own process can be signalled");
+        self.process.signal(signal);
     }
 
     /// Whether the process that was started still runs.
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        self.process.runs()
     }
 
     /// Runs another command of the same binary on the same folder, such as `check` or `operator-token`.
@@ -293,75 +275,12 @@ impl Broker {
     /// Everything that it wrote to standard output and standard error, over all its starts.
     #[must_use]
     pub fn output(&self) -> String {
-        let bytes = fs::read(self.log()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("broker.log")
-    }
-
-    fn spawn(&mut self) {
-        assert!(!self.is_running(), "the broker runs already");
-        let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
-        let mut command = quiet_command(&program("hallpass-broker"));
-        command.arg("serve").arg("--config").arg(&self.file);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
-        self.process = Some(command.spawn().expect("the broker's binary starts"));
-    }
-
-    async fn ended(&mut self) -> ExitStatus {
-        let process = self.process.as_mut().expect("a broker that was started");
-        eventually("the broker ends", DEADLINE, || {
-            let status = process.try_wait().expect("our own process can be awaited");
-            async move { status }
-        })
-        .await
+        self.process.output()
     }
 }
 
-impl Drop for Broker {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the broker said")]
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        if std::thread::panicking() {
-            let output = self.output();
-            let lines: Vec<_> = output.lines().collect();
-            eprintln!("the broker said, at last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
-        }
-    }
-}
-
-/// A binary of the workspace, beside the test that runs.
-///
-/// # Panics
-/// When it has not been built.
-#[must_use]
-pub(crate) fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the running test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie two levels below the target folder");
-    let program = folder.join(name);
-    assert!(
-        program.exists(),
-        "{name} is not built: run tests/run, or cargo build --workspace --all-targets --features hallpass-broker/failpoints"
-    );
-    program
-}
-
-/// A command whose environment has nothing that would change what is tested.
-fn quiet_command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy().to_ascii_uppercase();
-        if text.ends_with("_PROXY") || text.starts_with("HALLPASS") || text == "RUST_LOG" || text == "FAILPOINTS" {
-            command.env_remove(&name);
-        }
-    }
-    command
+fn surroundings(environment: &[(String, String)]) -> Vec<(&str, &str)> {
+    environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// Two addresses that were free a moment ago. They stay the broker's over restarts, so the system cannot choose them then.

@@ -21,6 +21,7 @@ mod issuer;
 mod journal;
 mod key;
 pub mod metrics;
+pub mod process;
 mod store;
 pub mod third_party;
 pub mod verifier;

@@ -1,158 +1,11 @@
-//! The broker as a process that may die at any moment, and is started again with other surroundings each time.
+//! What only these experiments need of a broker's process: that it can be killed at a named place, and ports that stay its own
+//! while it is dead.
 
-use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-use hallpass_tests::eventually;
-use rustix::process::{Pid, Signal, kill_process};
+pub(crate) use hallpass_tests::process::{DEADLINE, Process, Start, Started, assert_killed, program, quiet_command};
 
 use crate::chance::Chance;
-
-/// How long a start or an end may take, on a machine that builds at the same time.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-
-/// How the process is started.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Start<'a> {
-    /// `HALLPASS_KILL_AT`: the fail point that kills it.
-    pub(crate) kill_at: Option<&'a str>,
-    /// Whether a write beyond the limit of a file's size fails, as on a full disk, instead of ending the process.
-    pub(crate) outlive_file_size_limit: bool,
-    /// Variables in its environment.
-    pub(crate) environment: &'a [(&'a str, &'a str)],
-}
-
-/// What became of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Started {
-    Ready,
-    Ended(ExitStatus),
-}
-
-/// A broker's process, on a configuration that stays. It ends when this is dropped.
-pub(crate) struct Process {
-    configuration: PathBuf,
-    log: PathBuf,
-    readiness: String,
-    child: Option<Child>,
-}
-
-impl Process {
-    /// Nothing runs yet.
-    pub(crate) fn new(configuration: PathBuf, operations: SocketAddr, log: PathBuf) -> Self {
-        Self { configuration, log, readiness: format!("http://{operations}/readyz"), child: None }
-    }
-
-    /// Starts it and awaits that it is ready or has ended.
-    pub(crate) async fn start(&mut self, client: &reqwest::Client, start: Start<'_>) -> Started {
-        assert!(!self.runs(), "the broker runs already");
-        self.child = Some(self.command(start).spawn().expect("the broker's binary starts"));
-        let readiness = self.readiness.clone();
-        let child = self.child.as_mut().expect("just started");
-        let started = eventually("the broker is ready or has ended", DEADLINE, || {
-            let ended = child.try_wait().expect("our own process can be awaited");
-            let asked = client.get(&readiness).send();
-            async move {
-                match (ended, asked.await) {
-                    (Some(status), _) => Some(Started::Ended(status)),
-                    (None, Ok(answer)) if answer.status().is_success() => Some(Started::Ready),
-                    (None, _) => None,
-                }
-            }
-        });
-        started.await
-    }
-
-    /// Kills it, unless it is dead already.
-    pub(crate) async fn kill9(&mut self) {
-        if self.runs() {
-            self.signal(Signal::KILL);
-        }
-        let status = self.ended().await;
-        assert_killed(status, &self.output());
-    }
-
-    /// Awaits its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let child = self.child.as_mut().expect("a broker that was started");
-        eventually("the broker ends", DEADLINE, || {
-            let status = child.try_wait().expect("our own process can be awaited");
-            async move { status }
-        })
-        .await
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.id(), signal).expect("our own process can be signalled");
-    }
-
-    pub(crate) fn id(&self) -> Pid {
-        let child = self.child.as_ref().expect("a broker that was started");
-        i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
-    }
-
-    pub(crate) fn runs(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-
-    /// Everything that it wrote, over all its starts.
-    pub(crate) fn output(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// How often it said something.
-    pub(crate) fn said(&self, what: &str) -> usize {
-        self.output().matches(what).count()
-    }
-
-    /// Awaits that it says something once more than it had `before`.
-    pub(crate) async fn says(&self, what: &str, before: usize) {
-        eventually(what, DEADLINE, async || (self.said(what) > before).then_some(())).await;
-    }
-
-    fn command(&self, start: Start<'_>) -> Command {
-        let program = program("hallpass-broker");
-        let mut command = if start.outlive_file_size_limit {
-            let mut shell = quiet_command(Path::new("sh"));
-            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program);
-            shell
-        } else {
-            quiet_command(&program)
-        };
-        command.arg("serve").arg("--config").arg(&self.configuration);
-        if let Some(kill_at) = start.kill_at {
-            command.env("HALLPASS_KILL_AT", kill_at);
-        }
-        command.envs(start.environment.iter().copied());
-        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
-        command
-    }
-}
-
-impl Drop for Process {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the broker said")]
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            let output = self.output();
-            let lines: Vec<_> = output.lines().collect();
-            eprintln!("the broker said, at last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
-        }
-    }
-}
-
-/// A broker that dies by anything but SIGKILL here has panicked or given up.
-pub(crate) fn assert_killed(status: ExitStatus, output: &str) {
-    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it ended with {status}, not by being killed:\n{output}");
-}
 
 /// A broker without its fail points would work on for as long as a test waits for its death.
 pub(crate) fn assert_has_fail_points() {
@@ -161,27 +14,6 @@ pub(crate) fn assert_has_fail_points() {
     let said = String::from_utf8_lossy(&output.stderr);
     let missing = "the broker is built without its fail points: run tests/run, or tests/chaos/run";
     assert!(said.contains("HALLPASS_KILL_AT"), "{missing}");
-}
-
-/// A binary of the workspace, beside the test that runs.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the running test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie two levels below the target folder");
-    let program = folder.join(name);
-    assert!(program.exists(), "{name} is not built: run tests/run, or tests/chaos/run");
-    program
-}
-
-/// A command whose environment has nothing that would change what is tested.
-pub(crate) fn quiet_command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy().to_ascii_uppercase();
-        if text.ends_with("_PROXY") || text.starts_with("HALLPASS") || text == "RUST_LOG" || text == "FAILPOINTS" {
-            command.env_remove(&name);
-        }
-    }
-    command
 }
 
 /// An address that is free and stays so while the broker is down: outside the range from which the system takes ports
