@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Look at grants, renew or end them
     Grants(Grants),
+    /// Look at what is governed, at its history, or put another bundle into force
+    Configuration(Configuration),
     /// Show what the broker sees of the proof
     Whoami,
     /// Print a completion script
@@ -115,6 +117,57 @@ pub(crate) struct Exec {
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Configuration {
+    #[command(subcommand)]
+    pub(crate) action: ConfigurationAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigurationAction {
+    /// Show the bundle in force
+    Get {
+        /// Write its files into this folder. Nothing that exists is overwritten
+        #[arg(long, value_name = "DIR")]
+        files: Option<PathBuf>,
+    },
+    /// Put the bundle in a folder into force
+    Put {
+        /// The folder
+        folder: PathBuf,
+        /// The revision that it replaces; the one that `get --files` wrote down beside the files when not said
+        #[arg(long, value_name = "REVISION")]
+        replaces: Option<String>,
+        /// Only say what would be
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show what leads from one revision to another
+    Diff {
+        /// The revision that it starts from
+        from: String,
+        /// The revision that it leads to
+        to: String,
+    },
+    /// List publications, newest first
+    Revisions {
+        /// Where to go on
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Publish the content of an earlier revision again
+    Rollback {
+        /// The revision whose content is wanted
+        revision: String,
+        /// The revision that is replaced by it
+        #[arg(long, value_name = "REVISION", required_unless_present = "dry_run")]
+        replaces: Option<String>,
+        /// Only say what would be
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Args)]

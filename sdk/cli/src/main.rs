@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod configuration;
 mod connect;
 mod delivery;
 mod exchange;
@@ -56,6 +57,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> anyhow::Result<ExitC
         Command::Exchange(wanted) => exchange::run(global, wanted, output).await?,
         Command::Exec(wanted) => return exec::run(global, wanted, output).await,
         Command::Grants(wanted) => grants::run(global, wanted, output).await?,
+        Command::Configuration(wanted) => configuration::run(global, wanted, output).await?,
         Command::Whoami => whoami::run(global, output).await?,
         Command::Completions { .. } => {}
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use hallpass_sdk::client::Error;
+use hallpass_sdk::wire::Finding;
 use serde::Serialize;
 use serde_json::json;
 
@@ -90,6 +91,9 @@ impl Output {
         match self.format {
             Format::Human => {
                 self.say(&format!("hallpass: {}", printable(&words)));
+                for found in sdk.map(Error::findings).unwrap_or_default() {
+                    self.say(&finding(found));
+                }
                 if let Some(id) = sdk.and_then(Error::request_id) {
                     self.say(&format!("hallpass: the broker's audit log has it under request {}", printable(id)));
                 }
@@ -99,6 +103,7 @@ impl Output {
                     "code": sdk.and_then(Error::code),
                     "detail": words,
                     "request_id": sdk.and_then(Error::request_id),
+                    "findings": sdk.map(Error::findings).unwrap_or_default(),
                     "exit_status": u8::from(exit::code_of(error)),
                 }});
                 self.say(&told.to_string());
@@ -132,6 +137,12 @@ pub(crate) fn printable(text: &str) -> String {
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Something wrong in a file, as compilers say it.
+pub(crate) fn finding(found: &Finding) -> String {
+    let place = found.line.map_or_else(|| found.file.clone(), |line| format!("{}:{line}", found.file));
+    printable(&format!("{place}: {}", found.reason))
 }
 
 /// Labelled lines, aligned. Lines without a value are left out.
