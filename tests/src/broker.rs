@@ -155,8 +155,23 @@ impl Broker {
     /// # Panics
     /// When the broker gives no answer at all.
     pub async fn call(&self, method: &str, path: &str, proof: Option<&str>, body: Option<&Value>) -> Answer {
+        self.call_at(self.listen, method, path, proof, body).await
+    }
+
+    /// The same at another of its listeners.
+    ///
+    /// # Panics
+    /// When the broker gives no answer at all.
+    pub async fn call_at(
+        &self,
+        listener: SocketAddr,
+        method: &str,
+        path: &str,
+        proof: Option<&str>,
+        body: Option<&Value>,
+    ) -> Answer {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let mut request = self.client.request(method, self.at(path));
+        let mut request = self.client.request(method, format!("http://{listener}{path}"));
         if let Some(proof) = proof {
             request = request.bearer_auth(proof);
         }

@@ -51,7 +51,15 @@ fn nothing_is_uncovered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_endpoint_serves_the_right_somebody_and_nobody_else() {
-    let scene = Scene::open().await;
+    assert_each_is_served_rightly(&Scene::open().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_endpoint_does_so_where_operators_have_their_own_listener() {
+    assert_each_is_served_rightly(&Scene::with_operators_apart().await).await;
+}
+
+async fn assert_each_is_served_rightly(scene: &Scene) {
     let mut wrong = Vec::new();
     for row in rows() {
         let target = scene.target(row.about).await;
@@ -116,5 +124,32 @@ async fn the_operations_listener_and_the_api_share_no_path() {
             Listener::Api | Listener::Admin => broker.operations(endpoint.path).await,
         };
         assert_eq!(answer.status, 404, "{}: {}", name(&endpoint), answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_for_operators_is_at_their_own_listener_alone_and_nothing_else_is() {
+    let paths = |listener| -> BTreeSet<&str> {
+        endpoints().iter().filter(|endpoint| endpoint.listener == listener).map(|endpoint| endpoint.path).collect()
+    };
+    let shared: Vec<_> = paths(Listener::Api).intersection(&paths(Listener::Admin)).copied().collect();
+    assert!(shared.is_empty(), "one path is at two listeners: {shared:?}");
+
+    let scene = Scene::with_operators_apart().await;
+    let (broker, admin) = (&scene.house.broker, scene.admin.expect("a listener of their own"));
+    for endpoint in endpoints() {
+        let elsewhere = match endpoint.listener {
+            Listener::Api => admin,
+            Listener::Admin => broker.address(),
+            Listener::Operations => continue,
+        };
+        let operator = scene.proof(Persona::Right(scene::Right::Operator));
+        let answer = broker.call_at(elsewhere, endpoint.method, endpoint.path, operator.as_deref(), None).await;
+        assert_eq!(
+            (answer.status, answer.error()),
+            (404, if endpoint.path.starts_with("/oauth2") { "invalid_request" } else { "not_found" }),
+            "{}",
+            name(&endpoint)
+        );
     }
 }

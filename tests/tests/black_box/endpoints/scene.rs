@@ -1,5 +1,7 @@
 //! Who tries the endpoints, and on what.
 
+use std::net::{SocketAddr, TcpListener};
+
 use hallpass_broker::http::{Listener, endpoints};
 use hallpass_tests::config::{OPERATOR, RELEASE_ROLE, ROLE};
 use hallpass_tests::{Answer, Exchange, Row as Stored, SigningKey};
@@ -71,12 +73,25 @@ pub(super) enum Target {
 pub(super) struct Scene {
     pub(super) house: House,
     forger: SigningKey,
+    /// Where operators are served, where that is not the API's listener.
+    pub(super) admin: Option<SocketAddr>,
 }
 
 impl Scene {
     pub(super) async fn open() -> Self {
-        let house = House::open_with(|setup| setup.policy("operators.cedar", OPERATORS)).await;
-        let scene = Self { house, forger: SigningKey::es256("key-1") };
+        Self::open_with(None).await
+    }
+
+    /// With a listener for operators.
+    pub(super) async fn with_operators_apart() -> Self {
+        let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        Self::open_with(Some(free.local_addr().expect("an address"))).await
+    }
+
+    async fn open_with(admin: Option<SocketAddr>) -> Self {
+        let apart = admin.map_or(json!({}), |listen| json!({"server": {"admin": {"listen": listen.to_string()}}}));
+        let house = House::open_with(|setup| setup.server(apart).policy("operators.cedar", OPERATORS)).await;
+        let scene = Self { house, forger: SigningKey::es256("key-1"), admin };
         // So that lists have something to keep from strangers.
         scene.grant().await;
         scene
@@ -132,15 +147,17 @@ impl Scene {
     pub(super) async fn send(&self, row: &Row, persona: Persona, target: &str) -> Answer {
         let broker = &self.house.broker;
         let path = row.path.replace("{id}", target).replace("{*name}", target).replace("{name}", target) + row.query;
-        if listener_of(row) == Listener::Operations {
-            return broker.operations(&path).await;
-        }
+        let at = match listener_of(row) {
+            Listener::Operations => return broker.operations(&path).await,
+            Listener::Admin => self.admin.unwrap_or_else(|| broker.address()),
+            Listener::Api => broker.address(),
+        };
         let proof = self.proof(persona);
         let proof = proof.as_deref();
         let form_type = Some("application/x-www-form-urlencoded");
         match row.body {
-            Body::None => broker.call(row.method, &path, proof, None).await,
-            Body::Json(body) => broker.call(row.method, &path, proof, Some(&body())).await,
+            Body::None => broker.call_at(at, row.method, &path, proof, None).await,
+            Body::Json(body) => broker.call_at(at, row.method, &path, proof, Some(&body())).await,
             Body::OwnToken if matches!(persona, Persona::Nobody | Persona::Stranger) => {
                 broker.post_raw(&path, proof, form_type, "token=not-one-of-the-brokers").await
             }
@@ -153,7 +170,7 @@ impl Scene {
         }
     }
 
-    fn proof(&self, persona: Persona) -> Option<String> {
+    pub(super) fn proof(&self, persona: Persona) -> Option<String> {
         match persona {
             Persona::Nobody => None,
             Persona::Impostor(right) => Some(self.forger.sign(&self.claims(right))),
