@@ -24,7 +24,9 @@ pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
 pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, PublishOutcome, RevisionRecord};
-pub use keys::{AuditKeys, AuthorityKey, AuthorityKeys, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners};
+pub use keys::{
+    AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners,
+};
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
 pub use press::{BundleSource, Candidate, CompileError, Press, Undo};

@@ -5,6 +5,7 @@ pub mod authenticate;
 mod barred;
 pub mod configuration;
 mod decide;
+pub mod distrust;
 mod evidence;
 mod exports;
 pub mod heartbeat;

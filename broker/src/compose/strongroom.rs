@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hallpass_core::audit::CheckpointSigner;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::id::LogId;
-use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, KeyRecord, Sealer, Signer};
+use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, KeyRecord, Sealer, Signer, Store};
 use hallpass_core::service::Evidence;
+use hallpass_core::service::distrust::Distrust;
 use hallpass_core::time::{Clock, Timestamp};
 use hallpass_sqlite::SqliteStore;
 
@@ -58,6 +59,11 @@ impl Strongroom {
             Arc::clone(&entropy),
             Box::new(certify),
             foundation.announce_keys,
+            Arc::new(Distrust {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                clock: Arc::clone(&clock),
+                entropy: Arc::clone(&entropy),
+            }),
         );
         Ok(Self { clock, entropy, sealer, store, keys, evidence, keeper: Arc::new(keeper) })
     }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use hallpass_core::audit::{Actor, AuditAction};
 use hallpass_core::entropy::Entropy;
 use hallpass_core::id::KeyId;
-use hallpass_core::port::{KeyChange, KeyPurpose, KeyRecord, Sealer, SignatureAlgorithm, StoreError, StoredKey};
+use hallpass_core::port::{
+    EndsSigned, KeyChange, KeyPurpose, KeyRecord, Sealer, SignatureAlgorithm, StoreError, StoredKey,
+};
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -37,6 +39,7 @@ pub struct KeyKeeper {
     entropy: Arc<dyn Entropy>,
     certify: Box<Certify>,
     announce: Ttl,
+    ends: Arc<dyn EndsSigned>,
     changing: Mutex<()>,
 }
 
@@ -106,8 +109,10 @@ pub struct Import {
 }
 
 impl KeyKeeper {
-    /// Changes the keys of `ring`, which are kept in `store`. A new key is published for `announce` before it signs.
+    /// Changes the keys of `ring`, which are kept in `store`. A new key is published for `announce` before it signs; what
+    /// a distrusted one signed is ended by `ends`.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, given once, where all is put together")]
     pub fn new(
         ring: Arc<KeyRing>,
         store: Arc<dyn KeyRecord>,
@@ -116,8 +121,9 @@ impl KeyKeeper {
         entropy: Arc<dyn Entropy>,
         certify: Box<Certify>,
         announce: Ttl,
+        ends: Arc<dyn EndsSigned>,
     ) -> Self {
-        Self { ring, store, sealer, clock, entropy, certify, announce, changing: Mutex::default() }
+        Self { ring, store, sealer, clock, entropy, certify, announce, ends, changing: Mutex::default() }
     }
 
     /// Every key, in the order in which they begin to sign.
@@ -239,6 +245,8 @@ impl KeyKeeper {
             return Err(error.into());
         }
         count("distrust", &key.purpose);
+        // Should this fail, the next tick does it: the key itself is done with.
+        self.end_signed_by(&key).await?;
         let of_kind: Vec<_> = after
             .iter()
             .filter(|other| life::is_of_kind(other, &key.purpose, &key.algorithm))
@@ -247,13 +255,17 @@ impl KeyKeeper {
         self.in_effect(&of_kind).await
     }
 
-    /// Removes keys that nobody need know any longer. Answers how many.
+    /// Ends what distrusted keys signed, where a crash came in between, and removes keys that nobody need know any
+    /// longer. Answers how many.
     ///
     /// # Errors
     /// [`KeyChangeError`].
     pub async fn tick(&self) -> Result<usize, KeyChangeError> {
         let _changing = self.changing.lock().await;
         let (stored, now) = (self.stored().await?, self.clock.now());
+        for key in stored.iter().filter(|key| key.distrusted_at.is_some()) {
+            self.end_signed_by(key).await?;
+        }
         // A checkpoint of the log is verified by the key of its time, however long ago that was.
         let over =
             stored.iter().filter(|key| key.purpose != KeyPurpose::Audit.as_str() && life::is_over(key, &stored, now));
@@ -267,6 +279,15 @@ impl KeyKeeper {
         self.store.change_keys(KeyChange { remove, entries, ..KeyChange::default() }).await?;
         self.ring.replace(&self.stored().await?, self.sealer.as_ref())?;
         Ok(removed)
+    }
+
+    /// Ends every grant whose credential `key` signed.
+    async fn end_signed_by(&self, key: &StoredKey) -> Result<(), KeyChangeError> {
+        if key.purpose == KeyPurpose::Audit.as_str() {
+            // It signs what the log comes to, and no credential.
+            return Ok(());
+        }
+        self.ends.end_signed_by(&key.key_id).await.map_err(|error| KeyChangeError::NotEnded(error.to_string()))
     }
 
     /// What takes over from `key` at once: the announced key of its kind, begun early, or a new one.
@@ -418,6 +439,9 @@ pub enum KeyChangeError {
         /// How long it can be.
         longest: Ttl,
     },
+    /// The key is done with, and what it signed is not ended yet.
+    #[error("the key is distrusted, and what it signed is not ended yet: {0}; the broker tries again by itself")]
+    NotEnded(String),
     /// The reason says nothing, or too much.
     #[error("say why, in one line of at most {MAX_REASON_CHARS} characters")]
     Reason,

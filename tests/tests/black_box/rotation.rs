@@ -99,12 +99,17 @@ async fn a_new_key_is_announced_and_takes_over_without_a_restart_and_what_the_ol
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_broker_stopped_keys_are_changed_in_the_store() {
     let mut house = House::open().await;
-    let old = key_of(&house.credential().await);
+    let before = house.credential().await;
+    let (old, grant) = (key_of(&before), before.grant_id().to_owned());
     assert!(house.broker.stop().await.success());
     let made = keys(&house, &["rotate", "--purpose", "token", "--algorithm", "ES256", "--activate-after", "0s"]);
     let new = made[0]["key_id"].as_str().expect("a key id").to_owned();
     keys(&house, &["distrust", &old, "--reason", "the backup was stolen"]);
     house.broker.restart().await;
+    eventually("what it signed ends after the start", DEADLINE, async || {
+        (house.broker.store().state(&grant) == "revoking").then_some(())
+    })
+    .await;
     assert_eq!(key_of(&house.credential().await), new);
     assert!(!published(&house).await.contains(&old));
     let listed = keys(&house, &["list"]);
@@ -124,11 +129,24 @@ async fn a_distrusted_key_signs_and_verifies_nothing_from_the_next_request_on() 
     assert!(is_active(&house, &proof, &token).await);
     assert_eq!(verifier.judge(&house.broker, &token).await, "valid");
 
+    let body = json!({"role": CERTIFICATE_ROLE, "purpose": "serve app.test"});
+    let by_another = house.broker.call("POST", "/v1/grants", Some(&house.proof()), Some(&body)).await;
+    by_another.assert_status(201);
+    let by_another = by_another.grant_id().to_owned();
     keys(&house, &["distrust", &key, "--reason", "its backup was stolen"]);
     assert!(!is_active(&house, &proof, &token).await);
     assert!(!published(&house).await.contains(&key));
     let judged = verifier.judge(&house.broker, &token).await;
     assert!(judged.starts_with("refused: no key"), "{judged}");
+
+    // Its grant ends by the revocation of all that the key signed; what another key signed lives on.
+    let grant = signed.grant_id();
+    eventually("the grant has begun to end", DEADLINE, async || {
+        (house.broker.store().state(grant) == "revoking").then_some(())
+    })
+    .await;
+    assert_eq!(house.broker.store().state(&by_another), "active");
+    assert_eq!(told(&house, "revocation.begin"), 1);
 
     let next = house.credential().await;
     assert_ne!(key_of(&next), key);

@@ -121,6 +121,16 @@ pub trait AuthorityKeys: Send + Sync {
     fn authority_keys(&self) -> Vec<AuthorityKey>;
 }
 
+/// Ends the grants whose credentials a key of the broker's own signed.
+#[async_trait]
+pub trait EndsSigned: Send + Sync {
+    /// Begins to end all of them, if that has not begun: it may be asked again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it has not begun.
+    async fn end_signed_by(&self, key_id: &str) -> Result<(), StoreError>;
+}
+
 /// The keys of the audit log's checkpoints, which sign nothing else.
 pub trait AuditKeys: Send + Sync {
     /// The one that signs now first, then those that have, and whose checkpoints still count.

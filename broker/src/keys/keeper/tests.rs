@@ -13,6 +13,25 @@ struct House {
     clock: Arc<MockClock>,
     ring: Arc<KeyRing>,
     keeper: KeyKeeper,
+    ended: Arc<Ended>,
+}
+
+/// Of which keys what they signed was to be ended; the store may fail meanwhile.
+#[derive(Default)]
+struct Ended {
+    keys: std::sync::Mutex<Vec<String>>,
+    broken: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl EndsSigned for Ended {
+    async fn end_signed_by(&self, key_id: &str) -> Result<(), StoreError> {
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("the test says so".to_owned()));
+        }
+        self.keys.lock().unwrap().push(key_id.to_owned());
+        Ok(())
+    }
 }
 
 impl House {
@@ -21,6 +40,7 @@ impl House {
         let ring = Arc::new(open(&store, &clock).await.unwrap());
         store.told();
         clock.advance(Ttl::from_hours(24 * 30));
+        let ended = Arc::new(Ended::default());
         let keeper = KeyKeeper::new(
             Arc::clone(&ring),
             Arc::clone(&store) as Arc<dyn KeyRecord>,
@@ -29,8 +49,9 @@ impl House {
             Arc::new(SeededEntropy::new(2)),
             Box::new(certify),
             ANNOUNCE,
+            Arc::clone(&ended) as Arc<dyn EndsSigned>,
         );
-        Self { store, clock, ring, keeper }
+        Self { store, clock, ring, keeper, ended }
     }
 
     async fn rotate(
@@ -153,6 +174,22 @@ async fn distrusting_the_key_that_signs_puts_a_new_one_in_its_place_at_once() {
     house.clock.advance(life::OVERLAP);
     assert_eq!(house.keeper.tick().await.unwrap(), 1, "what it signed is over");
     assert!(matches!(house.distrust(&old).await, Err(KeyChangeError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn what_a_distrusted_key_signed_is_ended_with_the_command_or_by_the_next_tick() {
+    let house = House::new().await;
+    let key = house.signing(ES256).unwrap();
+    house.ended.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(house.distrust(&key).await, Err(KeyChangeError::NotEnded(_))));
+    assert!(!house.ring.jwks().contains(&key), "the key is done with all the same");
+    assert!(house.keeper.tick().await.is_err());
+    house.ended.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    house.keeper.tick().await.unwrap();
+    assert_eq!(*house.ended.keys.lock().unwrap(), [key]);
+    let next = house.signing(ES256).unwrap();
+    house.distrust(&next).await.unwrap();
+    assert_eq!(house.ended.keys.lock().unwrap().last(), Some(&next));
 }
 
 #[tokio::test]
