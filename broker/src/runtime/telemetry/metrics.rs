@@ -82,11 +82,19 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Parameters of token requests that nobody knows: a client that misspells one shows here.",
     ),
+    gauge(
+        "hallpass_tls_certificate_expires_seconds",
+        &["listener"],
+        "When the certificate of a listener expires, in seconds since 1970.",
+    ),
+    counter("hallpass_connections_refused_total", &[], "Connections that were closed because too many were open."),
     counter("hallpass_issuer_key_fetches_total", &["issuer", "outcome"], "Fetches of an issuer's keys."),
     // Grants and their ends.
     gauge("hallpass_grants", &["state"], "Grants in each state that is not final."),
     counter("hallpass_grants_undelivered_total", &[], "Grants whose credential reached nobody, and that were ended."),
     counter("hallpass_grants_end_requested_total", &[], "Ends that callers asked for."),
+    counter("hallpass_grants_ended_by_revocations_total", &[], "Grants whose end a revocation of a set began."),
+    counter("hallpass_revocations_completed_total", &[], "Revocations of sets that reached their end."),
     counter("hallpass_grants_expired_total", &[], "Grants whose time ran out."),
     histogram(
         "hallpass_revocation_lag_seconds",
@@ -142,6 +150,7 @@ pub const METRICS: &[Metric] = &[
         &["purpose", "algorithm", "key"],
         "Age of each signing key that is kept.",
     ),
+    counter("hallpass_key_changes_total", &["change", "purpose"], "Changes of the broker's own keys."),
     // The broker.
     gauge("hallpass_build_info", &["version"], "Always 1; its label says which version runs."),
 ];

@@ -44,7 +44,7 @@ impl Page {
         }
         for key in store.keys().await? {
             let age = self.seconds_since(Some(key.created_at));
-            let labels = [("purpose", key.purpose), ("algorithm", key.algorithm), ("key", key.id.to_string())];
+            let labels = [("purpose", key.purpose), ("algorithm", key.algorithm), ("key", key.key_id)];
             gauge!("hallpass_signing_key_age_seconds", &labels).set(age);
         }
         Ok(())
