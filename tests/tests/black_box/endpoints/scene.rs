@@ -85,7 +85,9 @@ impl Scene {
     /// With a listener for operators.
     pub(super) async fn with_operators_apart() -> Self {
         let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-        Self::open_with(Some(free.local_addr().expect("an address"))).await
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        Self::open_with(Some(address)).await
     }
 
     async fn open_with(admin: Option<SocketAddr>) -> Self {
