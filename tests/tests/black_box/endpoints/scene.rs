@@ -133,7 +133,9 @@ impl Scene {
 
     async fn command(&self, path: &str, body: &Value) -> String {
         let proof = self.proof(Persona::Right(Right::Operator));
-        let answer = self.house.broker.call("POST", path, proof.as_deref(), Some(body)).await;
+        let broker = &self.house.broker;
+        let at = self.admin.unwrap_or_else(|| broker.address());
+        let answer = broker.call_at(at, "POST", path, proof.as_deref(), Some(body)).await;
         assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
         answer.text_of("id").to_owned()
     }
