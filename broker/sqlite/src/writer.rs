@@ -32,10 +32,13 @@ const MAX_BATCH: usize = 256;
 
 /// From this many operations in a batch on, the next one is given time to gather: so many callers are busy that the next
 /// of them are on their way, and a sync, and the pages that every grant touches, cost the same for few as for many.
-const GATHER_FROM: usize = 8;
+const GATHER_FROM: usize = 12;
 
-/// How long a batch gathers at most. Well below what callers then wait for the processor.
-const GATHER: Duration = Duration::from_millis(2);
+/// How many it gathers. Not all that could come: while some are written, the others must be at work.
+const GATHER_UP_TO: usize = 24;
+
+/// How long it gathers at most. Well below what callers then wait for the processor.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Operations that may wait. Beyond it the store is not keeping up, and saying so at once is kinder than a timeout.
 const MAX_WAITING: usize = 4_096;
@@ -362,7 +365,11 @@ fn gather(queue: &Receiver<Box<dyn Job>>, patience: Duration) -> Option<Vec<Box<
     let began = Instant::now();
     while batch.len() < MAX_BATCH {
         let left = patience.saturating_sub(began.elapsed());
-        let next = if left.is_zero() { queue.try_recv().ok() } else { queue.recv_timeout(left).ok() };
+        let next = if left.is_zero() || batch.len() >= GATHER_UP_TO {
+            queue.try_recv().ok()
+        } else {
+            queue.recv_timeout(left).ok()
+        };
         let Some(job) = next else { break };
         batch.push(job);
     }
