@@ -2,7 +2,7 @@
 //!
 //! What a handler's annotation says is what is its own: its request, its successes, and failures that are peculiar to
 //! it. The failures that follow from its shape (it wants a proof, it has a body, it names something in its path) are
-//! laid over all of them here, with the codes that [`super::problem`] really answers them with. A test holds the
+//! laid over all of them here, with the codes that `http::problem` really answers them with. A test holds the
 //! document and the routes together, both ways.
 
 mod failures;

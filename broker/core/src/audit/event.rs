@@ -2,7 +2,7 @@
 //!
 //! What is around it is for searching; what counts is `raw_data`, the content of the entry's leaf. Everything else in a
 //! line follows from it, so that whoever verifies an export makes each line again and compares. For an entry that was
-//! once exported, what follows must therefore stay what it is: another mapping is another [`MAPPING`].
+//! once exported, what follows must therefore stay what it is: another mapping is another `MAPPING`.
 
 use serde_json::{Map, Value, json};
 
