@@ -116,6 +116,34 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
+    /// Aligned columns under their heads; the cell at `painted` has the row's tone.
+    pub(crate) fn table<const N: usize>(
+        &self,
+        head: [&str; N],
+        painted: usize,
+        rows: &[(Tone, [String; N])],
+    ) -> String {
+        let mut widths = head.map(|name| name.chars().count());
+        for (_, row) in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &[String; N]| -> Vec<String> {
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect()
+        };
+        let mut text = format!("{}\n", self.paint(Tone::Faint, line(&head.map(str::to_owned)).join("  ").trim_end()));
+        for (tone, row) in rows {
+            let mut cells = line(row);
+            // Painted after padding: escapes have no width.
+            if let Some(cell) = cells.get_mut(painted) {
+                *cell = self.paint(*tone, cell);
+            }
+            let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        }
+        text
+    }
+
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         if !self.colour {
             return text.to_owned();
