@@ -74,7 +74,7 @@ fn table(page: &Page<Grant>, now: Timestamp, output: &Output) -> String {
 }
 
 /// Grants, one a line.
-fn rows(grants: &[Grant], now: Timestamp, output: &Output) -> String {
+pub(crate) fn rows(grants: &[Grant], now: Timestamp, output: &Output) -> String {
     let rows: Vec<_> = grants
         .iter()
         .map(|grant| {

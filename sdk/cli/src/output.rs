@@ -158,6 +158,53 @@ impl Output {
     }
 }
 
+/// How far something has come, on standard error: one line that is written over on a terminal, and elsewhere a line for
+/// each change. For programs nothing.
+pub(crate) struct Progress<'a> {
+    output: &'a Output,
+    over: bool,
+    last: String,
+    begun: bool,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(output: &'a Output) -> Self {
+        let over = output.format == Format::Human && std::io::stderr().is_terminal();
+        Self { output, over, last: String::new(), begun: false }
+    }
+
+    pub(crate) fn show(&mut self, done: u64, of: u64, words: &str) {
+        let words = printable(words);
+        if self.begun && words == self.last {
+            return;
+        }
+        if self.over {
+            // Blanks instead of an escape: the line is written over on any terminal.
+            let width = self.last.chars().count();
+            let _ = write!(std::io::stderr().lock(), "\rhallpass: {} {words:width$}", bar(done, of));
+            let _ = std::io::stderr().flush();
+        } else {
+            self.output.note(&words);
+        }
+        self.begun = true;
+        self.last = words;
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if self.over && self.begun {
+            self.output.say("");
+        }
+    }
+}
+
+fn bar(done: u64, of: u64) -> String {
+    const WIDTH: u64 = 20;
+    let filled = done.min(of).saturating_mul(WIDTH).checked_div(of).unwrap_or(WIDTH);
+    (0..WIDTH).fold(String::from("["), |bar, at| bar + if at < filled { "#" } else { "." }) + "]"
+}
+
 /// Text that others wrote, without what could steer the terminal or hide: control and formatting characters.
 pub(crate) fn printable(text: &str) -> String {
     let steers = |c: char| {
@@ -193,6 +240,15 @@ mod tests {
     fn what_others_wrote_cannot_steer_the_terminal() {
         assert_eq!(printable("deploy\u{1b}[2J\r\n\u{202e}x"), "deploy\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}x");
         assert_eq!(printable("grüße 4f2c"), "grüße 4f2c");
+    }
+
+    #[test]
+    fn a_bar_is_full_when_nothing_is_left() {
+        assert_eq!(bar(0, 12), "[....................]");
+        assert_eq!(bar(6, 12), "[##########..........]");
+        for (done, of) in [(12, 12), (0, 0), (13, 12)] {
+            assert_eq!(bar(done, of), "[####################]");
+        }
     }
 
     #[test]
