@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hallpass_sdk::wire::{Duration, GrantState, Timestamp};
 
 use crate::exit;
+use crate::selection::Selection;
 
 /// Short-lived credentials for those who prove who they are.
 #[derive(Debug, Parser)]
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Look at grants, renew or end them
     Grants(Grants),
+    /// End a set of grants at once, after showing which
+    Revoke(Box<Revoke>),
+    /// Stop grants from being opened or renewed, look at what is stopped, or lift it
+    Quarantine(Quarantine),
     /// Look at what is governed, at its history, or put another bundle into force
     Configuration(Configuration),
     /// Show what the broker sees of the proof
@@ -204,6 +210,68 @@ pub(crate) enum GrantsAction {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Why, for the record
+    #[arg(long, value_name = "WORDS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Only show what would end
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask; needed where nobody can be asked: without a terminal, and with --output json
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Do not wait until every grant has followed: it holds as soon as it has begun
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Created at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Timestamp>,
+    /// Created before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: QuarantineAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// Stop what is selected from being opened or renewed; --all is a halt
+    Add(Box<Stop>),
+    /// List quarantines, newest first
+    List {
+        /// Go on from the cursor that the last page ended with
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Let what it stops be opened again
+    Lift {
+        /// Id of the quarantine
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Why, for the record
+    #[arg(long, value_name = "WORDS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Until when (RFC 3339)
+    #[arg(long, value_name = "TIME", required_unless_present = "length", conflicts_with = "length")]
+    pub(crate) until: Option<Timestamp>,
+    /// For how long from now, such as 12h
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) length: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Filter {
     /// pending, active, revoking, revoked, expired, failed or abandoned
     #[arg(long, value_parser = state)]
@@ -311,6 +379,11 @@ mod tests {
             &["exchange"],
             &["grants", "list", "--limit", "501"],
             &["whoami", "--output", "xml"],
+            &["revoke", "--commit", "4f2c"],
+            &["revoke", "--commit", "", "--reason", "leaked"],
+            &["quarantine", "add", "--commit", "4f2c", "--reason", "leaked"],
+            &["quarantine", "add", "--all", "--reason", "r", "--for", "1h", "--until", "2026-01-31T09:00:00Z"],
+            &["quarantine", "lift"],
         ] {
             let error = Arguments::try_parse_from(std::iter::once(&"hallpass").chain(wrong)).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(u8::from(exit::Exit::Usage)), "{wrong:?}");

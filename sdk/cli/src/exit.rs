@@ -14,7 +14,8 @@ Exit status:
   3    there is no proof of identity, or the broker did not accept it
   4    policy said no, or wants an approval first
   5    the broker or the backend cannot be reached, or cannot act now
-  exec: the command's own; 128 + N when signal N ended it; 126 when it cannot be run, 127 when it is not found";
+  exec: the command's own; 128 + N when signal N ended it; 126 when it cannot be run, 127 when it is not found
+  revoke: 0 when every grant has followed; 1 when its question is not answered with yes; 2 when nobody can be asked";
 
 /// Exit status of `hallpass` itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

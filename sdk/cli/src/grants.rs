@@ -63,42 +63,28 @@ fn query(filter: Filter) -> GrantQuery {
 }
 
 fn table(page: &Page<Grant>, now: Timestamp, output: &Output) -> String {
-    const HEAD: [&str; 6] = ["ID", "STATE", "ROLE", "OWNER", "IDENTITY", "WORKS UNTIL"];
     if page.items.is_empty() {
         return "no grants match\n".to_owned();
     }
-    let rows: Vec<(GrantState, [String; 6])> = page
-        .items
+    let mut text = rows(&page.items, now, output);
+    if let Some(cursor) = &page.next_cursor {
+        let _ = writeln!(text, "{}", output.paint(Tone::Faint, &format!("more with --cursor {}", printable(cursor))));
+    }
+    text
+}
+
+/// Grants, one a line.
+pub(crate) fn rows(grants: &[Grant], now: Timestamp, output: &Output) -> String {
+    let rows: Vec<_> = grants
         .iter()
         .map(|grant| {
             let identity = format!("{}:{}", grant.identity.issuer, grant.identity.subject);
             let cells = [&grant.id, grant.state.as_str(), &grant.role, &grant.owner, &identity].map(printable);
             let [id, state, role, owner, identity] = cells;
-            (grant.state, [id, state, role, owner, identity, until(grant, now)])
+            (tone(grant.state), [id, state, role, owner, identity, until(grant, now)])
         })
         .collect();
-    let mut widths = HEAD.map(str::len);
-    for (_, row) in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &[String; 6]| -> Vec<String> {
-        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect()
-    };
-    let mut text = format!("{}\n", output.paint(Tone::Faint, line(&HEAD.map(str::to_owned)).join("  ").trim_end()));
-    for (state, row) in &rows {
-        let mut cells = line(row);
-        // Painted after padding: escapes have no width.
-        if let Some(cell) = cells.get_mut(1) {
-            *cell = output.paint(tone(*state), cell);
-        }
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
-    if let Some(cursor) = &page.next_cursor {
-        let _ = writeln!(text, "{}", output.paint(Tone::Faint, &format!("more with --cursor {}", printable(cursor))));
-    }
-    text
+    output.table(["ID", "STATE", "ROLE", "OWNER", "IDENTITY", "WORKS UNTIL"], 1, &rows)
 }
 
 /// Everything that a grant can answer, in the order in which it is asked.

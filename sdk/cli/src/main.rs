@@ -15,6 +15,9 @@ mod exec;
 mod exit;
 mod grants;
 mod output;
+mod quarantine;
+mod revoke;
+mod selection;
 mod whoami;
 
 use std::process::ExitCode;
@@ -57,6 +60,8 @@ async fn dispatch(arguments: Arguments, output: &Output) -> anyhow::Result<ExitC
         Command::Exchange(wanted) => exchange::run(global, wanted, output).await?,
         Command::Exec(wanted) => return exec::run(global, wanted, output).await,
         Command::Grants(wanted) => grants::run(global, wanted, output).await?,
+        Command::Revoke(wanted) => revoke::run(global, *wanted, output).await?,
+        Command::Quarantine(wanted) => quarantine::run(global, wanted, output).await?,
         Command::Configuration(wanted) => configuration::run(global, wanted, output).await?,
         Command::Whoami => whoami::run(global, output).await?,
         Command::Completions { .. } => {}

@@ -116,6 +116,34 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
+    /// Aligned columns under their heads; the cell at `painted` has the row's tone.
+    pub(crate) fn table<const N: usize>(
+        &self,
+        head: [&str; N],
+        painted: usize,
+        rows: &[(Tone, [String; N])],
+    ) -> String {
+        let mut widths = head.map(|name| name.chars().count());
+        for (_, row) in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &[String; N]| -> Vec<String> {
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect()
+        };
+        let mut text = format!("{}\n", self.paint(Tone::Faint, line(&head.map(str::to_owned)).join("  ").trim_end()));
+        for (tone, row) in rows {
+            let mut cells = line(row);
+            // Painted after padding: escapes have no width.
+            if let Some(cell) = cells.get_mut(painted) {
+                *cell = self.paint(*tone, cell);
+            }
+            let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        }
+        text
+    }
+
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         if !self.colour {
             return text.to_owned();
@@ -128,6 +156,53 @@ impl Output {
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
+}
+
+/// How far something has come, on standard error: one line that is written over on a terminal, and elsewhere a line for
+/// each change. For programs nothing.
+pub(crate) struct Progress<'a> {
+    output: &'a Output,
+    over: bool,
+    last: String,
+    begun: bool,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(output: &'a Output) -> Self {
+        let over = output.format == Format::Human && std::io::stderr().is_terminal();
+        Self { output, over, last: String::new(), begun: false }
+    }
+
+    pub(crate) fn show(&mut self, done: u64, of: u64, words: &str) {
+        let words = printable(words);
+        if self.begun && words == self.last {
+            return;
+        }
+        if self.over {
+            // Blanks instead of an escape: the line is written over on any terminal.
+            let width = self.last.chars().count();
+            let _ = write!(std::io::stderr().lock(), "\rhallpass: {} {words:width$}", bar(done, of));
+            let _ = std::io::stderr().flush();
+        } else {
+            self.output.note(&words);
+        }
+        self.begun = true;
+        self.last = words;
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if self.over && self.begun {
+            self.output.say("");
+        }
+    }
+}
+
+fn bar(done: u64, of: u64) -> String {
+    const WIDTH: u64 = 20;
+    let filled = done.min(of).saturating_mul(WIDTH).checked_div(of).unwrap_or(WIDTH);
+    (0..WIDTH).fold(String::from("["), |bar, at| bar + if at < filled { "#" } else { "." }) + "]"
 }
 
 /// Text that others wrote, without what could steer the terminal or hide: control and formatting characters.
@@ -165,6 +240,15 @@ mod tests {
     fn what_others_wrote_cannot_steer_the_terminal() {
         assert_eq!(printable("deploy\u{1b}[2J\r\n\u{202e}x"), "deploy\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}x");
         assert_eq!(printable("grüße 4f2c"), "grüße 4f2c");
+    }
+
+    #[test]
+    fn a_bar_is_full_when_nothing_is_left() {
+        assert_eq!(bar(0, 12), "[....................]");
+        assert_eq!(bar(6, 12), "[##########..........]");
+        for (done, of) in [(12, 12), (0, 0), (13, 12)] {
+            assert_eq!(bar(done, of), "[####################]");
+        }
     }
 
     #[test]

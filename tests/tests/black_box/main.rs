@@ -30,6 +30,7 @@ mod publishing;
 mod replay;
 mod rotation;
 mod secrets;
+mod sets;
 mod tampering;
 mod third_party;
 mod tls;
