@@ -64,6 +64,17 @@ impl Store {
         self.audit_of(request).iter().map(text).collect()
     }
 
+    /// What `read` finds at one moment, whatever the broker writes meanwhile.
+    ///
+    /// # Panics
+    /// When the database cannot be read.
+    pub fn at_one_moment<T>(&self, read: impl FnOnce(&Self) -> T) -> T {
+        self.0.execute_batch("BEGIN").expect("a reading transaction");
+        let found = read(self);
+        self.0.execute_batch("COMMIT").expect("the end of a reading transaction");
+        found
+    }
+
     /// Rows of any query.
     ///
     /// # Panics

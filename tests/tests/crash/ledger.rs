@@ -45,8 +45,8 @@ pub(crate) fn assert_sound(store: &Store) {
     );
     assert!(gaps.is_empty(), "entries are missing before {gaps:?}");
 
-    let entries = entries_by_grant(store);
-    for (id, grant) in grants(store) {
+    let (entries, grants) = store.at_one_moment(|store| (entries_by_grant(store), grants(store)));
+    for (id, grant) in grants {
         let found = entries.get(&id).cloned().unwrap_or_default();
         assert_eq!(found, entries_of(&grant), "grant {id} is {} and its entries are others", text(&grant, "state"));
     }

@@ -75,11 +75,12 @@ pub async fn lift(ports: &Ports, proof: &Proof, id: QuarantineId, origin: &Origi
     match &quarantine.roles {
         Roles::All => allowed = many.may(Resource::Broker, false).await?,
         Roles::Some(roles) => {
-            // A role that is gone is opened by nobody.
-            for role in roles.iter().filter_map(|name| revision.catalog.roles.get(name)) {
-                let Some(facts) = facts(&revision, role) else { continue };
-                allowed = allowed && many.may(facts, false).await?;
+            // A role that is gone may come back, and its quarantine must still be there: then whoever may halt all decides.
+            for name in roles {
+                let facts = revision.catalog.roles.get(name).and_then(|role| facts(&revision, role));
+                allowed = allowed && many.may(facts.unwrap_or(Resource::Broker), false).await?;
             }
+            allowed = allowed && !roles.is_empty();
         }
     }
     if !allowed {

@@ -310,6 +310,7 @@ fn gives_more(before: &Role, after: &Role) -> Vec<&'static str> {
     let differs = [
         ("ttl", after.ttl.max > before.ttl.max || after.ttl.default > before.ttl.default),
         ("max_continuous", continuous(after) > continuous(before)),
+        ("max_live", after.max_live.unwrap_or(u32::MAX) > before.max_live.unwrap_or(u32::MAX)),
         ("state", after.state == RoleState::Active && before.state != RoleState::Active),
         ("owner", after.owner != before.owner),
         ("backend", after.backend != before.backend),
