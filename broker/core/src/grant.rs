@@ -80,6 +80,8 @@ pub struct GrantRecord {
     pub replaces: Option<GrantId>,
     /// Grant that it was derived from.
     pub parent: Option<GrantId>,
+    /// The key of the broker's own that signed its credential (`kid`), where one did.
+    pub signed_by: Option<String>,
 }
 
 /// Who holds a grant.

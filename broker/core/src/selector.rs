@@ -123,14 +123,15 @@ impl Criteria {
             (backend, Some(record.backend.as_str())),
             (purpose, Some(record.purpose.as_str())),
             (ticket, record.ticket.as_deref()),
-            (key_id, holder.proof_key_id.as_deref()),
             (proof_id, holder.proof_id.as_deref()),
         ];
         let wanted = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
         let among = |wanted: &Option<String>, mut are: Box<dyn Iterator<Item = &str> + '_>| {
             wanted.as_deref().is_none_or(|wanted| are.any(|one| one == wanted))
         };
+        let keys = [holder.proof_key_id.as_deref(), record.signed_by.as_deref()];
         texts.into_iter().all(|(asked, is)| wanted(asked, is))
+            && among(key_id, Box::new(keys.into_iter().flatten()))
             && among(policy, Box::new(record.decision.determining.iter().map(|policy| policy.as_str())))
             && among(attestation_digest, Box::new(change.attestation_digests.iter().map(String::as_str)))
             && (parent.is_none() || *parent == record.parent)

@@ -95,6 +95,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
     grant.record.provenance.repository_id = Some(format!("{}", n % repositories));
     grant.record.provenance.repository = Some(format!("acme/app-{}", n % repositories));
     grant.record.holder.subject = format!("repo:acme/app-{}:ref:refs/heads/main", n % repositories);
+    grant.record.signed_by = Some("a-key-of-the-brokers-own".to_owned());
     let id = grant.record.id;
     let actor =
         Actor::Identity { issuer: grant.record.holder.issuer.clone(), subject: grant.record.holder.subject.clone() };
@@ -113,7 +114,6 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
     Opening {
         quotas: Quotas::NONE,
         handle: sample::handle(n),
-        signed_by: Some("a-key-of-the-brokers-own".to_owned()),
         decision: sample::decision(n),
         entries: vec![entry(AuditAction::GrantOpen), entry(AuditAction::GrantActivate)],
         proof_use: Some(ProofUse {

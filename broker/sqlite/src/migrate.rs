@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0008_key_life.sql"),
     include_str!("../migrations/0009_commands.sql"),
     include_str!("../migrations/0010_unconfirmed.sql"),
+    include_str!("../migrations/0011_signed_by.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -28,7 +28,6 @@ use crate::writer::Operation;
 pub(crate) struct Open {
     new: NewGrant,
     decision: NewDecision,
-    signed_by: Option<String>,
     entries: Vec<EncodedEntry>,
     request_id: Option<RequestId>,
     proof_use: Option<ProofUse>,
@@ -58,7 +57,6 @@ impl Open {
         let Opening {
             grant,
             handle,
-            signed_by,
             decision,
             entries,
             proof_use,
@@ -72,7 +70,6 @@ impl Open {
         } = opening;
         Ok(Self {
             new: NewGrant::prepare(grant, &handle, &decision, sealer)?,
-            signed_by,
             decision: NewDecision::prepare(decision)?,
             request_id: entries.first().and_then(|entry| entry.request_id),
             entries: EncodedEntry::encode_all(entries)?,
@@ -231,8 +228,7 @@ impl Open {
         let policies = record.decision.determining.iter().map(|policy| ("policy", policy.as_str()));
         let groups = self.decision.decision.query.principal.groups.iter().map(|group| ("group", group.as_str()));
         let digests = record.provenance.attestation_digests.iter().map(|digest| ("attestation", digest.as_str()));
-        let key = self.signed_by.iter().map(|key_id| ("key", key_id.as_str()));
-        for (kind, name) in policies.chain(groups).chain(digests).chain(key) {
+        for (kind, name) in policies.chain(groups).chain(digests) {
             let sql = "INSERT INTO dependencies (kind, name, created_at, grant_seq) VALUES (?1, ?2, ?3, ?4)
                        ON CONFLICT DO NOTHING";
             transaction.execute(sql, params![kind, name, record.created_at.as_millis(), seq])?;

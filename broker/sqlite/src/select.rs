@@ -44,9 +44,8 @@ impl Select {
         self.narrowly(criteria, &criteria.grants);
         self.widely(&criteria.grants, states);
         if let Some(key) = &criteria.key_id {
-            let condition = "(g.proof_key_id = ? OR EXISTS (SELECT 1 FROM dependencies AS k WHERE k.kind = 'key' \
-                             AND k.name = ? AND k.created_at = g.created_at AND k.grant_seq = g.seq))";
-            self.with(condition, [Value::Text(key.clone()), Value::Text(key.clone())]);
+            let keys = [Value::Text(key.clone()), Value::Text(key.clone())];
+            self.with("(g.proof_key_id = ? OR g.signed_by = ?)", keys);
         }
         if let Some(proof) = &criteria.proof_id {
             self.with("g.proof_id = ?", [Value::Text(proof.clone())]);

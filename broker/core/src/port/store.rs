@@ -154,8 +154,6 @@ pub struct Opening {
     pub grant: Grant,
     /// What it takes to undo its credential.
     pub handle: Handle,
-    /// The key of the broker's own that signed its credential (`kid`), where one did.
-    pub signed_by: Option<String>,
     /// The decision that allowed it.
     pub decision: Decision,
     /// Entries that tell of it.

@@ -269,6 +269,7 @@ impl Attempt<'_> {
                 lineage: None,
                 replaces: self.request.replaces,
                 parent: None,
+                signed_by: None,
             },
         };
         let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
@@ -313,14 +314,14 @@ impl Attempt<'_> {
         let now = self.ports.now();
         let activated = grant.activate(now, issued.expires_at, Some(fingerprint)).ok();
         // Whatever took too long to sign has not left the broker: nothing is recorded, and nothing is returned.
-        let Some(grant) = activated.filter(|grant| grant.is_live(now)) else {
+        let Some(mut grant) = activated.filter(|grant| grant.is_live(now)) else {
             let error = IssueError::Unavailable { internal: "its end came while it was being signed".to_owned() };
             return Err(self.refuse_issue(&subject.role.backend, error).await?);
         };
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
-        let signed_by = issued.signed_by.take();
-        let intent = Intent { grant, handle, signed_by, permit, assumed_start, entries, replaced };
+        grant.record.signed_by = issued.signed_by.take();
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced };
         let opened = self.commit(subject, intent).await?;
         fail::fail_point!("open::after-commit");
         Ok(opened.map(|grant| Opened { grant, credential: issued }))
@@ -344,12 +345,11 @@ impl Attempt<'_> {
     }
 
     async fn commit(&self, subject: &Subject<'_>, intent: Intent) -> Result<Option<Grant>, ServiceError> {
-        let Intent { grant, handle, signed_by, permit, assumed_start, entries, replaced } = intent;
+        let Intent { grant, handle, permit, assumed_start, entries, replaced } = intent;
         let proof_use = proof_use_of(self.identity);
         let now = grant.record.created_at;
         let opening = Opening {
             handle,
-            signed_by,
             decision: permit.spend(),
             entries,
             proof_use,
@@ -526,8 +526,6 @@ struct Planned {
 struct Intent {
     grant: Grant,
     handle: Handle,
-    /// The key of the broker's own that signed the credential.
-    signed_by: Option<String>,
     permit: Permit,
     assumed_start: Option<Option<Timestamp>>,
     entries: Vec<AuditEntry>,

@@ -146,6 +146,7 @@ async fn open(
             lineage: None,
             replaces: None,
             parent: None,
+            signed_by: issued.signed_by.take(),
         },
     };
     let fingerprint = ports.sealer.fingerprint(issued.material.fingerprint_input());
@@ -169,7 +170,6 @@ async fn open(
         epoch: ports.store.epoch(),
         grant,
         handle,
-        signed_by: issued.signed_by.take(),
         decision,
         entries: vec![entry],
         proof_use: None,

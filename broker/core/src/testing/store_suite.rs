@@ -148,6 +148,7 @@ macro_rules! store_suite {
                 a_selection_is_what_the_selector_matches,
                 nothing_is_ended_that_its_author_may_not_end,
                 a_revocation_holds_from_its_commit_on,
+                a_revocation_by_the_key_that_signed_holds_from_its_commit_on,
                 what_follows_is_ended_as_the_domain_says,
                 each_chunk_is_told_with_its_grants,
                 a_complete_revocation_holds_no_longer,
@@ -220,7 +221,6 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
     grant.record.status_index = store.next_status_index();
     Opening {
         handle: sample::handle(n),
-        signed_by: None,
         decision: sample::decision(n),
         entries: vec![entry_about(grant.record.id, AuditAction::GrantOpen, now)],
         proof_use: None,

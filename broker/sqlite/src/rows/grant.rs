@@ -183,6 +183,7 @@ columns! {
     "parent_id": row.record.parent.map(|id| id_bytes(id.as_uuid())),
     "root_id": row.kin.root.map(|id| id_bytes(id.as_uuid())),
     "depth": row.kin.depth,
+    "signed_by": row.record.signed_by.as_deref(),
 }
 
 /// A change to one grant.
@@ -273,7 +274,7 @@ const REST: &str = "end_at, expires_at, last_seen_at, heartbeats_from, credentia
     attributes, proof_id, proof_key_id, cnf, source_address, repository, repository_id, repository_owner_id, \"ref\", \
     ref_protected, \"commit\", workflow, workflow_ref, run, run_attempt, job, actor, actor_id, event, pull_request, \
     provenance_environment, runner, attestation_digests, decision_id, policy_revision, determining_policies, \
-    obligations, terms, status_index, lineage_id, replaces, parent_id";
+    obligations, terms, status_index, lineage_id, replaces, parent_id, signed_by";
 
 /// The columns of one grant, for a `SELECT` of which nothing comes before `id`.
 pub(crate) static SELECTED: LazyLock<String> = LazyLock::new(|| format!("id, version, {}, {REST}", LIFE.join(", ")));
@@ -325,6 +326,7 @@ fn read_record(id: GrantId, columns: &mut Columns<'_>) -> Result<GrantRecord, St
         lineage: columns.optional_id("lineage_id")?,
         replaces: columns.optional_id("replaces")?,
         parent: columns.optional_id("parent_id")?,
+        signed_by: columns.value("signed_by")?,
     })
 }
 

@@ -77,6 +77,25 @@ async fn a_value_that_is_none_of_its_kind_is_named_by_its_column() {
     }
 }
 
+/// Before, it was among the dependencies only.
+#[tokio::test]
+async fn the_key_that_signed_a_grant_of_an_earlier_version_is_in_its_record() {
+    let house = House::new();
+    for n in 1..=3 {
+        house.open(n).await.unwrap();
+    }
+    house.meddle(
+        "ALTER TABLE grants DROP COLUMN signed_by;
+         INSERT INTO dependencies (kind, name, created_at, grant_seq)
+             SELECT 'key', 'own-' || seq, created_at, seq FROM grants WHERE seq < 3;",
+    );
+    house.meddle(include_str!("../../migrations/0011_signed_by.sql"));
+    for (n, expected) in [(1, Some("own-1")), (2, Some("own-2")), (3, None)] {
+        let grant = house.port.grant(sample::id(n)).await.unwrap().unwrap();
+        assert_eq!(grant.record.signed_by.as_deref(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_decision_or_an_entry_that_does_not_read_is_named() {
     let house = House::new();

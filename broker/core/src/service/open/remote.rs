@@ -42,7 +42,7 @@ impl Attempt<'_> {
         let query = permit.decision().query.clone();
         let call_handle = handle.duplicate();
         fail::fail_point!("open::before-intent");
-        let intent = Intent { grant, handle, signed_by: None, permit, assumed_start, entries, replaced: None };
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced: None };
         let Some(grant) = self.commit(subject, intent).await? else {
             return Ok(None);
         };

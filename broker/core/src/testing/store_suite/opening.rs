@@ -219,6 +219,7 @@ fn everything_said(mut grant: Grant) -> Grant {
     record.terms.scope = vec!["read".to_owned(), "write".to_owned()];
     record.terms.parameters = serde_json::json!({"grants": ["SELECT"], "n": 1});
     record.replaces = Some(sample::id(77));
+    record.signed_by = Some("own-1".to_owned());
     grant.last_seen_at = Some(NOW.plus(Ttl::from_secs(1)));
     grant
 }

@@ -118,6 +118,7 @@ async fn a_motley_of_grants(store: &Arc<dyn Store>) -> Vec<Grant> {
         record.holder.issuer = IssuerName::new(pick(["ci", "cluster"], 2)).unwrap();
         record.holder.subject = pick(["repo:acme/app", "repo:acme/search"], 3).to_owned();
         record.holder.proof_key_id = text(pick(["key-1", "key-2"], 4));
+        record.signed_by = (n % 3 > 0).then(|| pick(["own-1", "own-2"], 1).to_owned());
         record.provenance.repository = text(pick(["acme/app", "acme/search"], 1));
         record.provenance.repository_id = (n % 5 > 0).then(|| pick(["222", "333"], 0).to_owned());
         record.provenance.commit = (n % 7 > 0).then(|| pick(["aaaa", "bbbb"], 2).to_owned());
@@ -157,7 +158,7 @@ async fn a_motley_of_grants(store: &Arc<dyn Store>) -> Vec<Grant> {
 fn selectors() -> Vec<Selector> {
     let text = |text: &str| Some(text.to_owned());
     type Set = fn(&mut Criteria);
-    let alone: [Set; 22] = [
+    let alone: [Set; 23] = [
         |criteria| criteria.grants.owner = Some("search".to_owned()),
         |criteria| criteria.grants.role = Some("search/prod/read".to_owned()),
         |criteria| criteria.grants.issuer = Some("cluster".to_owned()),
@@ -176,6 +177,7 @@ fn selectors() -> Vec<Selector> {
         |criteria| criteria.grants.states = vec![StateName::Pending],
         |criteria| criteria.grants.states = vec![StateName::Active, StateName::Expired],
         |criteria| criteria.key_id = Some("key-2".to_owned()),
+        |criteria| criteria.key_id = Some("own-1".to_owned()),
         |criteria| criteria.proof_id = Some("jti-17".to_owned()),
         |criteria| criteria.parent = Some(sample::id(1)),
         |criteria| criteria.attestation_digest = Some("sha256:1".to_owned()),
@@ -329,6 +331,37 @@ pub async fn a_revocation_holds_from_its_commit_on(store: &Arc<dyn Store>) {
     let one =
         read(store, sample::id(2)).await.begin_ending(Ending::by_broker(Cause::REQUESTED, later(7)), false).unwrap();
     apply(store, one, AuditAction::GrantRevoke, later(7)).await;
+}
+
+/// Selected by the key of the broker's own that signed the credential, it holds like any other: before a row has
+/// followed, and for what is opened meanwhile.
+pub async fn a_revocation_by_the_key_that_signed_holds_from_its_commit_on(store: &Arc<dyn Store>) {
+    let signed = |n: u64, key: &str| {
+        let mut opening = opening(store, n, NOW);
+        opening.grant.record.signed_by = Some(key.to_owned());
+        opening
+    };
+    let keys = [(1, "own-1", true), (2, "own-2", false)];
+    for (n, key, _) in keys {
+        open(store, signed(n, key)).await;
+    }
+    let criteria = Criteria { key_id: Some("own-1".to_owned()), ..Criteria::default() };
+    let id = begin(store, 1, Selector::of(criteria).unwrap(), later(1)).await;
+    for (n, key, ends) in keys {
+        let grant = read(store, sample::id(n)).await;
+        assert_eq!(store.in_force().ends(&grant), ends.then_some(id), "{key}");
+        assert_eq!(store.in_force().is_live(&grant, later(2)), !ends, "{key}");
+        match store.open(signed(n + 10, key)).await.unwrap() {
+            OpenOutcome::Barred(bar) => assert_eq!((bar, ends), (Bar::Revoked(id), true)),
+            OpenOutcome::Opened(_) => assert!(!ends, "opened with {key} in spite of the revocation"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(follow(store, id, later(2)).await, 1);
+    for (n, key, ends) in keys {
+        let expected = if ends { StateName::Revoking } else { StateName::Active };
+        assert_eq!(read(store, sample::id(n)).await.state_name(), expected, "{key}");
+    }
 }
 
 /// A row that has followed is what `Grant::begin_ending` makes of it.
