@@ -6,6 +6,7 @@ mod state;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::id::{BackendName, DecisionId, EnvironmentName, GrantId, IssuerName, LineageId, RevisionId, RoleName};
 use crate::identity::{Attributes, PrincipalKind, VerifiedIdentity};
@@ -54,6 +55,12 @@ pub struct GrantRecord {
     pub target: Option<String>,
     /// Environment that it reaches.
     pub environment: Option<EnvironmentName>,
+    /// That environment's class at the time.
+    pub environment_class: Option<EnvironmentClass>,
+    /// The role's stage at the time.
+    pub stage: Option<String>,
+    /// The role's tier at the time.
+    pub tier: Option<String>,
     /// Who answered for the role at the time.
     pub owner: OwnerSnapshot,
     /// Why.

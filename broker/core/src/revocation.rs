@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::audit::Actor;
+use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::grant::{GrantRecord, HolderKey, StateName};
 use crate::id::{EnvironmentName, GrantId, OwnerName, QuarantineId, RevocationId, RoleName};
@@ -74,6 +75,15 @@ pub struct Likeness {
     pub class: RevocationClass,
     /// What it reaches.
     pub target: Option<String>,
+    /// Class of that environment.
+    #[serde(default)]
+    pub environment_class: Option<EnvironmentClass>,
+    /// The role's stage.
+    #[serde(default)]
+    pub stage: Option<String>,
+    /// The role's tier.
+    #[serde(default)]
+    pub tier: Option<String>,
 }
 
 impl Likeness {
@@ -87,6 +97,9 @@ impl Likeness {
             backend_kind: record.backend_kind.clone(),
             class: record.class(),
             target: record.target.clone(),
+            environment_class: record.environment_class,
+            stage: record.stage.clone(),
+            tier: record.tier.clone(),
         }
     }
 }

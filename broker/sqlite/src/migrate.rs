@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::OpenError;
 
 /// In order; the first makes version 1. Never edited once released.
-const MIGRATIONS: &[&str] = &[
+pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_the_record.sql"),
     include_str!("../migrations/0002_the_log_proves_itself.sql"),
     include_str!("../migrations/0003_ended_early.sql"),
@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0009_commands.sql"),
     include_str!("../migrations/0010_unconfirmed.sql"),
     include_str!("../migrations/0011_signed_by.sql"),
+    include_str!("../migrations/0012_facts_of_the_role.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -110,6 +110,15 @@ impl<'a> Columns<'a> {
     /// The member of a closed set that [`word`] wrote.
     pub(crate) fn json_word<T: DeserializeOwned>(&mut self, column: &'static str) -> Read<T> {
         let text: String = self.value(column)?;
+        self.of_word(column, text)
+    }
+
+    pub(crate) fn optional_json_word<T: DeserializeOwned>(&mut self, column: &'static str) -> Read<Option<T>> {
+        let text: Option<String> = self.value(column)?;
+        text.map(|text| self.of_word(column, text)).transpose()
+    }
+
+    fn of_word<T: DeserializeOwned>(&self, column: &'static str, text: String) -> Read<T> {
         let quoted = serde_json::Value::String(text);
         serde_json::from_value(quoted).map_err(|error| self.inconsistent(column, error))
     }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod faults;
 mod log;
+mod migrations;
 mod plans;
 mod rows;
 

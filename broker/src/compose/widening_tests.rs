@@ -6,11 +6,13 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use hallpass_core::catalog::Revision;
-use hallpass_core::id::IssuerName;
+use hallpass_core::credential::RevocationClass;
+use hallpass_core::id::{IssuerName, OwnerName, RoleName};
 use hallpass_core::identity::PrincipalKind;
 use hallpass_core::policy::{Action, PolicyQuery, Principal, QueryContext, Resource};
 use hallpass_core::port::Files;
 use hallpass_core::provenance::Provenance;
+use hallpass_core::revocation::Likeness;
 use hallpass_core::service::configuration::widening::of_own_rights;
 use hallpass_core::time::{Clock as _, Timestamp};
 
@@ -55,7 +57,7 @@ active = false
 "#;
 /// Carol may mint it.
 const DEBUG: &str = "owner = \"platform\"\ndescription = \"Looks at things\"\nbackend = \"tokens\"\nenvironment = \"lab\"\n\
-    tier = \"low\"\nttl = { default = \"10m\", max = \"1h\" }\nmax_continuous = \"8h\"\n[jwt]\naudience = \"https://debug.example\"\n";
+    tier = \"low\"\nttl = { default = \"10m\", max = \"1h\" }\nmax_continuous = \"8h\"\nmax_live = 4\n[jwt]\naudience = \"https://debug.example\"\n";
 /// She may not.
 const DEPLOY: &str = "owner = \"payments\"\ndescription = \"Deploys\"\nbackend = \"tokens\"\nenvironment = \"lab\"\ntier = \"high\"\n\
     ttl = { default = \"10m\", max = \"1h\" }\n[jwt]\naudience = \"https://deploy.example\"\n";
@@ -159,7 +161,7 @@ fn widens(questions: &[PolicyQuery], change: impl FnOnce(&mut Files)) -> Vec<Str
     let mut changed = files();
     change(&mut changed);
     assert_ne!(changed, files(), "nothing was changed");
-    of_own_rights(&before, &revision(changed), questions).iter().map(ToString::to_string).collect()
+    of_own_rights(&before, &revision(changed), questions, &[]).iter().map(ToString::to_string).collect()
 }
 
 /// Replaces `from` by `to` in a file.
@@ -235,6 +237,7 @@ fn what_gives_the_publisher_nothing_is_nobodys_to_refuse() {
                 "@id(\"never\") forbid (principal, action == Action::\"mint\", resource is Role) when { context.weekday == 7 };",
             )),
         ),
+        ("one's own role may be live less often", Box::new(replaced(debug, "max_live = 4", "max_live = 3"))),
         ("one's own role lives shorter", Box::new(replaced(debug, "max = \"1h\"", "max = \"30m\""))),
         ("one's own role is described better", Box::new(replaced(debug, "Looks at things", "Looks at the lab"))),
         ("one's own role is suspended", Box::new(replaced(debug, "backend", "state = \"suspended\"\nbackend"))),
@@ -457,6 +460,16 @@ fn what_could_give_the_publisher_more_is_refused_with_its_place() {
             Box::new(replaced(debug, "max_continuous = \"8h\"\n", "")),
         ),
         (
+            "one's own role may be live more often",
+            "the role platform/debug changes its max_live",
+            Box::new(replaced(debug, "max_live = 4", "max_live = 5")),
+        ),
+        (
+            "one's own role may be live as often as one likes",
+            "the role platform/debug changes its max_live",
+            Box::new(replaced(debug, "max_live = 4\n", "")),
+        ),
+        (
             "one's own role has other parameters",
             "the role platform/debug changes its parameters",
             Box::new(replaced(debug, "https://debug", "https://prod")),
@@ -508,7 +521,7 @@ fn what_could_give_the_publisher_more_is_refused_with_its_place() {
 fn a_suspended_role_that_one_may_mint_comes_back_by_somebody_else() {
     let mut suspended = files();
     replaced("roles/platform/debug.toml", "backend", "state = \"suspended\"\nbackend")(&mut suspended);
-    let found = of_own_rights(&revision(suspended), &revision(files()), &[carol()]);
+    let found = of_own_rights(&revision(suspended), &revision(files()), &[carol()], &[]);
     assert!(found.iter().any(|finding| finding.reason.contains("changes its state")), "{found:?}");
 }
 
@@ -524,6 +537,44 @@ fn somebody_elses_rights_are_not_ones_own() {
     assert!(!widens(&[job], deploys_longer()).is_empty());
     assert!(
         !widens(&[ada], replaced("owners.toml", "subject = \"carol\" }]\n\n", "subject = \"ada\" }]\n\n")).is_empty()
+    );
+}
+
+/// What is left of a role: a kind of grant on record.
+fn held(role: &str, owner: &str, tier: &str) -> Likeness {
+    Likeness {
+        role: RoleName::new(role).unwrap(),
+        owner: OwnerName::new(owner).unwrap(),
+        environment: None,
+        backend_kind: "jwt".to_owned(),
+        class: RevocationClass::Fenced,
+        target: None,
+        environment_class: None,
+        stage: None,
+        tier: Some(tier.to_owned()),
+    }
+}
+
+#[test]
+fn rights_over_grants_of_roles_that_are_gone_count() {
+    let barred = "@id(\"former-members-give-up-on-nothing-of-theirs\") forbid (principal in Group::\"former\", action == Action::\"abandon\", resource is Grant)\n\
+        when { resource.owner == \"former\" };\n";
+    let mut member = files();
+    added("policies/all.cedar", barred)(&mut member);
+    replaced("owners.toml", "active = false", "active = true")(&mut member);
+    let mut left = member.clone();
+    replaced("owners.toml", "subject = \"carol\" }]\nactive", "subject = \"dan\" }]\nactive")(&mut left);
+    let widened = |held: &[Likeness]| -> Vec<String> {
+        let found = of_own_rights(&revision(member.clone()), &revision(left.clone()), &[carol()], held);
+        found.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(widened(&[]), Vec::<String>::new(), "nothing in the bundle tells");
+    let (low, high) = (held("legacy/tool", "former", "low"), held("legacy/tool", "former", "high"));
+    let other = held("legacy/tool", "payments", "low");
+    assert_eq!(widened(&[high, other]), Vec::<String>::new(), "as before: never, and always");
+    assert_eq!(
+        widened(&[low]),
+        ["policies: you could abandon grants of legacy/tool where you could not, or for longer"]
     );
 }
 
@@ -545,6 +596,7 @@ fn a_large_bundle_is_compared_in_seconds() {
     replaced("policies/all.cedar", "refs/heads/main", "refs/heads/release")(&mut large);
     let after = revision(large);
     let (clock, started) = timed();
-    assert_eq!(of_own_rights(&before, &after, &[carol()]), []);
+    let kinds: Vec<_> = (0..1_000).map(|n| held(&format!("payments/gone{n}"), "payments", "high")).collect();
+    assert_eq!(of_own_rights(&before, &after, &[carol()], &kinds), []);
     assert!(clock.monotonic().saturating_sub(started) < std::time::Duration::from_secs(20));
 }

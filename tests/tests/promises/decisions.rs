@@ -6,9 +6,16 @@ use std::sync::Arc;
 
 use hallpass_broker::config::PolicySource;
 use hallpass_broker::policy::cedar::CedarEngine;
+use hallpass_core::catalog::{Catalog, Environment, EnvironmentClass};
+use hallpass_core::error::ServiceError;
+use hallpass_core::grant::StateName;
+use hallpass_core::id::{EnvironmentName, GrantId};
 use hallpass_core::identity::AttributeValue;
 use hallpass_core::port::{Governance, PolicyEngine};
 use hallpass_core::request::{GrantRequest, Origin};
+use hallpass_core::role::Role;
+use hallpass_core::selector::Selector;
+use hallpass_core::service::revoke_set::{RevokeSet, preview, would_end};
 use hallpass_core::service::{open, renew, revoke};
 use hallpass_core::testing::{Nature, World, sample};
 use hallpass_core::time::Ttl;
@@ -30,7 +37,11 @@ const POLICIES: &str = r#"
 "#;
 
 fn engine(lab: &Lab) -> CedarEngine {
-    let sources = [PolicySource { file: "policies/all.cedar".into(), text: POLICIES.to_owned() }];
+    engine_of(lab, POLICIES)
+}
+
+fn engine_of(lab: &Lab, text: &str) -> CedarEngine {
+    let sources = [PolicySource { file: "policies/all.cedar".into(), text: text.to_owned() }];
     CedarEngine::load(&sources, &lab.governance.current().catalog, sample::revision('c')).expect("valid policies")
 }
 
@@ -79,4 +90,79 @@ fn a_thousand_stored_decisions_evaluated_again_give_the_same_outcome() {
         }
         assert!(verdicts.len() > 6, "decided in many ways: {verdicts:?}");
     });
+}
+
+/// Whoever changes the bundle must not come by rights over grants that are there already.
+#[test]
+fn who_may_end_a_grant_is_decided_by_its_role_as_it_was_when_it_was_opened() {
+    let facts: [(&str, &str, &str); 3] =
+        [("tier", "high", "low"), ("stage", "apply", "read"), ("environment_class", "production", "development")];
+    for (fact, strong, weak) in facts {
+        in_no_time(async {
+            let lab = Lab::new(Nature::hard());
+            let policies = format!(
+                "@id(\"all\") permit(principal in Issuer::\"ci\", action in [Action::\"mint\", Action::\"read\"], resource);
+                 @id(\"weak\") permit(principal, action == Action::\"revoke\", resource is Grant)
+                   unless {{ resource has {fact} && resource.{fact} == \"{strong}\" }};"
+            );
+            let policy: Arc<dyn PolicyEngine> = Arc::new(engine_of(&lab, &policies));
+            lab.governance.edit(|revision| revision.policy = policy);
+            let change = |value: &'static str| {
+                lab.edit_role(|role| set(role, fact, value));
+                lab.governance.edit(|revision| class_of_the_environment(&mut revision.catalog, value));
+            };
+            let open_one = async || lab.open(&lab.request()).await.unwrap().grant.record.id;
+            change(weak);
+            let open_to_all = open_one().await;
+            change(strong);
+            let protected = open_one().await;
+
+            let may_end_protected = async || {
+                let refused = revoke_by_another(&lab, protected).await;
+                assert!(matches!(refused, Err(ServiceError::Refused(_)) | Ok(StateName::Revoking)), "{refused:?}");
+                (refused.is_ok(), selected_by_another(&lab).await)
+            };
+            assert_eq!(may_end_protected().await, (false, 1), "{fact}: the one that is open to all, and no other");
+            change(weak);
+            assert_eq!(may_end_protected().await, (false, 1), "{fact}: changed");
+            lab.governance.edit(|revision| revision.catalog.environments.clear());
+            assert_eq!(may_end_protected().await, (false, 1), "{fact}: the environment is gone");
+            lab.governance.edit(|revision| revision.catalog.roles.clear());
+            assert_eq!(may_end_protected().await, (false, 1), "{fact}: the role is gone");
+            lab.restart().await;
+            assert_eq!(may_end_protected().await, (false, 1), "{fact}: read again");
+            assert_eq!(revoke_by_another(&lab, open_to_all).await.unwrap(), StateName::Revoking, "{fact}: the control");
+        });
+    }
+}
+
+fn set(role: &mut Role, fact: &str, value: &str) {
+    role.environment = Some(EnvironmentName::new("somewhere").unwrap());
+    let value = Some(value.to_owned());
+    match fact {
+        "tier" => role.tier = value,
+        "stage" => role.stage = value,
+        _ => {}
+    }
+}
+
+fn class_of_the_environment(catalog: &mut Catalog, value: &str) {
+    let class = if value == "production" { EnvironmentClass::Production } else { EnvironmentClass::Development };
+    let name = EnvironmentName::new("somewhere").unwrap();
+    catalog.environments.insert(name.clone(), Environment { name, class, ends_at: None });
+}
+
+async fn revoke_by_another(lab: &Lab, id: GrantId) -> Result<StateName, ServiceError> {
+    let ended = revoke::revoke(&lab.ports, &lab.proof("user:another"), id, None, &lab.origin()).await;
+    ended.map(|grant| grant.state_name())
+}
+
+/// How many grants another caller could end, as a set.
+async fn selected_by_another(lab: &Lab) -> u64 {
+    let asked =
+        RevokeSet { selector: Selector::all(), reason: Some("to see".to_owned()), quarantine: None, idempotency: None };
+    match preview(&lab.ports, &lab.proof("user:another"), &asked, &lab.origin()).await {
+        Ok(preview) => would_end(&preview.counts),
+        Err(refused) => panic!("{refused:?}"),
+    }
 }

@@ -20,6 +20,7 @@ mod faults;
 mod invariants;
 mod lab;
 mod machine;
+mod quarantines;
 mod record;
 mod renewal;
 mod secrets;

@@ -86,7 +86,7 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         holder: true,
         owner_member: false,
     };
-    with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(revision, record), context })
+    with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(record), context })
 }
 
 pub(super) fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
@@ -115,26 +115,40 @@ pub(super) fn role_facts(revision: &Revision, role: &Role, backend: &dyn Credent
     }
 }
 
-/// A grant as a resource: its role as it was when it was opened.
-pub(super) fn grant_resource(revision: &Revision, record: &GrantRecord) -> Resource {
+/// What grants of a role that are opened now have in common.
+pub(super) fn likeness_of(revision: &Revision, role: &Role, backend: &dyn CredentialBackend) -> Likeness {
+    Likeness {
+        role: role.name.clone(),
+        owner: role.owner.clone(),
+        environment: role.environment.clone(),
+        backend_kind: backend.kind().to_owned(),
+        class: backend.class(role),
+        target: role.target.clone(),
+        environment_class: revision.catalog.environment_class(role),
+        stage: role.stage.clone(),
+        tier: role.tier.clone(),
+    }
+}
+
+/// A grant as a resource: its role as it was when it was opened. Nothing of it comes from the revision in force, so that
+/// whoever edits, moves or removes a role comes by no rights over the grants that are there.
+pub(super) fn grant_resource(record: &GrantRecord) -> Resource {
     let max_ttl = record.terms.max_expires_at.since(record.created_at);
-    Resource::Grant { id: record.id, role: facts_of(revision, &Likeness::of(record), max_ttl) }
+    Resource::Grant { id: record.id, role: facts_of(&Likeness::of(record), max_ttl) }
 }
 
 /// What policy may know of the role of grants that are alike.
-pub(super) fn facts_of(revision: &Revision, likeness: &Likeness, max_ttl: Ttl) -> RoleFacts {
-    let environment = likeness.environment.as_ref().and_then(|name| revision.catalog.environments.get(name));
-    let role = revision.catalog.roles.get(&likeness.role);
+pub(super) fn facts_of(likeness: &Likeness, max_ttl: Ttl) -> RoleFacts {
     RoleFacts {
         name: likeness.role.clone(),
         owner: likeness.owner.clone(),
         backend_kind: likeness.backend_kind.clone(),
         environment: likeness.environment.clone(),
-        environment_class: environment.map(|environment| environment.class.as_str().to_owned()),
+        environment_class: likeness.environment_class.map(|class| class.as_str().to_owned()),
         class: likeness.class,
         max_ttl,
-        stage: role.and_then(|role| role.stage.clone()),
-        tier: role.and_then(|role| role.tier.clone()),
+        stage: likeness.stage.clone(),
+        tier: likeness.tier.clone(),
         target: likeness.target.clone(),
     }
 }
@@ -212,7 +226,7 @@ pub(super) async fn permitted_grant(
     trail: Trail<'_>,
 ) -> Result<(Grant, Permit), ServiceError> {
     let grant = ports.store.grant(id).await?.ok_or(ServiceError::NotFound)?;
-    let resource = grant_resource(revision, &grant.record);
+    let resource = grant_resource(&grant.record);
     let mut query = query_of(ports, revision, identity, action, resource).await?;
     query.context.holder = grant.record.is_held_by(identity);
     let may_read = may(revision, &PolicyQuery { action: Action::Read, ..query.clone() });

@@ -83,7 +83,7 @@ impl Caller {
     ) -> Result<Page<Grant>, ServiceError> {
         let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
         let mut readable = |grant: &Grant| {
-            query.resource = grant_resource(&self.revision, &grant.record);
+            query.resource = grant_resource(&grant.record);
             query.context.holder = grant.record.is_held_by(&self.identity);
             query.context.owner_member = query.principal.groups.contains(&grant.record.owner.name);
             may(&self.revision, &query)
@@ -128,7 +128,7 @@ impl Caller {
     /// [`ServiceError`]; a grant that is over, unknown or not the caller's to ask about is `None`, indistinguishably.
     pub async fn introspect(&self, ports: &Ports, id: GrantId) -> Result<Option<Grant>, ServiceError> {
         let Some(grant) = live_grant(ports, id).await? else { return Ok(None) };
-        let resource = grant_resource(&self.revision, &grant.record);
+        let resource = grant_resource(&grant.record);
         let mut query = self.query(ports, Action::Introspect, resource).await?;
         query.context.holder = grant.record.is_held_by(&self.identity);
         Ok(may(&self.revision, &query).then_some(grant))

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::{Trail, facts_of, grant_resource, may, query_of};
+use super::decide::{Trail, facts_of, grant_resource, likeness_of, may, query_of};
 use super::many::Many;
 use super::quarantine::{self, Quarantining};
 use super::revoke::checked_reason;
@@ -113,7 +113,7 @@ pub async fn preview(
     let found = ports.store.first_selected(&asked.selector, &decided.reach, SHOWN).await?;
     let mut query = query_of(ports, &revision, &identity, Action::Read, Resource::Broker).await?;
     let readable = |grant: &Grant| {
-        query.resource = grant_resource(&revision, &grant.record);
+        query.resource = grant_resource(&grant.record);
         query.context.holder = grant.record.is_held_by(&identity);
         query.context.owner_member = query.principal.groups.contains(&grant.record.owner.name);
         may(&revision, &query)
@@ -252,7 +252,7 @@ impl Order<'_> {
         let resource = |max_ttl: Ttl| Resource::Grant {
             // None of them in particular.
             id: GrantId::from(uuid::Uuid::nil()),
-            role: facts_of(self.revision, likeness, max_ttl),
+            role: facts_of(likeness, max_ttl),
         };
         Ok(many.may(resource(Ttl::ZERO), own).await?
             && many.may(resource(Ttl::from_secs(i64::MAX.unsigned_abs())), own).await?)
@@ -261,14 +261,7 @@ impl Order<'_> {
     fn of_the_catalog(&self) -> impl Iterator<Item = Likeness> {
         self.revision.catalog.roles.values().filter_map(|role| {
             let backend = self.revision.backends.get(&role.backend)?;
-            Some(Likeness {
-                role: role.name.clone(),
-                owner: role.owner.clone(),
-                environment: role.environment.clone(),
-                backend_kind: backend.kind().to_owned(),
-                class: backend.class(role),
-                target: role.target.clone(),
-            })
+            Some(likeness_of(self.revision, role, backend.as_ref()))
         })
     }
 

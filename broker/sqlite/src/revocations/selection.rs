@@ -55,7 +55,8 @@ const LIVE: [StateName; 2] = [StateName::Pending, StateName::Active];
 
 /// The columns that tell what a grant is to policy, in the order in which [`read_likeness`] reads them.
 const LIKENESS: &str = "g.role AS role, g.owner AS owner, g.environment AS environment, g.backend_kind AS backend_kind, \
-    g.revocation_class AS revocation_class, g.target AS target";
+    g.revocation_class AS revocation_class, g.target AS target, g.environment_class AS environment_class, \
+    g.stage AS stage, g.tier AS tier";
 
 /// Whether the author holds it; with the values of [`Selection::author`].
 const OWN: &str = "(g.issuer = ? AND g.subject = ? AND g.run IS ? AND g.run_attempt IS ? AND g.cnf IS ?)";
@@ -131,7 +132,7 @@ impl Selection {
         let spared = self.reach.spared().map_or(Value::Null, |id| Value::Blob(id_bytes(id.as_uuid()).to_vec()));
         let sql = format!(
             "SELECT {LIKENESS}, {OWN} AS own, g.id IS ? AS spared, g.state AS state, count(*) AS grants {} \
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12",
             select.source()
         );
         let values = self.author().into_iter().chain([spared]).chain(select.values);
@@ -267,5 +268,8 @@ fn read_likeness(columns: &mut Columns<'_>) -> Result<Likeness, StoreError> {
         backend_kind: columns.value("backend_kind")?,
         class: columns.json_word("revocation_class")?,
         target: columns.value("target")?,
+        environment_class: columns.optional_json_word("environment_class")?,
+        stage: columns.value("stage")?,
+        tier: columns.value("tier")?,
     })
 }

@@ -178,9 +178,10 @@ impl Publisher {
         candidate: &Candidate,
     ) -> Result<Published, ServiceError> {
         let questions = self.questions(ports, revision).await?;
+        let held = ports.store.likenesses().await?;
         let (before, after) = (Arc::clone(revision), Arc::clone(&candidate.revision));
         let compared = tokio::task::spawn_blocking(move || {
-            let widening = widening::of_own_rights(&before, &after, &questions);
+            let widening = widening::of_own_rights(&before, &after, &questions, &held);
             (widening, touched(&before, &after))
         });
         let (widening, (roles, policies)) = compared.await.map_err(|error| {

@@ -1,7 +1,7 @@
 //! Whether a revision would widen the rights of whoever publishes it (promise 10: nobody approves themselves).
 //!
 //! Conservative, because the questions that somebody will ask are not known in advance: what *could* concern the
-//! publisher counts, whatever the conditions of a policy say. It compares five things:
+//! publisher counts, whatever the conditions of a policy say. It compares six things:
 //!
 //! * **policies**: a permit that is new or says something else, a forbid or a bound that is gone or says something else,
 //!   where its scope could hold for the publisher;
@@ -10,7 +10,9 @@
 //!   are trusted to be, for nobody but the publisher then says whose identities those are;
 //! * **roles**: one that the publisher could mint and that is new, or would give more than it does;
 //! * **answers**: any question about the publisher's rights that was answered with no and would be answered with yes,
-//!   or with yes and a longer life.
+//!   or with yes and a longer life;
+//! * **grants that are there**: the same questions about every kind of grant on record, those of roles that are gone
+//!   included. What a role is now makes no difference to them: they are decided over as they were opened.
 //!
 //! What it cannot see: rights that are given to somebody else who does the publisher a favour, or is the publisher
 //! under another name.
@@ -23,24 +25,32 @@ use crate::finding::Finding;
 use crate::id::OwnerName;
 use crate::policy::{Action, Outcome, PolicyQuery, Principal, Resource, RoleFacts};
 use crate::port::{Effect, PolicyFacts};
+use crate::revocation::Likeness;
 use crate::role::{Role, RoleState};
-use crate::service::decide::role_facts;
+use crate::service::decide::{facts_of, role_facts};
 use crate::time::Ttl;
 
 /// Everything by which `after` would widen the rights of whoever asks `questions` under `before`: the same question by
-/// each identity that the publisher acts as. Empty when nothing does. Takes time: call it where blocking is allowed.
+/// each identity that the publisher acts as. `held` is every likeness of a grant on record. Empty when nothing does.
+/// Takes time: call it where blocking is allowed.
 #[must_use]
-pub fn of_own_rights(before: &Revision, after: &Revision, questions: &[PolicyQuery]) -> Vec<Finding> {
+pub fn of_own_rights(
+    before: &Revision,
+    after: &Revision,
+    questions: &[PolicyQuery],
+    held: &[Likeness],
+) -> Vec<Finding> {
     let mut findings = BTreeSet::new();
-    let same_policies = comparable(before) == comparable(after);
     for question in questions {
-        let comparison =
-            Comparison { before: Side::new(before, question), after: Side::new(after, question), same_policies };
+        let (before, after) = (Side::new(before, question), Side::new(after, question));
+        let same_policies = before.policies() == after.policies();
+        let comparison = Comparison { before, after, same_policies };
         comparison.policies(&mut findings);
         comparison.owners(&mut findings);
         comparison.issuers(&mut findings);
         comparison.roles(&mut findings);
         comparison.answers(&mut findings);
+        comparison.grants(held, &mut findings);
     }
     findings.into_iter().collect()
 }
@@ -49,6 +59,7 @@ pub fn of_own_rights(before: &Revision, after: &Revision, questions: &[PolicyQue
 struct Comparison<'a> {
     before: Side<'a>,
     after: Side<'a>,
+    /// The same policies could hold for it.
     same_policies: bool,
 }
 
@@ -73,6 +84,13 @@ impl<'a> Side<'a> {
 
     fn groups(&self) -> BTreeSet<&OwnerName> {
         self.publisher().groups.iter().collect()
+    }
+
+    /// What those policies say that could hold for the publisher, in an order of their own. The others decide nothing.
+    fn policies(&self) -> BTreeSet<(bool, String, Option<Ttl>)> {
+        let policies = self.revision.policy.policies().into_iter();
+        let policies = policies.filter(|policy| self.revision.policy.could_concern(&policy.id, self.publisher()));
+        policies.map(|policy| (policy.effect == Effect::Permit, policy.text, policy.max_ttl)).collect()
     }
 
     fn facts(&self, role: &Role) -> Option<RoleFacts> {
@@ -214,8 +232,27 @@ impl Comparison<'_> {
         }
     }
 
+    /// Whether a question has the same answer in both, as far as its resource is the same.
+    fn same_questions(&self) -> bool {
+        self.same_policies && self.before.groups() == self.after.groups()
+    }
+
+    fn grants(&self, held: &[Likeness], findings: &mut BTreeSet<Finding>) {
+        if self.same_questions() {
+            return;
+        }
+        for likeness in held {
+            // The longest life is the one fact in which grants of one likeness differ: the shortest and the longest.
+            for max_ttl in [Ttl::ZERO, Ttl::from_secs(i64::MAX.unsigned_abs())] {
+                let role = facts_of(likeness, max_ttl);
+                let resource = Resource::Grant { id: uuid::Uuid::nil().into(), role };
+                self.compare(&resource, &resource, None, None, Path::new("policies"), findings);
+            }
+        }
+    }
+
     fn answers(&self, findings: &mut BTreeSet<Finding>) {
-        let same_questions = self.same_policies && self.before.groups() == self.after.groups();
+        let same_questions = self.same_questions();
         let singles = [Resource::AuditLog, Resource::Broker, Resource::Bundle];
         if !same_questions {
             for resource in &singles {
@@ -323,12 +360,6 @@ fn gives_more(before: &Role, after: &Role) -> Vec<&'static str> {
         ("purpose", after.purpose.default != before.purpose.default || pattern(after) != pattern(before)),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
-}
-
-/// What the policies of a revision say, in an order of their own.
-fn comparable(revision: &Revision) -> BTreeSet<(bool, String, Option<Ttl>)> {
-    let policies = revision.policy.policies().into_iter();
-    policies.map(|policy| (policy.effect == Effect::Permit, policy.text, policy.max_ttl)).collect()
 }
 
 fn of_policy(policy: &PolicyFacts, what: &str) -> Finding {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{audit_about, audit_len, open, open_at_once, opening, opening_of, proof, read};
 use crate::audit::AuditAction;
+use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::grant::Grant;
 use crate::id::{DecisionId, EnvironmentName, GrantId, IssuerName, OwnerName, PolicyId};
@@ -181,6 +182,9 @@ fn everything_said(mut grant: Grant) -> Grant {
     let record = &mut grant.record;
     record.target = text("postgres at db.example");
     record.environment = Some(EnvironmentName::new("production").unwrap());
+    record.environment_class = Some(EnvironmentClass::Production);
+    record.stage = text("apply");
+    record.tier = text("high");
     record.owner.contacts = vec!["a@example.com".to_owned(), "#payments".to_owned()];
     record.purpose = "deploy \"4f2c\" to prod — für Zoë \u{1f510}".to_owned();
     record.task = text("roll out the fix");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{apply, audit_about, audit_of, entry_about, open, opening, opening_of, read};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, Grant, GrantState, HolderKey, StateName};
 use crate::id::{BackendName, EnvironmentName, GrantId, IssuerName, OwnerName, PolicyId, RevocationId, RoleName};
@@ -125,6 +126,9 @@ async fn a_motley_of_grants(store: &Arc<dyn Store>) -> Vec<Grant> {
         record.provenance.run = text(&(n / 4).to_string());
         record.provenance.attestation_digests = if n % 4 == 0 { vec!["sha256:1".to_owned()] } else { Vec::new() };
         record.environment = (n % 2 == 0).then(|| EnvironmentName::new(pick(["production", "preview"], 3)).unwrap());
+        record.environment_class = (n % 2 == 0).then_some(EnvironmentClass::Production);
+        record.stage = (n % 3 == 0).then(|| "apply".to_owned());
+        record.tier = (n % 4 > 0).then(|| pick(["low", "high"], 1).to_owned());
         record.backend = BackendName::new(pick(["tokens", "certificates"], 4)).unwrap();
         record.purpose = pick(["deploy", "reindex"], 2).to_owned();
         record.ticket = (n % 3 == 0).then(|| "CHG-9".to_owned());
@@ -231,10 +235,11 @@ pub async fn a_selection_is_what_the_selector_matches(store: &Arc<dyn Store>) {
 /// Who may end some learns nothing of the others, and ends nothing of them.
 pub async fn nothing_is_ended_that_its_author_may_not_end(store: &Arc<dyn Store>) {
     let grants = a_motley_of_grants(store).await;
-    let search = |grant: &Grant| grant.record.owner.name.as_str() == "search";
+    let search =
+        |grant: &Grant| grant.record.owner.name.as_str() == "search" && grant.record.tier.as_deref() != Some("high");
     let author = HolderKey::of_record(&grants[2].record);
     let right = |likeness: Likeness| {
-        let others = likeness.owner.as_str() == "search";
+        let others = likeness.owner.as_str() == "search" && likeness.tier.as_deref() != Some("high");
         (likeness, Right { own: true, others })
     };
     let spared = grants.iter().find(|grant| search(grant) && grant.state_name() == StateName::Active).unwrap();
