@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::Actor;
 use crate::grant::{Grant, GrantRecord, StateName};
 use crate::id::{QuarantineId, RevocationId};
 use crate::quarantine::Quarantine;
@@ -38,6 +39,26 @@ impl InForce {
 
     /// Revocations of one author that may run at once: nobody should be able to take all places.
     pub const MAX_REVOCATIONS_OF_ONE: usize = 8;
+
+    /// Of all places, those that are kept for whoever runs the broker: what a distrusted key signed must end, however many
+    /// sets others are ending.
+    pub const RESERVED_REVOCATIONS: usize = Self::MAX_REVOCATIONS_OF_ONE;
+
+    /// Whether one more revocation by `author` may run.
+    #[must_use]
+    pub fn has_room_for_revocation(&self, author: &Actor) -> bool {
+        let of = |author: &Actor| self.revocations.iter().filter(|running| running.author == *author).count();
+        let others = self.revocations.len().saturating_sub(of(&Actor::LocalAdministrator));
+        of(author) < Self::MAX_REVOCATIONS_OF_ONE
+            && (*author == Actor::LocalAdministrator || others < Self::MAX_REVOCATIONS - Self::RESERVED_REVOCATIONS)
+    }
+
+    /// Whether one more quarantine by `author` may be in force.
+    #[must_use]
+    pub fn has_room_for_quarantine(&self, author: &Actor) -> bool {
+        let of_one = self.quarantines.iter().filter(|other| other.author == *author).count();
+        self.quarantines.len() < Quarantine::MAX_IN_FORCE && of_one < Quarantine::MAX_IN_FORCE_OF_ONE
+    }
 
     /// The revocation that ends `grant`, although its row may not say so yet.
     #[must_use]

@@ -57,6 +57,9 @@ impl Quarantine {
     /// Quarantines in force at once: each is asked for every grant that is opened.
     pub const MAX_IN_FORCE: usize = 256;
 
+    /// Quarantines of one author in force at once: nobody should be able to take all places from those who will need one.
+    pub const MAX_IN_FORCE_OF_ONE: usize = 32;
+
     /// Whether a grant of this record may not be opened or renewed at `now`.
     ///
     /// The token of `hallpass-broker operator-token` can be had even then: a halt must not lock out whoever could lift

@@ -256,19 +256,25 @@ impl KeyKeeper {
     }
 
     /// Ends what distrusted keys signed, where a crash came in between, and removes keys that nobody need know any
-    /// longer. Answers how many.
+    /// longer. Answers how many. What cannot be done for one key keeps nothing from being done for the others.
     ///
     /// # Errors
-    /// [`KeyChangeError`].
+    /// [`KeyChangeError`], the first of them.
     pub async fn tick(&self) -> Result<usize, KeyChangeError> {
         let _changing = self.changing.lock().await;
         let (stored, now) = (self.stored().await?, self.clock.now());
+        let mut ended = Ok(());
         for key in stored.iter().filter(|key| key.distrusted_at.is_some()) {
-            self.end_signed_by(key).await?;
+            ended = ended.and(self.end_signed_by(key).await);
         }
+        let removed = self.remove_what_is_over(&stored, now).await?;
+        ended.map(|()| removed)
+    }
+
+    async fn remove_what_is_over(&self, stored: &[StoredKey], now: Timestamp) -> Result<usize, KeyChangeError> {
         // A checkpoint of the log is verified by the key of its time, however long ago that was.
         let over =
-            stored.iter().filter(|key| key.purpose != KeyPurpose::Audit.as_str() && life::is_over(key, &stored, now));
+            stored.iter().filter(|key| key.purpose != KeyPurpose::Audit.as_str() && life::is_over(key, stored, now));
         let over: Vec<_> = over.collect();
         if over.is_empty() {
             return Ok(0);

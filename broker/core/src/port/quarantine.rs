@@ -68,6 +68,6 @@ pub enum Added {
     Done,
     /// The epoch moved since the decisions: decide again.
     Moved,
-    /// Too many are in force.
+    /// Too many are in force: of this author, or of all.
     TooMany,
 }

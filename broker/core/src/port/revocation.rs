@@ -134,7 +134,7 @@ pub enum Begun {
     Moved,
     /// Too many run: of this author, or of all.
     TooMany,
-    /// Too many quarantines are in force.
+    /// Too many quarantines are in force: of this author, or of all.
     TooManyQuarantines,
 }
 

@@ -234,6 +234,7 @@ pub(super) async fn may_see(
 }
 
 pub(super) fn too_many() -> ServiceError {
-    let detail = format!("{} quarantines are in force, and no more fit: lift one", Quarantine::MAX_IN_FORCE);
+    let (most, of_one) = (Quarantine::MAX_IN_FORCE, Quarantine::MAX_IN_FORCE_OF_ONE);
+    let detail = format!("{most} quarantines are in force, or {of_one} of your own, and no more fit: lift one");
     ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None }
 }

@@ -154,6 +154,7 @@ macro_rules! store_suite {
                 a_complete_revocation_holds_no_longer,
                 a_revocation_is_begun_once_under_its_key,
                 revocations_that_run_are_bounded,
+                what_a_distrusted_key_signed_has_a_place_of_its_own,
                 revocations_are_listed_by_author,
             }
             quarantines {
@@ -161,6 +162,7 @@ macro_rules! store_suite {
                 a_quarantine_is_of_the_roles_of_its_author,
                 a_quarantine_ends,
                 quarantines_in_force_are_bounded,
+                nobody_takes_every_place_for_quarantines,
                 a_revocation_brings_its_quarantine_along,
             }
             standing {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hallpass_core::id::RevocationId;
-use hallpass_core::in_force::InForce;
 use hallpass_core::port::{Beginning, Begun, IdempotencyClaim, StoreError};
 use hallpass_core::revocation::Revocation;
 use rusqlite::params;
@@ -57,12 +56,6 @@ impl Begin {
             if digest == claim.request_digest { Begun::Already(id) } else { Begun::RequestMismatch }
         }))
     }
-
-    fn has_room(&self, in_force: &InForce) -> bool {
-        let running = &in_force.revocations;
-        let of_one = running.iter().filter(|other| other.author == self.revocation.author).count();
-        running.len() < InForce::MAX_REVOCATIONS && of_one < InForce::MAX_REVOCATIONS_OF_ONE
-    }
 }
 
 impl Operation for Begin {
@@ -77,7 +70,7 @@ impl Operation for Begin {
         if transaction.numbers.epoch != self.epoch {
             return Ok(Begun::Moved);
         }
-        if !self.has_room(&transaction.numbers.in_force) {
+        if !transaction.numbers.in_force.has_room_for_revocation(&self.revocation.author) {
             return Ok(Begun::TooMany);
         }
         if let Some(quarantine) = &self.quarantine

@@ -21,12 +21,15 @@ struct House {
 struct Ended {
     keys: std::sync::Mutex<Vec<String>>,
     broken: std::sync::atomic::AtomicBool,
+    /// Of which keys it cannot be ended.
+    stuck: std::sync::Mutex<Vec<String>>,
 }
 
 #[async_trait::async_trait]
 impl EndsSigned for Ended {
     async fn end_signed_by(&self, key_id: &str) -> Result<(), StoreError> {
-        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+        let stuck = self.stuck.lock().unwrap().iter().any(|stuck| stuck == key_id);
+        if stuck || self.broken.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(StoreError::Unavailable("the test says so".to_owned()));
         }
         self.keys.lock().unwrap().push(key_id.to_owned());
@@ -190,6 +193,28 @@ async fn what_a_distrusted_key_signed_is_ended_with_the_command_or_by_the_next_t
     let next = house.signing(ES256).unwrap();
     house.distrust(&next).await.unwrap();
     assert_eq!(house.ended.keys.lock().unwrap().last(), Some(&next));
+}
+
+#[tokio::test]
+async fn what_one_key_signed_and_cannot_be_ended_keeps_nothing_else_from_being_looked_after() {
+    let house = House::new().await;
+    let over = house.signing(ES256).unwrap();
+    house.distrust(&over).await.unwrap();
+    house.clock.advance(life::OVERLAP);
+    let (first, second) = (house.signing(ES256).unwrap(), house.signing(SignatureAlgorithm::EdDsa).unwrap());
+    house.ended.stuck.lock().unwrap().extend([first.clone(), second.clone()]);
+    for key in [&first, &second] {
+        assert!(matches!(house.distrust(key).await, Err(KeyChangeError::NotEnded(_))));
+    }
+    assert!(house.keeper.tick().await.is_err(), "it is told");
+    assert!(!house.keeper.list().await.unwrap().iter().any(|key| key.key_id == over), "what is over is removed");
+    house.ended.keys.lock().unwrap().clear();
+    let mut stuck = vec![first.clone(), second.clone()];
+    while let Some(free) = stuck.pop() {
+        house.ended.stuck.lock().unwrap().clone_from(&stuck);
+        assert_eq!(house.keeper.tick().await.is_err(), !stuck.is_empty());
+        assert!(house.ended.keys.lock().unwrap().contains(&free), "{free} waits for no other");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::{apply, audit_of, entry_about, open, opening, opening_of, read};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::RevocationClass;
 use crate::grant::Grant;
-use crate::id::{QuarantineId, RoleName};
+use crate::id::{IssuerName, QuarantineId, RoleName};
 use crate::in_force::Bar;
 use crate::port::{
     Added, Applied, AuditFilter, Begun, Change, GrantFilter, OpenOutcome, PageRequest, QuarantineOrder, Store,
@@ -141,11 +141,17 @@ pub async fn a_quarantine_ends(store: &Arc<dyn Store>) {
     assert_eq!((last.action, last.object), (AuditAction::QuarantineLift, AuditObject::Quarantine { id }));
 }
 
+fn author(n: u64) -> Actor {
+    Actor::Identity { issuer: IssuerName::new("people").unwrap(), subject: n.to_string() }
+}
+
 /// Each is asked for every grant that is opened.
 pub async fn quarantines_in_force_are_bounded(store: &Arc<dyn Store>) {
     let most = Quarantine::MAX_IN_FORCE as u64;
     for n in 1..=most {
-        add(store, order(n, by_repository("666"), Roles::All)).await;
+        let mut order = order(n, by_repository("666"), Roles::All);
+        order.quarantine.author = author(n % 8);
+        add(store, order).await;
     }
     let one_more = order(most + 1, by_repository("666"), Roles::All);
     assert_eq!(store.add_quarantine(one_more.clone(), store.epoch()).await.unwrap(), Added::TooMany);
@@ -160,6 +166,29 @@ pub async fn quarantines_in_force_are_bounded(store: &Arc<dyn Store>) {
     assert_eq!(listed.items[0].id, sample::id(most), "newest first");
     assert_eq!(listed.items[0], **store.in_force().quarantines.last().unwrap());
     assert!(store.quarantines(Some(&Actor::Broker), &page).await.unwrap().items.is_empty());
+}
+
+/// Whoever takes all of its own leaves room for the others, and has room again when it lifts one.
+pub async fn nobody_takes_every_place_for_quarantines(store: &Arc<dyn Store>) {
+    let of = |n: u64, author: Actor| {
+        let mut order = order(n, by_repository("666"), Roles::All);
+        order.quarantine.author = author;
+        order
+    };
+    let most = Quarantine::MAX_IN_FORCE_OF_ONE as u64;
+    for n in 1..=most {
+        add(store, of(n, author(1))).await;
+    }
+    let refused = store.add_quarantine(of(most + 1, author(1)), store.epoch()).await.unwrap();
+    assert_eq!(refused, Added::TooMany);
+    let mut with_revocation = beginning(store, 1, by_repository("666"), NOW).await;
+    with_revocation.quarantine = Some(of(most + 1, author(1)));
+    assert_eq!(store.begin_revocation(with_revocation).await.unwrap(), Begun::TooManyQuarantines);
+    add(store, of(most + 2, author(2))).await;
+    let id: QuarantineId = sample::id(1);
+    let entry = AuditEntry::success(NOW, author(1), AuditAction::QuarantineLift, AuditObject::Quarantine { id });
+    assert!(store.lift_quarantine(id, Lifted { at: NOW, by: author(1) }, entry, Vec::new()).await.unwrap());
+    add(store, of(most + 3, author(1))).await;
 }
 
 /// What is ended is stopped from coming back, in one transaction.

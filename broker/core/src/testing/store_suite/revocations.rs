@@ -537,13 +537,38 @@ pub async fn revocations_that_run_are_bounded(store: &Arc<dyn Store>) {
             other => assert_eq!(other, Begun::TooMany),
         }
     }
-    assert_eq!(begun, InForce::MAX_REVOCATIONS);
+    assert_eq!(begun, InForce::MAX_REVOCATIONS - InForce::RESERVED_REVOCATIONS);
     let of_one = store.in_force().revocations.iter().filter(|running| running.author == author(1)).count();
     assert_eq!(of_one, InForce::MAX_REVOCATIONS_OF_ONE);
     complete(store, sample::id(1), NOW).await;
     let mut one_more = beginning(store, 101, by_commit("none"), NOW).await;
     one_more.revocation.author = author(11);
     assert_eq!(store.begin_revocation(one_more).await.unwrap(), Begun::Begun);
+}
+
+/// However many sets others are ending.
+pub async fn what_a_distrusted_key_signed_has_a_place_of_its_own(store: &Arc<dyn Store>) {
+    let of = async |n: u64, author: Actor| {
+        let mut beginning = beginning(store, n, by_commit("none"), NOW).await;
+        beginning.revocation.author = author;
+        store.begin_revocation(beginning).await.unwrap()
+    };
+    let author = |n: u64| Actor::Identity { issuer: IssuerName::new("people").unwrap(), subject: n.to_string() };
+    let mut n = 0;
+    while of(n, author(n)).await == Begun::Begun {
+        n += 1;
+    }
+    for _ in 0..InForce::MAX_REVOCATIONS_OF_ONE {
+        n += 1;
+        assert_eq!(of(n, Actor::LocalAdministrator).await, Begun::Begun);
+    }
+    assert_eq!(of(n + 1, Actor::LocalAdministrator).await, Begun::TooMany, "also these are bounded");
+    assert_eq!(store.in_force().revocations.len(), InForce::MAX_REVOCATIONS);
+    // What was kept for it is nobody else's.
+    complete(store, sample::id(n), NOW).await;
+    assert_eq!(of(n + 1, author(n + 1)).await, Begun::TooMany);
+    complete(store, sample::id(1), NOW).await;
+    assert_eq!(of(n + 1, author(n + 1)).await, Begun::Begun);
 }
 
 /// Newest first, of everybody or of one.
