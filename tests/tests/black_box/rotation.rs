@@ -123,9 +123,9 @@ async fn a_distrusted_key_signs_and_verifies_nothing_from_the_next_request_on() 
     let proof = house.proof();
     let signed = house.exchange(&proof).await;
     let (token, key) = (signed.credential().to_owned(), key_of(&signed));
-    let recorded = house.broker.store().rows("SELECT name FROM dependencies WHERE kind = 'key'", &[]);
+    let recorded = house.broker.store().rows("SELECT signed_by FROM grants", &[]);
     assert_eq!(recorded.len(), 1);
-    assert_eq!(recorded[0]["name"], json!(key), "which key signed is part of the record");
+    assert_eq!(recorded[0]["signed_by"], json!(key), "which key signed is part of the record");
     assert!(is_active(&house, &proof, &token).await);
     assert_eq!(verifier.judge(&house.broker, &token).await, "valid");
 
