@@ -68,7 +68,11 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
                 Err(error) => Err(error.into()),
             }
         }
-        Err(refused) => Err(refused.0),
+        // Whoever is behind a proxy must not get around its budget by a header that nobody can read: it is the proxy's.
+        Err(refused) => match edge.counted(lane, action, &context).await {
+            Ok(()) => Err(refused.0),
+            Err(error) => Err(error.into()),
+        },
     };
     let (mut response, failure) = match outcome {
         Ok(mut response) => match response.extensions_mut().remove::<Failure>() {

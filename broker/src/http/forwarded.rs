@@ -34,11 +34,18 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// Counts a request that a proxy passed on without saying readably whose it is.
+fn unattributed(why: &'static str) {
+    metrics::counter!("hallpass_proxy_requests_unattributed_total", "why" => why).increment(1);
+}
+
 /// More proxies than this in a row are a loop.
 const MAX_HOPS: usize = 32;
 
 impl Proxies {
-    /// The source of a request whose connection comes from `peer`.
+    /// The source of a request whose connection comes from `peer`. A proxy's request without the header is the proxy's
+    /// own, such as its probe for life: one that never writes the header stands for everybody behind it, which a metric
+    /// shows.
     ///
     /// # Errors
     /// When one of the proxies wrote what is no address: limits and policies that look at the source could not hold, and
@@ -53,13 +60,18 @@ impl Proxies {
                 "`{}` does not say whose request the proxy passes on; it appends the caller's address to it",
                 self.header.name()
             );
+            unattributed("unreadable");
             Unreadable::syntax(self.header.name().as_str(), detail)
         };
         let lines: Vec<_> = headers.get_all(self.header.name()).iter().collect();
+        if lines.is_empty() {
+            unattributed("missing");
+        }
         let mut hops = 0;
         for line in lines.into_iter().rev() {
-            let line = line.to_str().map_err(|_| unreadable())?;
-            let nodes = self.header.nodes(line).ok_or_else(unreadable)?;
+            // Letters of no ASCII are hearsay too, as long as they stand left of what a proxy wrote.
+            let line = String::from_utf8_lossy(line.as_bytes());
+            let nodes = self.header.nodes(&line).ok_or_else(unreadable)?;
             for node in nodes.into_iter().rev() {
                 hops += 1;
                 let address = node.filter(|_| hops <= MAX_HOPS).ok_or_else(unreadable)?;

@@ -121,6 +121,47 @@ async fn forged_proofs_spend_nothing_of_an_issuers_rate() {
 }
 
 #[tokio::test]
+async fn who_is_not_allowed_spends_nothing_of_an_issuers_rate() {
+    let house = house(RateRules { per_issuer: rate(2), ..RateRules::default() });
+    let rule = |ruling| house.world.policy.rule(Action::Mint, Some(World::ROLE), ruling);
+    rule(Ruling::Deny);
+    for _ in 0..5 {
+        assert_eq!(house.exchange("").await.said("error"), "invalid_target");
+    }
+    rule(Ruling::Allow(Obligations::default()));
+    for _ in 0..2 {
+        assert_eq!(house.exchange("").await.status, 200, "everybody of a public issuer would spend it");
+    }
+    assert_eq!(house.exchange("").await.said("reason"), "rate_limited");
+}
+
+#[tokio::test]
+async fn a_repository_has_one_budget_however_many_subjects_it_makes() {
+    let house = house(RateRules { per_identity: rate(2), ..RateRules::default() });
+    // Nobody allows it anything: what it spends is its own all the same.
+    house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Deny);
+    let ask = async |subject: &str, repository: Option<&str>| {
+        let proof = house.world.proof_with(subject, |proof| {
+            proof.provenance.repository_id = repository.map(str::to_owned);
+        });
+        let form = format!("{EXCHANGE}&subject_token={}", encoded(proof.token.expose()));
+        house.form("/oauth2/token", None, form).await.said("reason").to_owned()
+    };
+    for (subject, repository, reason) in [
+        ("branch-1", Some("7"), "role_not_available"),
+        ("branch-2", Some("7"), "role_not_available"),
+        ("branch-3", Some("7"), "rate_limited"),
+        ("branch-3", Some("8"), "role_not_available"),
+        ("7", None, "role_not_available"),
+        ("7", None, "role_not_available"),
+        ("7", None, "rate_limited"),
+        ("8", None, "role_not_available"),
+    ] {
+        assert_eq!(ask(subject, repository).await, reason, "{subject} of {repository:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_allowed_spends_nothing_of_an_owners_rate() {
     let house = house(RateRules { per_owner: rate(2), ..RateRules::default() });
     let another = "platform/mesh/sidecar";

@@ -97,3 +97,25 @@ async fn a_request_whose_source_its_proxy_did_not_say_readably_is_refused() {
     assert_eq!(house.broker.store().grant_count(), 0);
     exchange(&house, ROLE, "x-forwarded-for", "unknown, 192.0.2.7").await.assert_status(200);
 }
+
+#[tokio::test]
+async fn a_header_that_nobody_can_read_is_no_way_around_a_budget() {
+    let server = json!({"server": {"trusted_proxies": ["127.0.0.1"]}, "limits": {"rate": {"per_source": "3/1h"}}});
+    let house = House::open_with(|setup| setup.server(server)).await;
+    let ask = |value: &'static str| exchange(&house, ROLE, "x-forwarded-for", value);
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(ask("unknown").await.status);
+    }
+    assert_eq!(statuses, [400, 400, 400, 429, 429], "what is unreadable counts as the proxy's own");
+    // Whoever is readable has a budget of its own, also with letters of no alphabet before it.
+    ask("192.0.2.7").await.assert_status(200);
+    ask("\u{fc}, 192.0.2.8").await.assert_status(200);
+    // Without the header a request is the proxy's own too.
+    assert_eq!(house.exchange(&house.proof()).await.status, 429);
+    let page = house.broker.operations("/metrics").await.text;
+    for (why, number) in [("unreadable", 5), ("missing", 1)] {
+        let line = format!("hallpass_proxy_requests_unattributed_total{{why=\"{why}\"}} {number}\n");
+        assert!(page.contains(&line), "{line} is not in {page}");
+    }
+}

@@ -34,8 +34,8 @@ pub async fn authenticate(
     match verify(ports, revision, proof, purpose, origin, &mut signer).await {
         Ok(identity) => {
             if purpose == Use::Mint {
-                // Not before: anybody can write an issuer's name into a token, and would spend its budget with forgeries.
-                rates::issuer(ports, &identity, origin).await?;
+                // Not before: anybody can write a name into a token, and would spend its budget with forgeries.
+                rates::identity(ports, &identity, origin).await?;
             }
             Ok(identity)
         }

@@ -100,7 +100,7 @@ impl Attempt<'_> {
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let permit = self.permit(&subject, stated).await?;
-        rates::owner(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
+        rates::allowed(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
         let replaced = match self.replaced().await? {
             Ok(replaced) => replaced,
             Err(refusal) => return Err(self.refuse(refusal).await?),

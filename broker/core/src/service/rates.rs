@@ -1,8 +1,9 @@
-//! How fast a source, an issuer and an owner may ask.
+//! How fast a source, an identity, an issuer and an owner may ask.
 //!
-//! Each is counted where nobody else can spend it. A source, before anything of its request is read. An issuer, only once
-//! one of its proofs has verified: anybody can write its name into a token, and would spend its budget with forgeries. An
-//! owner, only for what policy allows: whoever may not have a role of the owner's cannot keep the others from theirs.
+//! Each is counted where nobody else can spend it. A source, before anything of its request is read. An identity, once its
+//! proof has verified: anybody can write a name into a token, and would spend another's budget with forgeries. An issuer
+//! and an owner, only for what policy allows: of a public issuer everybody has proofs, and who may not have a role cannot
+//! keep the others from theirs.
 //!
 //! What is refused here is recorded within the budget of unverified refusals, and counted beyond it: a limit that wrote
 //! to the disk for each request over it would protect nothing.
@@ -21,6 +22,8 @@ use crate::time::Ttl;
 
 /// Sources that are told apart: a megabyte.
 const SOURCES: usize = 65_536;
+/// Identities that are told apart: a megabyte.
+const IDENTITIES: usize = 65_536;
 /// Issuers, or owners. Both are configured, so that there are never as many.
 const NAMES: usize = 8_192;
 
@@ -29,9 +32,11 @@ const NAMES: usize = 8_192;
 pub struct RateRules {
     /// Requests of one source.
     pub per_source: Option<Rate>,
-    /// Requests that mint, by proofs of one issuer.
+    /// Requests that mint, by proofs of one identity: of a repository, where its issuer says which; else of a subject.
+    pub per_identity: Option<Rate>,
+    /// Requests that mint and that policy allows, by proofs of one issuer.
     pub per_issuer: Option<Rate>,
-    /// Requests that mint, for roles of one owner.
+    /// Requests that mint and that policy allows, for roles of one owner.
     pub per_owner: Option<Rate>,
 }
 
@@ -39,6 +44,7 @@ pub struct RateRules {
 #[derive(Debug, Default)]
 pub struct Rates {
     sources: Option<Limiter>,
+    identities: Option<Limiter>,
     issuers: Option<Limiter>,
     owners: Option<Limiter>,
 }
@@ -49,6 +55,7 @@ impl Rates {
     pub fn new(rules: &RateRules) -> Self {
         Self {
             sources: rules.per_source.map(|rate| Limiter::new(rate, SOURCES)),
+            identities: rules.per_identity.map(|rate| Limiter::new(rate, IDENTITIES)),
             issuers: rules.per_issuer.map(|rate| Limiter::new(rate, NAMES)),
             owners: rules.per_owner.map(|rate| Limiter::new(rate, NAMES)),
         }
@@ -79,16 +86,48 @@ pub async fn source(ports: &Ports, lane: Lane, action: AuditAction, origin: &Ori
 }
 
 /// Counts a request that mints, by a proof that has verified.
-pub(super) async fn issuer(ports: &Ports, identity: &VerifiedIdentity, origin: &Origin) -> Result<(), ServiceError> {
-    let Some(issuers) = &ports.rates.issuers else { return Ok(()) };
-    let Err(after) = issuers.take(identity.issuer(), ports.clock.monotonic()) else { return Ok(()) };
-    let detail = "too many requests come with proofs of this issuer";
+///
+/// Where the proof says its repository, all of that repository's subjects count together: whoever may write to one has as
+/// many subjects as it makes branches.
+pub(super) async fn identity(ports: &Ports, identity: &VerifiedIdentity, origin: &Origin) -> Result<(), ServiceError> {
+    let Some(identities) = &ports.rates.identities else { return Ok(()) };
+    let repository = identity.proof().provenance.repository_id.as_deref();
+    let whose = (identity.issuer(), repository.is_some(), repository.unwrap_or(identity.subject()));
+    let Err(after) = identities.take(&whose, ports.clock.monotonic()) else { return Ok(()) };
+    let detail = match repository {
+        Some(_) => "too many requests come with proofs of this repository",
+        None => "too many requests come with proofs of this subject",
+    };
     let limited = Limited { detail, actor: Actor::from(identity), action: AuditAction::GrantOpen, after };
     Err(limited.refuse(ports, AuditObject::Broker, origin).await)
 }
 
-/// Counts a request that mints and that policy allows.
-pub(super) async fn owner(
+/// Counts a request that mints and that policy allows, for its issuer and its role's owner.
+pub(super) async fn allowed(
+    ports: &Ports,
+    owner_name: &OwnerName,
+    identity: &VerifiedIdentity,
+    object: AuditObject,
+    origin: &Origin,
+) -> Result<(), ServiceError> {
+    issuer(ports, identity, object.clone(), origin).await?;
+    owner(ports, owner_name, identity, object, origin).await
+}
+
+async fn issuer(
+    ports: &Ports,
+    identity: &VerifiedIdentity,
+    object: AuditObject,
+    origin: &Origin,
+) -> Result<(), ServiceError> {
+    let Some(issuers) = &ports.rates.issuers else { return Ok(()) };
+    let Err(after) = issuers.take(identity.issuer(), ports.clock.monotonic()) else { return Ok(()) };
+    let detail = "too many requests come with proofs of this issuer";
+    let limited = Limited { detail, actor: Actor::from(identity), action: AuditAction::GrantOpen, after };
+    Err(limited.refuse(ports, object, origin).await)
+}
+
+async fn owner(
     ports: &Ports,
     owner: &OwnerName,
     identity: &VerifiedIdentity,

@@ -26,7 +26,7 @@ pub struct Limits {
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
     /// counted. Without the bound strangers could fill the disk.
     pub unverified_refusals_per_source_per_minute: u32,
-    /// How fast sources, issuers and owners may ask. Not limited unless written: what is many for one broker is a quiet
+    /// How fast sources, identities, issuers and owners may ask. Not limited unless written: what is many for one broker is a quiet
     /// morning for another, and behind an unconfigured proxy everybody is one source.
     pub rates: RateRules,
     /// Most live grants of one owner's roles; not limited unless written.
@@ -96,6 +96,7 @@ const BODY_BYTES: Count = Count { standard: 64 * 1024, min: 16 * 1024, max: 1024
 const CONCURRENCY: Count = Count { standard: 1_024, min: 1, max: 65_536 };
 
 const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
+    per_identity: Option<String>,
 
 /// Enough for a fleet of runners behind one address, and an eighth of all.
 const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_000_000 };
@@ -154,5 +155,6 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
     let (count, per) = text.split_once('/').ok_or_else(|| format!("{text:?} is no rate such as \"300/1m\""))?;
     let count = count.parse().map_err(|_| format!("{count:?} is no whole number"))?;
     let per = Ttl::parse(per).map_err(|error| format!("{per:?} is {error}"))?;
+        per_identity: rate("per_identity", raw.rate.per_identity.as_ref()),
     Rate::new(count, per)
 }

@@ -87,6 +87,11 @@ pub const METRICS: &[Metric] = &[
         &["listener"],
         "When the certificate of a listener expires, in seconds since 1970.",
     ),
+    counter(
+        "hallpass_proxy_requests_unattributed_total",
+        &["why"],
+        "Requests of trusted proxies that do not say whose they are: the header is missing, or unreadable.",
+    ),
     counter("hallpass_connections_refused_total", &[], "Connections that were closed because too many were open."),
     counter("hallpass_issuer_key_fetches_total", &["issuer", "outcome"], "Fetches of an issuer's keys."),
     // Grants and their ends.
