@@ -17,9 +17,11 @@ mod json;
 pub mod limits;
 mod measure;
 pub mod openapi;
+pub mod places;
 mod problem;
 mod query;
 pub mod router;
+pub(crate) mod sources;
 mod wire;
 
 pub use endpoints::{Endpoint, Listener, endpoints};

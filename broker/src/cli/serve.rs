@@ -14,6 +14,7 @@ use crate::config;
 use crate::config::bundle::Bundle;
 use crate::config::server::{BundleSource, Limits, Server, ServerConfig, Tls};
 use crate::http::forwarded::{Proxies, ProxyHeader};
+use crate::http::places::Bounds;
 use crate::http::{self, ApiState, HttpLimits, Operations};
 use crate::outbound::AllowHttp;
 use crate::runtime::certificates::{self, Named, WithCertificates};
@@ -231,9 +232,13 @@ impl Front<'_> {
             public_url: public_url.to_owned(),
             limits: HttpLimits {
                 max_body_bytes: self.limits.body_bytes,
-                max_in_flight: self.limits.concurrency,
-                max_control_in_flight: self.limits.control_concurrency(),
+                in_flight: Bounds { all: self.limits.concurrency, each: self.limits.concurrency_per_source },
+                control_in_flight: Bounds {
+                    all: self.limits.control_concurrency(),
+                    each: self.limits.control_concurrency_per_source(),
+                },
                 request_timeout: self.limits.request_timeout.as_duration(),
+                body_timeout: self.limits.body_timeout.as_duration(),
                 ..HttpLimits::default()
             },
             proxies: self.proxies,

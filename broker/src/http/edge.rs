@@ -22,13 +22,13 @@ use hallpass_core::error::ServiceError;
 use hallpass_core::id::RequestId;
 use hallpass_core::request::Origin;
 use hallpass_core::service::{Lane, Ports, rates, unread};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::endpoints::Directory;
 use super::extract::{Connection, Context};
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
+use super::places::Places;
 use super::problem::{self, Surface};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,9 +40,7 @@ pub(super) struct Edge {
     pub(super) proxies: Proxies,
     /// Whether each source has a budget of requests.
     pub(super) counts_sources: bool,
-    pub(super) places: Semaphore,
-    /// Places that nothing else takes from [`Lane::Control`].
-    pub(super) control_places: Semaphore,
+    pub(super) places: Places,
     pub(super) timeout: Duration,
     /// Whether browsers should insist on TLS: only where callers reach the broker by it.
     pub(super) tls: bool,
@@ -64,7 +62,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => edge.run(lane, request, next).await,
+                Ok(()) => edge.run(lane, &origin, request, next).await,
                 Err(error) => Err(error.into()),
             }
         }
@@ -110,11 +108,11 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
 }
 
 impl Edge {
-    async fn run(&self, lane: Lane, request: Request, next: Next) -> Result<Response, Failure> {
+    async fn run(&self, lane: Lane, origin: &Origin, request: Request, next: Next) -> Result<Response, Failure> {
         if is_misdirected(&request) {
             return Err(Failure::Misdirected);
         }
-        let _place = self.place(lane)?;
+        let _place = self.places.take(lane, origin.source).ok_or(Failure::Overloaded)?;
         let answer = tokio::time::timeout(self.timeout, survived(next.run(request)));
         answer.await.unwrap_or(Err(Failure::TimedOut))
     }
@@ -131,14 +129,6 @@ impl Edge {
             Ok(source) => Ok(Origin { request_id, source }),
             Err(unreadable) => Err(Box::new((unreadable.into(), Origin { request_id, source: peer }))),
         }
-    }
-
-    fn place(&self, lane: Lane) -> Result<SemaphorePermit<'_>, Failure> {
-        let own = match lane {
-            Lane::Control => self.control_places.try_acquire().ok(),
-            Lane::Ordinary => None,
-        };
-        own.or_else(|| self.places.try_acquire().ok()).ok_or(Failure::Overloaded)
     }
 
     /// Before anything of the request is read: a source that asks too often costs no more than to be told so.

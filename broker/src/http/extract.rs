@@ -169,20 +169,18 @@ impl Unread {
     pub(super) async fn json<T: DeserializeOwned>(self, limits: &HttpLimits) -> Result<T, Unreadable> {
         let Self { headers, mut body } = self;
         if let Err(unreadable) = refuse_other_types(&headers, "application/json") {
-            discard(&mut body).await;
+            discard(&mut body, limits).await;
             return Err(unreadable);
         }
-        let raw = read(&headers, body, limits.max_bundle_body_bytes).await.map_err(|fault| match fault {
-            Unsound::TooLarge => too_large(limits.max_bundle_body_bytes),
-            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
-        })?;
+        let most = limits.max_bundle_body_bytes;
+        let raw = read(&headers, body, most, limits).await.map_err(|fault| fault.told(|| too_large(most)))?;
         json::parse(&raw, limits.max_json_depth)
     }
 
     /// Takes the body off the wire, so that whoever sends it hears why it is not wanted.
-    pub(super) async fn discard(mut self) {
+    pub(super) async fn discard(mut self, limits: &HttpLimits) {
         if !self.headers.contains_key(EXPECT) {
-            discard(&mut self.body).await;
+            discard(&mut self.body, limits).await;
         }
     }
 }
@@ -205,10 +203,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
             return Ok(Self(Err(unreadable)));
         }
         let limits = &state.limits;
-        let read = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
-            Unsound::TooLarge => too_large(limits.max_body_bytes),
-            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
-        });
+        let most = limits.max_body_bytes;
+        let read = read(&parts.headers, body, most, limits).await.map_err(|fault| fault.told(|| too_large(most)));
         Ok(Self(read.and_then(|raw| Ok(Read { value: json::parse(&raw, limits.max_json_depth)?, raw }))))
     }
 }
@@ -240,16 +236,14 @@ impl FromRequest<Arc<ApiState>> for Form {
         let (parts, body) = request.into_parts();
         refuse_other_types(&parts.headers, "application/x-www-form-urlencoded")?;
         let limits = &state.limits;
-        let raw = read(&parts.headers, body, limits.max_body_bytes).await.map_err(|fault| match fault {
-            // Nothing but a token makes a form of the contract that large.
-            Unsound::TooLarge => {
-                let detail = format!("the body is larger than {} bytes", limits.max_body_bytes);
-                Unreadable::new(
-                    Fault::TooLarge,
-                    Refusal::new(hallpass_core::error::Step::Request, Reason::TokenTooLarge, detail),
-                )
-            }
-            Unsound::Broken => Unreadable::syntax("body", "the body ends early"),
+        let most = limits.max_body_bytes;
+        let raw = read(&parts.headers, body, most, limits).await.map_err(|fault| {
+            fault.told(|| {
+                // Nothing but a token makes a form of the contract that large.
+                let detail = format!("the body is larger than {most} bytes");
+                let refusal = Refusal::new(hallpass_core::error::Step::Request, Reason::TokenTooLarge, detail);
+                Unreadable::new(Fault::TooLarge, refusal)
+            })
         })?;
         Ok(Self(Parameters::parse(&raw, limits.max_parameters)?))
     }
@@ -272,31 +266,57 @@ fn refuse_other_types(headers: &HeaderMap, expected: &str) -> Result<(), Unreada
 enum Unsound {
     TooLarge,
     Broken,
+    Slow,
+}
+
+impl Unsound {
+    /// The same, for whoever sent it.
+    fn told(self, too_large: impl FnOnce() -> Unreadable) -> Unreadable {
+        match self {
+            Self::TooLarge => too_large(),
+            Self::Broken => Unreadable::syntax("body", "the body ends early"),
+            Self::Slow => {
+                let refusal = Refusal::request(Reason::MalformedRequest, "body", "the body comes in too slowly");
+                Unreadable::new(Fault::Slow, refusal)
+            }
+        }
+    }
 }
 
 /// How much of a body that is too large is still taken off the wire. To close a connection on unread bytes resets it,
 /// and the caller may then never see why; more than this is nobody's honest mistake.
 const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Reads a body of at most `limit` bytes. Of a larger one nothing is kept.
-async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Unsound> {
+/// Reads a body of at most `most` bytes, in the time that its size gives it. Of a larger one nothing is kept.
+async fn read(headers: &HeaderMap, mut body: Body, most: usize, limits: &HttpLimits) -> Result<Bytes, Unsound> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
+    let longest = u64::try_from(most).unwrap_or(u64::MAX);
+    if announced.is_some_and(|length| length > longest) {
         // Who waits for `100 Continue` has not sent the body, and need not.
         if !headers.contains_key(EXPECT) {
-            discard(&mut body).await;
+            discard(&mut body, limits).await;
         }
         return Err(Unsound::TooLarge);
     }
+    if hyper::body::Body::is_end_stream(&body) {
+        return Ok(Bytes::new());
+    }
+    let time = limits.body_time(announced.unwrap_or(longest));
+    let taken = tokio::time::timeout(time, take(&mut body, most)).await.unwrap_or(Err(Unsound::Slow));
+    if matches!(taken, Err(Unsound::TooLarge)) {
+        discard(&mut body, limits).await;
+    }
+    taken
+}
+
+async fn take(body: &mut Body, most: usize) -> Result<Bytes, Unsound> {
     let mut held = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Unsound::Broken)?.into_data() else { continue };
-        if held.len().saturating_add(data.len()) > limit {
-            drop(held);
-            discard(&mut body).await;
+        if held.len().saturating_add(data.len()) > most {
             return Err(Unsound::TooLarge);
         }
-        if held.is_empty() && hyper::body::Body::is_end_stream(&body) {
+        if held.is_empty() && hyper::body::Body::is_end_stream(&*body) {
             return Ok(data);
         }
         held.extend_from_slice(&data);
@@ -304,13 +324,19 @@ async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes
     Ok(held.freeze())
 }
 
-async fn discard(body: &mut Body) {
-    let mut discarded = 0_u64;
-    while let Some(Ok(frame)) = body.frame().await {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        discarded = discarded.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        if discarded > MAX_DISCARDED_BYTES {
-            return;
+/// Takes a body off the wire, for as long as an ordinary one may take.
+async fn discard(body: &mut Body, limits: &HttpLimits) {
+    let time = limits.body_time(u64::try_from(limits.max_body_bytes).unwrap_or(u64::MAX));
+    let discarding = async {
+        let mut discarded = 0_u64;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            discarded = discarded.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+            if discarded > MAX_DISCARDED_BYTES {
+                return;
+            }
         }
-    }
+    };
+    // What is left of it, nobody waits for.
+    let _over = tokio::time::timeout(time, discarding).await;
 }

@@ -46,6 +46,8 @@ pub(super) enum Fault {
     MediaType,
     /// It is too large.
     TooLarge,
+    /// Its body comes in too slowly.
+    Slow,
     /// It asks for another OAuth grant type (RFC 6749 §5.2).
     GrantType,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::places::Bounds;
+
 /// Limits of the API listener's requests. Those of its connections are the listener's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
@@ -14,12 +16,14 @@ pub struct HttpLimits {
     /// Most parameters of a form or a query.
     pub max_parameters: usize,
     /// Most requests at work at once. More are refused at once: a queue would only make every answer late.
-    pub max_in_flight: usize,
+    pub in_flight: Bounds,
     /// Most requests at work besides those, of the kind that ends or oversees what is there: somebody who revokes must
     /// not wait for a flood of exchanges to pass.
-    pub max_control_in_flight: usize,
-    /// How long a request may take, its body included: a body that trickles in holds a place for no longer.
+    pub control_in_flight: Bounds,
+    /// How long a request may take, its body included.
     pub request_timeout: Duration,
+    /// How long a body may take, before what its size adds: see [`HttpLimits::body_time`].
+    pub body_timeout: Duration,
 }
 
 impl Default for HttpLimits {
@@ -29,9 +33,21 @@ impl Default for HttpLimits {
             max_bundle_body_bytes: 24 * 1024 * 1024,
             max_json_depth: 16,
             max_parameters: 64,
-            max_in_flight: 1_024,
-            max_control_in_flight: 128,
+            in_flight: Bounds { all: 1_024, each: 512 },
+            control_in_flight: Bounds { all: 128, each: 64 },
             request_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+/// The slowest that a body may come in, over its whole length. A mobile line of the last century was faster.
+const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+impl HttpLimits {
+    /// How long a body of so many bytes may take to come in. A body that trickles holds a place: the smaller it is, the
+    /// shorter. The whole request has [`HttpLimits::request_timeout`] all the same.
+    pub(super) fn body_time(&self, bytes: u64) -> Duration {
+        self.body_timeout.saturating_add(Duration::from_millis(bytes.saturating_mul(1_000) / BODY_BYTES_PER_SECOND))
     }
 }

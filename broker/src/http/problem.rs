@@ -226,6 +226,7 @@ impl<'a> Told<'a> {
             Fault::Content => told,
             Fault::Syntax => Self { status: StatusCode::BAD_REQUEST, ..told },
             Fault::MediaType => Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, ..told },
+            Fault::Slow => Self { status: StatusCode::REQUEST_TIMEOUT, code: "body_too_slow", ..told },
             Fault::TooLarge => Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..told },
             Fault::GrantType => Self { oauth: "unsupported_grant_type", ..told },
         }

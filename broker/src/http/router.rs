@@ -10,7 +10,6 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use hallpass_core::service::Ports;
 use hallpass_core::service::configuration::Publishing;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
@@ -19,6 +18,7 @@ use super::endpoints::{self, Directory, Listener, Row};
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::limits::HttpLimits;
+use super::places::{Bounds, Places};
 
 /// What the API's handlers work with.
 pub struct ApiState {
@@ -79,8 +79,7 @@ fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
         ports: state.ports.clone(),
         proxies: state.proxies.clone(),
         counts_sources: true,
-        places: Semaphore::new(state.limits.max_in_flight),
-        control_places: Semaphore::new(state.limits.max_control_in_flight),
+        places: Places::new(state.limits.in_flight, state.limits.control_in_flight),
         timeout: state.limits.request_timeout,
         tls: state.public_url.starts_with("https://"),
     });
@@ -94,7 +93,7 @@ fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
 /// The operations listener's router.
 pub fn operations(state: Arc<Operations>) -> Router {
     /// Probes and one scraper: more at once is a mistake.
-    const PLACES: usize = 64;
+    const PLACES: Bounds = Bounds { all: 64, each: 64 };
     /// A probe that waits longer has failed.
     const TIMEOUT: Duration = Duration::from_secs(10);
     let rows = endpoints::of_operations();
@@ -103,8 +102,7 @@ pub fn operations(state: Arc<Operations>) -> Router {
         ports: state.ports.clone(),
         proxies: Proxies::default(),
         counts_sources: false,
-        places: Semaphore::new(PLACES),
-        control_places: Semaphore::new(0),
+        places: Places::new(PLACES, Bounds { all: 0, each: 0 }),
         timeout: TIMEOUT,
         tls: false,
     });

@@ -7,7 +7,6 @@
 
 mod idle;
 mod patience;
-mod sources;
 mod tls;
 
 use std::convert::Infallible;
@@ -36,10 +35,10 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::http::Connection;
+use crate::http::sources::Sources;
 
 use self::idle::Activity;
 use self::patience::Patient;
-use self::sources::Sources;
 
 pub use tls::{Certificates, Looked, TlsFilesError};
 

@@ -111,7 +111,7 @@ async fn a_panic_is_a_failure_without_details() {
 
 #[tokio::test]
 async fn more_requests_than_places_are_sent_away_at_once() {
-    let house = House::with(Nature::local(), |state| state.limits.max_in_flight = 0);
+    let house = House::with(Nature::local(), |state| state.limits.in_flight.all = 0);
     let answer = house.send(plain("GET", "/v1/whoami")).await;
     assert_eq!((answer.status, answer.said("code")), (503, "overloaded"));
     assert_eq!(answer.header("retry-after"), "1");

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hallpass_tests::config::{AUDIENCE, ROLE};
 use hallpass_tests::{Exchange, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::{House, WORKLOAD};
 
@@ -98,4 +100,79 @@ async fn a_flood_of_exchanges_does_not_keep_anybody_from_ending_a_grant() {
     let store = house.broker.store();
     assert!(held.iter().all(|grant| store.state(grant) == "revoking"));
     assert!(served.load(Ordering::Relaxed) > 0, "the broker served nobody");
+}
+
+/// Places of a broker that one source fills or does not fill.
+const PLACES: u32 = 8;
+
+/// A house all of whose requests of one source at work are `each`, with as many requests of 127.0.0.1 at work as it takes
+/// whose bodies never come; and a grant that is to be ended.
+async fn beset(each: u32) -> (House, Vec<TcpStream>, String) {
+    let limits =
+        json!({"concurrency": PLACES, "concurrency_per_source": each, "body_timeout": "1m", "request_timeout": "2m"});
+    let house = House::open_with(|setup| setup.server(json!({"limits": limits}))).await;
+    let grant = house.credential().await.grant_id().to_owned();
+    let mut trickles = Vec::new();
+    for path in ["/oauth2/token", "/oauth2/revoke"] {
+        for _ in 0..4 * PLACES {
+            trickles.push(trickle(&house, path).await);
+        }
+    }
+    let full = || async {
+        let exchange = house.exchange(&house.proof()).await.status;
+        let end = end(&house, &grant).await;
+        (exchange == 503 && end == 503).then_some(())
+    };
+    eventually("the source has all that it may", Duration::from_secs(30), full).await;
+    (house, trickles, grant)
+}
+
+/// A request of 127.0.0.1 whose body comes in so far and no further.
+async fn trickle(house: &House, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(house.broker.address()).await.expect("a connection");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: broker\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 300\r\n\r\ng"
+    );
+    stream.write_all(head.as_bytes()).await.expect("it is sent");
+    stream
+}
+
+async fn end(house: &House, grant: &str) -> u16 {
+    let path = format!("/v1/grants/{grant}/revoke");
+    let reason = json!({"reason": "now"});
+    house.broker.call("POST", &path, Some(&house.proof()), Some(&reason)).await.status
+}
+
+#[tokio::test]
+async fn a_source_whose_bodies_trickle_takes_no_place_of_another_nor_of_ending() {
+    let (mut house, trickles, grant) = beset(PLACES / 2).await;
+    house.broker.ask_from([127, 0, 0, 2].into());
+    assert_eq!(house.exchange(&house.proof()).await.status, 200);
+    assert_eq!(end(&house, &grant).await, 202);
+    drop(trickles);
+
+    // The control: where one source may have them all, it has them all.
+    let (mut house, _trickles, grant) = beset(PLACES).await;
+    house.broker.ask_from([127, 0, 0, 2].into());
+    let refused = house.exchange(&house.proof()).await;
+    assert_eq!((refused.status, refused.text_of("reason")), (503, "overloaded"));
+    assert_eq!(end(&house, &grant).await, 503);
+}
+
+#[tokio::test]
+async fn a_small_body_has_little_time_to_come_in() {
+    let house =
+        House::open_with(|setup| setup.server(json!({"limits": {"body_timeout": "1s", "request_timeout": "1m"}})))
+            .await;
+    let mut slow = trickle(&house, "/oauth2/token").await;
+    let began = Instant::now();
+    let mut answer = Vec::new();
+    let reading = slow.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("an answer in time").expect("an answer");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let body: Value = serde_json::from_str(answer.rsplit("\r\n\r\n").next().unwrap()).unwrap();
+    assert_eq!((&body["error"], &body["reason"]), (&json!("invalid_request"), &json!("body_too_slow")));
+    assert!(began.elapsed() >= Duration::from_secs(1), "no sooner than it may");
+    house.credential().await;
 }

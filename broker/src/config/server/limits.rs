@@ -16,6 +16,9 @@ pub struct Limits {
     /// Most requests at work at once; more are refused at once. An eighth more, and eight at least, is kept for those
     /// that end or oversee what is there.
     pub concurrency: usize,
+    /// Most requests at work at once of one source: an IPv4 address or an IPv6 network of 64 bits, behind
+    /// `trusted_proxies` as they say. Of the places for ending it has the same share.
+    pub concurrency_per_source: usize,
     /// Most open connections.
     pub connections: usize,
     /// Most open connections of one source: an IPv4 address or an IPv6 network of 64 bits. Neither `trusted_proxies` nor the
@@ -23,6 +26,8 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// How long a request may take, its body included.
     pub request_timeout: Ttl,
+    /// How long the body of a request may take, and a second more for each 16 KiB of it.
+    pub body_timeout: Ttl,
     /// Refusals before a signature verified that are audited one by one, per source address and minute; the rest are
     /// counted. Without the bound strangers could fill the disk.
     pub unverified_refusals_per_source_per_minute: u32,
@@ -41,9 +46,11 @@ impl Default for Limits {
         Self {
             body_bytes: BODY_BYTES.standard,
             concurrency: CONCURRENCY.standard,
+            concurrency_per_source: share_of(CONCURRENCY.standard),
             connections: CONNECTIONS.standard,
             connections_per_source: CONNECTIONS_PER_SOURCE.standard,
             request_timeout: REQUEST_TIMEOUT.standard,
+            body_timeout: BODY_TIMEOUT.standard,
             unverified_refusals_per_source_per_minute: 10,
             rates: RateRules::default(),
             max_live_grants_per_owner: None,
@@ -59,6 +66,13 @@ impl Limits {
         const LEAST: usize = 8;
         (self.concurrency / 8).max(LEAST)
     }
+
+    /// Most of those of one source: as large a share as of the others, and one at least.
+    #[must_use]
+    pub fn control_concurrency_per_source(&self) -> usize {
+        let all = self.control_concurrency();
+        all.saturating_mul(self.concurrency_per_source).checked_div(self.concurrency).unwrap_or(all).clamp(1, all)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,9 +80,11 @@ impl Limits {
 struct RawLimits {
     body_bytes: Option<usize>,
     concurrency: Option<usize>,
+    concurrency_per_source: Option<usize>,
     connections: Option<usize>,
     connections_per_source: Option<usize>,
     request_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
     unverified_refusals_per_source_per_minute: Option<u32>,
     #[serde(default)]
     rate: RawRates,
@@ -80,6 +96,7 @@ struct RawLimits {
 #[serde(deny_unknown_fields)]
 struct RawRates {
     per_source: Option<String>,
+    per_identity: Option<String>,
     per_issuer: Option<String>,
     per_owner: Option<String>,
 }
@@ -95,14 +112,23 @@ const BODY_BYTES: Count = Count { standard: 64 * 1024, min: 16 * 1024, max: 1024
 
 const CONCURRENCY: Count = Count { standard: 1_024, min: 1, max: 65_536 };
 
+/// One source's share of the places, unless it is written: half, so that one alone is not everybody. With few places
+/// there is nothing to share.
+const fn share_of(concurrency: usize) -> usize {
+    const FEW: usize = 16;
+    if concurrency <= FEW { concurrency } else { concurrency / 2 }
+}
+
 const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
-    per_identity: Option<String>,
 
 /// Enough for a fleet of runners behind one address, and an eighth of all.
 const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_000_000 };
 
 const REQUEST_TIMEOUT: Bounded =
     Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
+
+/// A proof is in the first packets; whoever needs longer for them than this holds a place for nothing.
+const BODY_TIMEOUT: Bounded = Bounded { standard: Ttl::from_secs(5), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
 
 pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Limits> {
     let raw: RawLimits = section.read(findings)?;
@@ -116,6 +142,8 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     };
     let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
     let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
+    let of_source = Count { standard: share_of(concurrency), min: 1, max: concurrency.max(1) };
+    let concurrency_per_source = count("concurrency_per_source", raw.concurrency_per_source, &of_source);
     let connections = count("connections", raw.connections, &CONNECTIONS);
     let connections_per_source = count("connections_per_source", raw.connections_per_source, &CONNECTIONS_PER_SOURCE);
     let mut rate = |key: &str, written: Option<&String>| match parse_rate(written?) {
@@ -127,6 +155,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     };
     let rates = RateRules {
         per_source: rate("per_source", raw.rate.per_source.as_ref()),
+        per_identity: rate("per_identity", raw.rate.per_identity.as_ref()),
         per_issuer: rate("per_issuer", raw.rate.per_issuer.as_ref()),
         per_owner: rate("per_owner", raw.rate.per_owner.as_ref()),
     };
@@ -138,9 +167,11 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         max_live_grants_per_owner: raw.max_live_grants_per_owner,
         body_bytes,
         concurrency,
+        concurrency_per_source,
         connections,
         connections_per_source,
         request_timeout: REQUEST_TIMEOUT.check(section, "request_timeout", raw.request_timeout, findings),
+        body_timeout: BODY_TIMEOUT.check(section, "body_timeout", raw.body_timeout, findings),
         unverified_refusals_per_source_per_minute: raw
             .unverified_refusals_per_source_per_minute
             .unwrap_or_else(|| Limits::default().unverified_refusals_per_source_per_minute),
@@ -155,6 +186,5 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
     let (count, per) = text.split_once('/').ok_or_else(|| format!("{text:?} is no rate such as \"300/1m\""))?;
     let count = count.parse().map_err(|_| format!("{count:?} is no whole number"))?;
     let per = Ttl::parse(per).map_err(|error| format!("{per:?} is {error}"))?;
-        per_identity: rate("per_identity", raw.rate.per_identity.as_ref()),
     Rate::new(count, per)
 }

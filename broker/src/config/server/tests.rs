@@ -66,6 +66,18 @@ fn nothing_is_limited_by_rate_or_number_unless_it_is_written() {
 }
 
 #[test]
+fn one_source_has_half_of_the_places_unless_it_is_written_or_there_are_few() {
+    let share = |written: &str| {
+        let limits = parse(&format!("{SMALL}[limits]\n{written}\n")).unwrap().limits;
+        (limits.concurrency_per_source, limits.control_concurrency(), limits.control_concurrency_per_source())
+    };
+    assert_eq!(share(""), (512, 128, 64));
+    assert_eq!(share("concurrency = 2"), (2, 8, 8));
+    assert_eq!(share("concurrency = 800\nconcurrency_per_source = 100"), (100, 100, 12));
+    assert_eq!(share("concurrency_per_source = 1"), (1, 128, 1));
+}
+
+#[test]
 fn operators_have_a_listener_of_their_own_where_it_is_written() {
     assert_eq!(parse(SMALL).unwrap().server.admin, None);
     let more = "[server.admin]\nlisten = \"10.0.0.1:8702\"\n[server.admin.tls]\ncertificate_file = \"c\"\n\
@@ -119,6 +131,8 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("key twice", add("retired_key_encryption_key_files = [\"key\"]")),
         ("tiny body", add("[limits]\nbody_bytes = 10")),
         ("no concurrency", add("[limits]\nconcurrency = 0")),
+        ("more for one than there is", add("[limits]\nconcurrency = 8\nconcurrency_per_source = 9")),
+        ("no time for a body", add("[limits]\nbody_timeout = \"0s\"")),
         ("no connection of anybody", add("[limits]\nconnections_per_source = 0")),
         ("no patience", add("[limits]\nrequest_timeout = 0")),
         ("negative", add("[limits]\nbody_bytes = -1")),

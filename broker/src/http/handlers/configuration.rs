@@ -81,14 +81,14 @@ pub(in crate::http) async fn put(
     let publisher = match publisher(&state.ports, &publishing, &proof, &origin).await {
         Ok(publisher) => publisher,
         Err(error) => {
-            body.discard().await;
+            body.discard(&state.limits).await;
             return Err(error.into());
         }
     };
     let asked = match (replaces, query) {
         (Ok(replaces), Ok(DryRun(preview))) => (replaces, preview),
         (Err(unreadable), _) | (_, Err(unreadable)) => {
-            body.discard().await;
+            body.discard(&state.limits).await;
             return Err(by(&publisher, unreadable));
         }
     };

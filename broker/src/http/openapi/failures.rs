@@ -64,7 +64,7 @@ fn of_shape(surface: Surface, operation: &Operation) -> BTreeSet<u16> {
         statuses.extend([400, 422]);
     }
     if operation.request_body.is_some() {
-        statuses.extend([400, 413, 415, 422]);
+        statuses.extend([400, 408, 413, 415, 422]);
     }
     statuses
 }
@@ -126,6 +126,7 @@ const fn meaning(status: u16) -> &'static str {
         401 => "The proof is not accepted.",
         403 => "Policy says no.",
         404 => "There is no such thing that the caller may see.",
+        408 => "The body came in too slowly.",
         409 => "The thing is in a state that does not allow this.",
         412 => "Another revision is in force than `If-Match` names.",
         413 => "The request is too large.",

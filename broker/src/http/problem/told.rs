@@ -18,7 +18,7 @@ pub(in crate::http) fn failures(surface: Surface) -> BTreeMap<u16, BTreeSet<&'st
 
 fn everything() -> impl Iterator<Item = Failure> {
     let refused = Reason::ALL.iter().map(|reason| ServiceError::from(Refusal::new(Step::Request, *reason, "")).into());
-    let unreadable = [Fault::Syntax, Fault::MediaType, Fault::TooLarge, Fault::GrantType]
+    let unreadable = [Fault::Syntax, Fault::MediaType, Fault::TooLarge, Fault::Slow, Fault::GrantType]
         .map(|fault| Unreadable::new(fault, Refusal::new(Step::Request, Reason::MalformedRequest, "")).into());
     let backend = ServiceError::Backend { reason: Reason::BackendRefused, detail: String::new() };
     let plain = [

@@ -1,4 +1,4 @@
-//! How many connections each source has: one alone must not take every place.
+//! How many connections, or requests at work, each source has: one alone must not take every place.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,30 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-/// Counts the connections of each source.
+/// Counts what each source has.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     each: usize,
     shared: Vec<IpNet>,
     /// Of those that have any: no more than there are places.
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection of a source, until it is dropped.
+/// One place of a source, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     sources: Arc<Sources>,
     source: Option<IpAddr>,
 }
 
 impl Sources {
-    /// `each` connections for each source, but for those in `shared`.
-    pub(super) fn new(each: usize, shared: Vec<IpNet>) -> Self {
+    /// `each` places for each source, but for those in `shared`.
+    pub(crate) fn new(each: usize, shared: Vec<IpNet>) -> Self {
         Self { each, shared, open: Mutex::default() }
     }
 
-    /// A place for a connection from `peer`; none when its source has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    /// A place for what comes from `peer`; none when its source has as many as it may.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let address = peer.to_canonical();
         if self.shared.iter().any(|network| network.contains(&address)) {
             return Some(Place { sources: Arc::clone(self), source: None });
