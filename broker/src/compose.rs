@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
 mod press;
+mod readiness;
 mod strongroom;
 #[cfg(test)]
 mod widening_tests;
@@ -30,6 +31,7 @@ use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
 use self::press::{BundlePress, Kept};
+use self::readiness::Health;
 pub use self::strongroom::{Strongroom, sealer};
 use crate::audit::{FileSink, HttpsSink, StdoutSink};
 use crate::backend;
@@ -41,7 +43,7 @@ use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
 use crate::config::server::{Audit, Destination};
-use crate::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
+use crate::http::desk::{OwnToken, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
@@ -49,6 +51,7 @@ use crate::keys::{KeyKeeper, KeyRing, LocalSigner, OwnTokens, Statements, System
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
+use crate::runtime::vitals::Vitals;
 
 /// Installs what libraries look up process-wide: rustls's and jsonwebtoken's cryptography, both on ring. First thing in
 /// `main`, before anything could choose another.
@@ -232,10 +235,11 @@ impl Broker {
         self.composer.authorities.load().as_ref().is_some_and(|authorities| authorities.are_under_an_offline_root())
     }
 
-    /// How the parts are.
+    /// How the parts are, those of the work behind the requests by `vitals`.
     #[must_use]
-    pub fn readiness(&self) -> Arc<dyn Readiness> {
-        Arc::new(Health { store: Arc::clone(&self.ports.store) })
+    pub fn readiness(&self, vitals: Arc<Vitals>) -> Arc<dyn Readiness> {
+        let (ports, composer, keys) = (self.ports.clone(), Arc::clone(&self.composer), Arc::clone(&self.keys));
+        Arc::new(Health { ports, composer, keys, vitals })
     }
 
     /// Opens a grant for whoever runs the broker, and gives its token.
@@ -610,16 +614,4 @@ impl StatusLists for Statuses {
 
 fn published(list: backend::Published) -> Published {
     Published { bytes: list.bytes, etag: list.etag }
-}
-
-struct Health {
-    store: Arc<dyn Store>,
-}
-
-#[async_trait]
-impl Readiness for Health {
-    async fn report(&self) -> Vec<Part> {
-        let store = self.store.check().await.err();
-        vec![Part { part: "store", ok: store.is_none(), detail: store.map(|error| error.to_string()) }]
-    }
 }

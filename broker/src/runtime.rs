@@ -10,3 +10,4 @@ pub mod governed;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;
+pub mod vitals;

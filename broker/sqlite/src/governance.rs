@@ -1,6 +1,7 @@
 //! The epoch, and whether the store can write.
 
 use hallpass_core::id::LogId;
+use hallpass_core::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::error::Outcome;
@@ -18,7 +19,8 @@ pub(crate) fn move_epoch(transaction: &mut Transaction<'_>, entries: &[EncodedEn
 
 /// Writes as much as a grant takes, in new pages, and lets the check before it go: what is full for a grant is full for
 /// this. A grant is small, but each index that it is in has a page of its own to write.
-pub(crate) fn probe(transaction: &Transaction<'_>) -> Outcome<()> {
+pub(crate) fn probe(transaction: &Transaction<'_>, now: Timestamp) -> Outcome<()> {
+    transaction.confirm_clock(now)?;
     transaction.execute("INSERT INTO write_probe (content) VALUES (randomblob(163840))", [])?;
     let newest = transaction.connection.last_insert_rowid();
     transaction.execute("DELETE FROM write_probe WHERE id < ?1", [newest]).map(|_| ())

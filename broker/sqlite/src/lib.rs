@@ -262,7 +262,7 @@ impl Store for SqliteStore {
         self.writer.run(move |transaction| governance::move_epoch(transaction, &entries)).await
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
-        self.writer.run(|transaction| governance::probe(transaction)).await
+    async fn check(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.run(move |transaction| governance::probe(transaction, now)).await
     }
 }

@@ -94,11 +94,17 @@ impl Transaction<'_> {
 
     /// Compares `now` with the latest time seen, and remembers it.
     pub(crate) fn observe_clock(&mut self, now: Timestamp) -> Outcome<()> {
+        self.confirm_clock(now)?;
+        self.numbers.clock_high_water = self.numbers.clock_high_water.max(now);
+        Ok(())
+    }
+
+    /// Compares `now` with the latest time seen.
+    pub(crate) fn confirm_clock(&self, now: Timestamp) -> Outcome<()> {
         let seen = self.numbers.clock_high_water;
         if now.plus(CLOCK_TOLERANCE) < seen {
             return Err(StoreError::ClockBehind { behind: seen.since(now) }.into());
         }
-        self.numbers.clock_high_water = seen.max(now);
         Ok(())
     }
 

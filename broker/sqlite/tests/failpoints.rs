@@ -41,7 +41,7 @@ fn a_commit_that_fails_is_answered_with_the_error_and_leaves_nothing() {
             assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
         }
         assert!(store.move_epoch(Vec::new()).await.is_err());
-        assert!(store.check().await.is_err());
+        assert!(store.check(hallpass_core::time::Timestamp::MAX).await.is_err());
         assert_eq!(store.epoch(), epoch, "what was not committed did not happen");
         assert_eq!(audit_len(&store).await, 1);
         fail::remove("store::before-commit");

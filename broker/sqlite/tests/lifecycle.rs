@@ -12,7 +12,7 @@ use hallpass_core::id::LogId;
 use hallpass_core::port::{Applied, AuditLog, Change, Store, StoreError};
 use hallpass_core::testing::store_suite::{self, audit_of, entry_about, open, opening, opening_of};
 use hallpass_core::testing::{TestSealer, sample};
-use hallpass_core::time::Ttl;
+use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sqlite::{Migrated, OpenError, SqliteStore};
 
 fn store_at(path: &Path, log: u64) -> Result<SqliteStore, OpenError> {
@@ -80,9 +80,9 @@ async fn a_second_broker_is_refused_and_told_where_the_lock_is() {
         assert!(matches!(&refused, OpenError::InUse { lock: named } if *named == lock), "{refused}");
         assert!(refused.to_string().contains(&lock.display().to_string()));
     }
-    first.check().await.unwrap();
+    first.check(Timestamp::MAX).await.unwrap();
     drop(first);
-    store_at(&path, 3).unwrap().check().await.unwrap();
+    store_at(&path, 3).unwrap().check(Timestamp::MAX).await.unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Any backend, with its calls counted and timed, and whether it is well remembered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,13 +26,26 @@ pub struct Measured {
 #[derive(Debug, Default)]
 pub struct BackendHealth {
     failing: AtomicU32,
+    /// When the last call failed, in milliseconds of the monotonic clock.
+    failed_at: AtomicU64,
 }
+
+/// For how long a failure says something of the present. Beyond, without another call, nothing is known: whoever stays
+/// away because of a failure would never learn that it is over.
+const LATELY: Duration = Duration::from_secs(60);
 
 impl BackendHealth {
     /// Calls that failed since the last that did not. A refusal is an answer, and no failure.
     #[must_use]
     pub fn failing_calls(&self) -> u32 {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// The same, of failures that are no older than a minute at `now`.
+    #[must_use]
+    pub fn failing_lately(&self, now: Duration) -> u32 {
+        let failed_at = Duration::from_millis(self.failed_at.load(Ordering::Relaxed));
+        if now.saturating_sub(failed_at) <= LATELY { self.failing_calls() } else { 0 }
     }
 }
 
@@ -100,6 +113,8 @@ impl Drop for Call<'_> {
                 0
             }
             Outcome::Unavailable | Outcome::Unknown | Outcome::GivenUp => {
+                let now = u64::try_from(clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+                health.failed_at.store(now, Ordering::Relaxed);
                 health.failing.fetch_add(1, Ordering::Relaxed).saturating_add(1)
             }
         };
@@ -196,7 +211,7 @@ mod tests {
         let health = Arc::new(BackendHealth::default());
         let name = BackendName::new("tokens").unwrap();
         let adapter = Arc::clone(&inner) as Arc<dyn CredentialBackend>;
-        let measured = Measured::new(adapter, name, clock, Arc::clone(&health));
+        let measured = Measured::new(adapter, name, Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&health));
         for failing in 1..4 {
             inner.next(Called::Revoke, [Some(Fault::Unavailable)]);
             measured.revoke(&sample::handle(1)).await.unwrap_err();
@@ -204,6 +219,13 @@ mod tests {
         }
         drop(measured.revoke(&sample::handle(1)));
         assert_eq!(health.failing_calls(), 3, "a call that never began is none");
+        assert_eq!(health.failing_lately(clock.monotonic()), 3);
+        clock.advance(Ttl::from_secs(61));
+        assert_eq!(health.failing_lately(clock.monotonic()), 0, "nothing is known of the present any more");
+        clock.advance(Ttl::from_secs(1));
+        inner.next(Called::Revoke, [Some(Fault::Unavailable)]);
+        measured.revoke(&sample::handle(1)).await.unwrap_err();
+        assert_eq!(health.failing_lately(clock.monotonic()), 4, "the first try says that it goes on");
         measured.revoke(&sample::handle(1)).await.unwrap();
         assert_eq!(health.failing_calls(), 0);
     }

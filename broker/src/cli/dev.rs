@@ -103,9 +103,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bundle = sample_bundle(&issuer_origin, &public_url)?;
     let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;
     let lifecycle = Lifecycle::default();
-    let _driver =
+    let driver =
         Driver::start(&broker.ports, Audit::default().checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
-    let front = Front { limits: &Limits::default(), drain: DRAIN, proxies: Proxies::default(), page: None };
+    let front = Front {
+        limits: &Limits::default(),
+        drain: DRAIN,
+        proxies: Proxies::default(),
+        page: None,
+        vitals: driver.vitals(),
+    };
     let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
     front.open(&broker, &public_url, gates, &lifecycle)?;
 

@@ -23,6 +23,7 @@ use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
 use crate::runtime::listener::{self, Certificates, ListenerLimits};
 use crate::runtime::telemetry::{self, Page};
+use crate::runtime::vitals::Vitals;
 
 pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
     ServerConfig::load(config).map_err(compose::findings_error)
@@ -71,7 +72,13 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let certificates = gates.certificates();
     lifecycle.tasks.spawn(telemetry::metrics::keep_up(metrics.clone(), lifecycle.stopped()));
     let page = Some(Page::new(metrics, broker.ports.clone()));
-    let front = Front { limits: &config.limits, drain: server.drain_timeout, proxies: proxies(server), page };
+    let front = Front {
+        limits: &config.limits,
+        drain: server.drain_timeout,
+        proxies: proxies(server),
+        page,
+        vitals: driver.vitals(),
+    };
     let address = front.open(&broker, &server.public_url, gates, &lifecycle)?;
     let clock = Arc::clone(&broker.ports.clock);
     lifecycle.tasks.spawn(certificates::watch(certificates.clone(), clock, lifecycle.stopping()));
@@ -115,6 +122,8 @@ async fn reload(broker: &Broker, driver: &Driver, source: &BundleSource) {
     };
     let outcome = broker.reload(Bundle::load(path)).await;
     telemetry::privileged_action("bundle_reload", outcome.is_ok());
+    let trouble = outcome.is_err().then(|| "what was to be loaded last is refused; the log says why".to_owned());
+    driver.vitals().note("configuration", None, trouble);
     match outcome {
         Ok(revision) => tracing::info!(%revision, "the bundle was loaded again"),
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the bundle is refused; the one in force stays"),
@@ -214,6 +223,8 @@ pub(super) struct Front<'a> {
     pub(super) proxies: Proxies,
     /// The metrics, for the operations gate.
     pub(super) page: Option<Page>,
+    /// How the work behind the requests goes.
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl Front<'_> {
@@ -265,7 +276,11 @@ impl Front<'_> {
             let clock = Arc::clone(&broker.ports.clock);
             let state = Arc::new(Operations {
                 ports: broker.ports.clone(),
-                readiness: Arc::new(WithCertificates { others: broker.readiness(), all: certificates, clock }),
+                readiness: Arc::new(WithCertificates {
+                    others: broker.readiness(self.vitals),
+                    all: certificates,
+                    clock,
+                }),
                 metrics: Arc::new(page),
             });
             gate.serve(http::operations(state), ListenerLimits::default(), lifecycle)?;

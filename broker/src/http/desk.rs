@@ -88,13 +88,48 @@ pub trait Readiness: Send + Sync {
 /// How one part of the broker is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Part {
-    /// Its name, such as `store`.
+    /// What it is, such as `store`.
     pub part: &'static str,
-    /// Whether it works.
-    pub ok: bool,
+    /// Which of several it is: the name that the configuration gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How it is.
+    pub status: Condition,
     /// What is wrong with it, or when it will be, for operators; nothing secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// How well a part works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// As it should.
+    Ok,
+    /// Not as it should, and credentials are issued all the same, if not to everybody.
+    Degraded,
+    /// Not so that anything could be issued.
+    Unready,
+}
+
+impl Part {
+    /// A part that works.
+    #[must_use]
+    pub const fn ok(part: &'static str) -> Self {
+        Self { part, name: None, status: Condition::Ok, detail: None }
+    }
+
+    /// The same part in another condition, and why.
+    #[must_use]
+    pub fn in_condition(self, status: Condition, detail: impl Into<String>) -> Self {
+        Self { status, detail: Some(detail.into()), ..self }
+    }
+
+    /// The same, one of several.
+    #[must_use]
+    pub fn named(self, name: impl ToString) -> Self {
+        Self { name: Some(name.to_string()), ..self }
+    }
 }
 
 /// Renders the metrics in Prometheus' text format.

@@ -6,8 +6,9 @@ use axum::extract::MatchedPath;
 use axum::response::Response;
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::grant::Grant;
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 
+use super::desk::{Condition, Part};
 use super::failure::Failure;
 use super::problem;
 
@@ -37,6 +38,18 @@ pub(super) fn request(outcome: &Outcome<'_>) {
 /// Counts a publication that was asked for, and whether it was made.
 pub(super) fn privileged(action: &'static str, done: bool) {
     crate::runtime::telemetry::privileged_action(action, done);
+}
+
+/// Shows how the parts were when somebody asked.
+pub(super) fn parts(parts: &[Part]) {
+    for Part { part, name, status, .. } in parts {
+        let level = match status {
+            Condition::Ok => 0.0,
+            Condition::Degraded => 1.0,
+            Condition::Unready => 2.0,
+        };
+        gauge!("hallpass_part_condition", "part" => *part, "name" => name.clone().unwrap_or_default()).set(level);
+    }
 }
 
 /// Counts a grant that was opened, and how long that took.

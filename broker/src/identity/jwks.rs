@@ -12,7 +12,7 @@ mod key;
 mod set_tests;
 mod source;
 
-pub use cache::{KeyCache, KeysUnusable};
+pub use cache::{KeyCache, KeyHealth, KeysUnusable};
 pub use key::VerificationKey;
 pub use source::discovery_url;
 

@@ -8,7 +8,7 @@ use hallpass_core::time::{Clock, Timestamp};
 use tokio::sync::watch;
 
 use super::listener::{Certificates, Looked};
-use crate::http::desk::{Part, Readiness};
+use crate::http::desk::{Condition, Part, Readiness};
 
 /// How long a new certificate may lie there unnoticed. The files are small, and are read whole: links that are turned
 /// elsewhere, as orchestrators do, are noticed like any other change.
@@ -71,9 +71,13 @@ impl Readiness for WithCertificates {
         let now = self.clock.now();
         parts.extend(self.all.iter().map(|Named { name, certificates }| {
             let expires_at = certificates.expires_at();
-            let ok = now < expires_at;
-            let word = if ok { "expires" } else { "expired" };
-            Part { part: name, ok, detail: Some(format!("the certificate {word} at {expires_at}")) }
+            let (status, word) = match *name {
+                _ if now < expires_at => (Condition::Ok, "expires"),
+                // Where callers are; the others' certificates are no part of issuing.
+                "tls_api" => (Condition::Unready, "expired"),
+                _ => (Condition::Degraded, "expired"),
+            };
+            Part::ok(name).in_condition(status, format!("the certificate {word} at {expires_at}"))
         }));
         parts
     }

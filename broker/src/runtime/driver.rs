@@ -9,6 +9,7 @@ use hallpass_core::work::{checkpoint, export, revocations, step, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::vitals::Vitals;
 use crate::keys::KeyKeeper;
 
 /// How long a worker waits for a nudge before it looks by itself: the longest that a due grant waits for its step.
@@ -21,6 +22,7 @@ const KEY_PERIOD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Driver {
     clock_watch: Arc<Mutex<ClockWatch>>,
+    vitals: Arc<Vitals>,
 }
 
 impl Driver {
@@ -28,14 +30,22 @@ impl Driver {
     #[must_use]
     pub fn start(ports: &Ports, checkpoint_every: Ttl, tasks: &TaskTracker, stopping: &watch::Receiver<bool>) -> Self {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
-        tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        let vitals = Arc::<Vitals>::default();
+        let noted = || Arc::clone(&vitals);
+        tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), noted(), stopping.clone()));
         tasks.spawn(follow(ports.clone(), stopping.clone()));
-        tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), stopping.clone()));
+        tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), noted(), stopping.clone()));
         for destination in &ports.evidence.exports {
-            tasks.spawn(exports(ports.clone(), Arc::clone(destination), stopping.clone()));
+            tasks.spawn(exports(ports.clone(), Arc::clone(destination), noted(), stopping.clone()));
         }
-        tasks.spawn(checkpoints(ports.clone(), checkpoint_every.as_duration(), stopping.clone()));
-        Self { clock_watch }
+        tasks.spawn(checkpoints(ports.clone(), checkpoint_every.as_duration(), noted(), stopping.clone()));
+        Self { clock_watch, vitals }
+    }
+
+    /// How the work goes.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
     }
 
     /// Looks after the signing keys: what nobody need know any longer is removed.
@@ -46,24 +56,32 @@ impl Driver {
         tasks: &TaskTracker,
         stopping: &watch::Receiver<bool>,
     ) {
-        tasks.spawn(tend_keys(keeper, ports.clone(), Arc::clone(&self.clock_watch), stopping.clone()));
+        tasks.spawn(tend_keys(keeper, ports.clone(), Arc::clone(&self.clock_watch), self.vitals(), stopping.clone()));
     }
 
     /// An operator confirms that the wall clock is right after a forward step.
     pub fn confirm_clock(&self, ports: &Ports) {
         self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner).confirm(ports.clock.as_ref());
+        self.vitals.note("clock", None, None);
     }
 }
 
-async fn steps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping: watch::Receiver<bool>) {
+async fn steps(
+    ports: Ports,
+    clock_watch: Arc<Mutex<ClockWatch>>,
+    vitals: Arc<Vitals>,
+    mut stopping: watch::Receiver<bool>,
+) {
     while !*stopping.borrow() {
         let more = match step::tick(&ports, &clock_watch).await {
             Ok(ticked) => {
+                vitals.note("workers", None, None);
                 metrics::counter!("hallpass_worker_steps_total").increment(u64::try_from(ticked.stepped).unwrap_or(0));
                 ticked.taken >= step::BATCH
             }
             Err(error) => {
                 tracing::error!(%error, "due grants could not be read; they stay due");
+                vitals.note("workers", None, Some("due grants cannot be read; they stay due".to_owned()));
                 false
             }
         };
@@ -96,11 +114,19 @@ async fn follow(ports: Ports, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-async fn sweeps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping: watch::Receiver<bool>) {
+async fn sweeps(
+    ports: Ports,
+    clock_watch: Arc<Mutex<ClockWatch>>,
+    vitals: Arc<Vitals>,
+    mut stopping: watch::Receiver<bool>,
+) {
     while !*stopping.borrow() {
         let more = match sweep::tick(&ports, &clock_watch).await {
             Ok(swept) => {
                 metrics::counter!("hallpass_grants_expired_total").increment(u64::try_from(swept.expired).unwrap_or(0));
+                let stepped =
+                    |by| format!("it stepped forward by {by}; expiry and purging pause until SIGHUP confirms it");
+                vitals.note("clock", None, swept.clock_stepped_by.map(stepped));
                 if let Some(by) = swept.clock_stepped_by {
                     tracing::error!(%by, "the wall clock stepped forward; expiry and purging pause until SIGHUP confirms it");
                 }
@@ -123,9 +149,11 @@ async fn sweeps(ports: Ports, clock_watch: Arc<Mutex<ClockWatch>>, mut stopping:
     }
 }
 
-async fn checkpoints(ports: Ports, every: Duration, mut stopping: watch::Receiver<bool>) {
+async fn checkpoints(ports: Ports, every: Duration, vitals: Arc<Vitals>, mut stopping: watch::Receiver<bool>) {
     while !*stopping.borrow() {
-        sign_checkpoint(&ports).await;
+        let signed = sign_checkpoint(&ports).await;
+        let trouble = (!signed).then(|| "the newest checkpoint cannot be signed or kept; the log says why".to_owned());
+        vitals.note("audit_checkpoint", None, trouble);
         tokio::select! {
             () = tokio::time::sleep(every) => {}
             _ = stopping.changed() => {}
@@ -133,20 +161,24 @@ async fn checkpoints(ports: Ports, every: Duration, mut stopping: watch::Receive
     }
 }
 
-/// Signs what the audit log has come to. What cannot be done is done the next time.
-pub async fn sign_checkpoint(ports: &Ports) {
+/// Signs what the audit log has come to; answers whether that is done. What cannot be done is done the next time.
+pub async fn sign_checkpoint(ports: &Ports) -> bool {
     match checkpoint::tick(ports).await {
         Ok(size) => tracing::debug!(size, "the audit log's newest checkpoint"),
-        Err(error) => tracing::error!(%error, "there is no new checkpoint of the audit log; it is tried again"),
+        Err(error) => {
+            tracing::error!(%error, "there is no new checkpoint of the audit log; it is tried again");
+            return false;
+        }
     }
+    true
 }
 
 /// The longest wait before a destination that took nothing is tried again.
 const LONGEST_EXPORT_WAIT: Duration = Duration::from_secs(5);
 
-async fn exports(ports: Ports, destination: Arc<Export>, mut stopping: watch::Receiver<bool>) {
+async fn exports(ports: Ports, destination: Arc<Export>, vitals: Arc<Vitals>, mut stopping: watch::Receiver<bool>) {
     let name = destination.sink.name().to_owned();
-    let lag = metrics::gauge!("hallpass_audit_export_lag", "destination" => name.clone());
+    let lag = metrics::gauge!("hallpass_audit_export_lag", "destination" => destination.shown_name().to_owned());
     let mut wait = PERIOD;
     let mut well = true;
     while !*stopping.borrow() {
@@ -156,6 +188,7 @@ async fn exports(ports: Ports, destination: Arc<Export>, mut stopping: watch::Re
                     tracing::info!(destination = %name, "the audit log is taken away again");
                 }
                 (well, wait) = (true, PERIOD);
+                vitals.note("audit_export", Some(&name), None);
                 exported.taken > 0
             }
             Err(error) => {
@@ -163,6 +196,7 @@ async fn exports(ports: Ports, destination: Arc<Export>, mut stopping: watch::Re
                 if well {
                     tracing::error!(destination = %name, %error, "the audit log is not taken away; it is tried again");
                 }
+                vitals.note("audit_export", Some(&name), Some("it takes nothing; the log says why".to_owned()));
                 (well, wait) = (false, wait.saturating_mul(2).min(LONGEST_EXPORT_WAIT));
                 false
             }
@@ -181,15 +215,19 @@ async fn tend_keys(
     keeper: Arc<KeyKeeper>,
     ports: Ports,
     clock_watch: Arc<Mutex<ClockWatch>>,
+    vitals: Arc<Vitals>,
     mut stopping: watch::Receiver<bool>,
 ) {
     while !*stopping.borrow() {
         // A key that went too early would take live credentials with it: not by a clock that may be wrong.
         let stepped = clock_watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
-        if stepped.is_none()
-            && let Err(error) = keeper.tick().await
-        {
-            tracing::error!(%error, "the signing keys could not be looked after; it is tried again");
+        if stepped.is_none() {
+            let tended = keeper.tick().await;
+            if let Err(error) = &tended {
+                tracing::error!(%error, "the signing keys could not be looked after; it is tried again");
+            }
+            let trouble = tended.is_err().then(|| "the keys cannot be looked after; the log says why".to_owned());
+            vitals.note("key_care", None, trouble);
         }
         tokio::select! {
             () = tokio::time::sleep(KEY_PERIOD) => {}

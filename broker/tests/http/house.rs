@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request};
-use hallpass_broker::http::desk::{OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
+use hallpass_broker::http::desk::{
+    Condition, OwnToken, Part, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk,
+};
 use hallpass_broker::http::forwarded::Proxies;
 use hallpass_broker::http::{ApiState, Connection, HttpLimits, Operations, api, operations};
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
@@ -321,7 +323,8 @@ pub(crate) struct Ready(pub(crate) bool);
 impl Readiness for Ready {
     async fn report(&self) -> Vec<Part> {
         let detail = (!self.0).then(|| "it is read-only".to_owned());
-        vec![Part { part: "store", ok: self.0, detail }]
+        let status = if self.0 { Condition::Ok } else { Condition::Unready };
+        vec![Part { status, detail, ..Part::ok("store") }]
     }
 }
 

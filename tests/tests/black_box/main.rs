@@ -27,6 +27,7 @@ mod offline;
 mod operator;
 mod proxies;
 mod publishing;
+mod readiness;
 mod replay;
 mod rotation;
 mod secrets;

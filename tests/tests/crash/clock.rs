@@ -88,8 +88,14 @@ async fn a_clock_that_steps_forward_ends_nothing_and_forgets_nothing_until_an_op
     let (status, said) = jumping.exchange(&jumping.house.caller.proof()).await;
     assert!(is_refused(status), "a proof, and keys, that are two hours old by the broker's clock: {status} {said}");
 
+    assert_eq!(jumping.house.part("clock").await.as_deref(), Some("degraded"));
+
     // The clock comes back: the step was the error, and nothing happened.
     jumping.jump(0);
+    eventually("its clock is right again", DEADLINE, async || {
+        (jumping.house.part("clock").await.as_deref() == Some("ok")).then_some(())
+    })
+    .await;
     eventually("it works again", DEADLINE, async || {
         (jumping.exchange(&jumping.house.caller.proof()).await.0 == 200).then_some(())
     })

@@ -85,6 +85,7 @@ async fn assert_fails_closed<T>(
         (house.operations("/readyz").await == Some(503)).then_some(())
     })
     .await;
+    assert_eq!(house.part("store").await.as_deref(), Some("unready"));
     assert_eq!(house.operations("/healthz").await, Some(200), "a restart would not help");
 
     end_trouble(house, trouble);

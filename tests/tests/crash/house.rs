@@ -130,6 +130,14 @@ impl House {
         asked.ok().map(|answer| answer.status().as_u16())
     }
 
+    /// How a part is by `/readyz`, if it answers.
+    pub(crate) async fn part(&self, part: &str) -> Option<String> {
+        let asked = self.caller.client.get(format!("http://{}/readyz", self.operations)).send().await.ok()?;
+        let report: serde_json::Value = serde_json::from_str(&asked.text().await.ok()?).ok()?;
+        let found = report["parts"].as_array()?.iter().find(|one| one["part"] == part)?;
+        found["status"].as_str().map(str::to_owned)
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -144,7 +144,7 @@ pub trait Store:
     ///
     /// # Errors
     /// [`StoreError`] says what is unwell.
-    async fn check(&self) -> Result<(), StoreError>;
+    async fn check(&self, now: Timestamp) -> Result<(), StoreError>;
 }
 
 /// What opening a grant writes.

@@ -31,6 +31,13 @@ impl Export {
         Self { sink, max_lag, next: AtomicU64::new(next) }
     }
 
+    /// Its name for whoever asks without a proof: a URL's query can hold a collector's key.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        let name = self.sink.name();
+        name.split_once('?').map_or(name, |(shown, _)| shown)
+    }
+
     /// The place of the first entry that it has not.
     #[must_use]
     pub fn next(&self) -> u64 {

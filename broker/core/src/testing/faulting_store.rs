@@ -265,8 +265,8 @@ impl Store for FaultingStore {
         Ok(moved.saturating_add(self.ahead()))
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner().check().await
+    async fn check(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.inner().check(now).await
     }
 }
 

@@ -47,11 +47,11 @@ async fn a_full_database_refuses_new_grants_and_takes_them_again_when_there_is_r
     assert!(opened > 3, "{opened}");
     let error = house.open(9_001).await.unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
-    refused(house.port.check().await);
+    refused(house.port.check(hallpass_core::time::Timestamp::MAX).await);
     keeps_what_it_promised(&house, opened).await;
 
     house.pragma("PRAGMA max_page_count = 100000").await;
-    house.port.check().await.unwrap();
+    house.port.check(hallpass_core::time::Timestamp::MAX).await.unwrap();
     assert!(matches!(house.open(opened + 1).await, Ok(OpenOutcome::Opened(_))));
     keeps_what_it_promised(&house, opened + 1).await;
 }
@@ -63,7 +63,7 @@ async fn a_connection_that_cannot_write_is_replaced() {
     house.pragma("PRAGMA query_only = on").await;
     refused(house.open(2).await);
     keeps_what_it_promised(&house, 1).await;
-    house.port.check().await.unwrap();
+    house.port.check(hallpass_core::time::Timestamp::MAX).await.unwrap();
     house.open(2).await.unwrap();
     keeps_what_it_promised(&house, 2).await;
 }
@@ -77,7 +77,7 @@ async fn a_database_held_by_somebody_else_refuses_until_it_is_let_go() {
     refused(house.open(2).await);
     keeps_what_it_promised(&house, 1).await;
     other.execute_batch("ROLLBACK").unwrap();
-    house.port.check().await.unwrap();
+    house.port.check(hallpass_core::time::Timestamp::MAX).await.unwrap();
     house.open(2).await.unwrap();
 }
 
@@ -93,11 +93,11 @@ async fn a_full_disk_refuses_new_grants_and_takes_them_again_when_there_is_room(
     let opened = fill(&house).await;
     assert!(opened > 3, "{opened}");
     refused(house.open(9_001).await);
-    refused(house.port.check().await);
+    refused(house.port.check(hallpass_core::time::Timestamp::MAX).await);
     keeps_what_it_promised(&house, opened).await;
 
     disk.resize("64m");
-    house.port.check().await.unwrap();
+    house.port.check(hallpass_core::time::Timestamp::MAX).await.unwrap();
     house.open(opened + 1).await.unwrap();
     keeps_what_it_promised(&house, opened + 1).await;
     drop(house);
@@ -175,7 +175,7 @@ async fn an_answer_nobody_waits_for_any_more_does_not_stop_the_writer() {
         tokio::task::yield_now().await;
         call.abort();
     }
-    house.port.check().await.unwrap();
+    house.port.check(hallpass_core::time::Timestamp::MAX).await.unwrap();
     house.open(100).await.unwrap();
     house.assert_sound().await;
 }

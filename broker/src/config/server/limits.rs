@@ -142,7 +142,8 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     };
     let body_bytes = count("body_bytes", raw.body_bytes, &BODY_BYTES);
     let concurrency = count("concurrency", raw.concurrency, &CONCURRENCY);
-    let of_source = Count { standard: share_of(concurrency), min: 1, max: concurrency.max(1) };
+    let whole = concurrency.max(1);
+    let of_source = Count { standard: share_of(whole), min: 1, max: whole };
     let concurrency_per_source = count("concurrency_per_source", raw.concurrency_per_source, &of_source);
     let connections = count("connections", raw.connections, &CONNECTIONS);
     let connections_per_source = count("connections_per_source", raw.connections_per_source, &CONNECTIONS_PER_SOURCE);

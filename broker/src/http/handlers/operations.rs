@@ -7,8 +7,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::{json, public};
-use crate::http::desk::Part;
+use crate::http::desk::{Condition, Part};
 use crate::http::failure::Failure;
+use crate::http::measure;
 use crate::http::problem;
 use crate::http::router::Operations;
 
@@ -27,23 +28,31 @@ pub(in crate::http) async fn healthz() -> Result<Response, Failure> {
     json(&Report { status: "ok", parts: Vec::new() })
 }
 
-/// Says whether requests can be served, part by part.
+/// Says whether credentials can be issued, and how each part is.
+///
+/// It is ready as long as something can be issued to somebody. A part that is `degraded` is for somebody to look at.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "readyz",
     tag = "operations",
     responses(
-        (status = 200, description = "They can.", body = Report),
-        (status = 503, description = "They cannot.", body = Report)
+        (status = 200, description = "They can: `ready`, or `degraded` while some part is not as it should be.", body = Report),
+        (status = 503, description = "They cannot: `not_ready`.", body = Report)
     ),
     security(())
 )]
 pub(in crate::http) async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Response, Failure> {
     let parts = operations.readiness.report().await;
-    let ready = parts.iter().all(|part| part.ok);
-    let mut response = json(&Report { status: if ready { "ready" } else { "not_ready" }, parts })?;
-    if !ready {
+    measure::parts(&parts);
+    let worst = parts.iter().map(|part| part.status).max().unwrap_or(Condition::Ok);
+    let status = match worst {
+        Condition::Ok => "ready",
+        Condition::Degraded => "degraded",
+        Condition::Unready => "not_ready",
+    };
+    let mut response = json(&Report { status, parts })?;
+    if worst == Condition::Unready {
         *response.status_mut() = problem::NOT_READY;
     }
     Ok(response)

@@ -195,6 +195,37 @@ impl KeyCache {
     }
 }
 
+/// How an issuer's keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyHealth {
+    /// They are held, and fresh.
+    Held,
+    /// Nobody needed them yet.
+    NotAsked,
+    /// They are held, and could not be fetched again: they verify for as long as they may.
+    Ageing,
+    /// There are none that may verify, and fetching them failed.
+    Away,
+}
+
+impl KeyCache {
+    /// How the keys are. Where there are none although they were asked for, they are asked for again in the background,
+    /// within the bounds of every fetch: whoever sends no requests because of that would never learn that it is over.
+    #[must_use]
+    pub fn health(&self) -> KeyHealth {
+        let failed = self.0.flight().failure.is_some();
+        match (self.is_usable(), failed) {
+            (true, false) => KeyHealth::Held,
+            (true, true) => KeyHealth::Ageing,
+            (false, false) => KeyHealth::NotAsked,
+            (false, true) => {
+                let _landing = self.0.join_or_begin();
+                KeyHealth::Away
+            }
+        }
+    }
+}
+
 impl Inner {
     fn is_fresh(&self, held: &Held) -> bool {
         self.kind == Kind::Inline || held.since.age(&*self.clock) < held.lifetime.as_duration()

@@ -157,6 +157,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("hallpass_key_changes_total", &["change", "purpose"], "Changes of the broker's own keys."),
     // The broker.
+    gauge(
+        "hallpass_part_condition",
+        &["part", "name"],
+        "How each part was when readiness was last asked for: 0 ok, 1 degraded, 2 unready.",
+    ),
     gauge("hallpass_build_info", &["version"], "Always 1; its label says which version runs."),
 ];
 

@@ -139,6 +139,13 @@ pub async fn a_clock_that_is_behind_opens_nothing(store: &Arc<dyn Store>) {
     let refused = store.open(back(3, 90_000)).await;
     assert_eq!(refused.unwrap_err(), StoreError::ClockBehind { behind: Ttl::from_secs(90) });
     assert_eq!(store.grant(sample::id(3)).await.unwrap(), None);
+    let looked = store.check(Timestamp::from_millis(NOW.as_millis() - 90_000)).await;
+    assert_eq!(
+        looked.unwrap_err(),
+        StoreError::ClockBehind { behind: Ttl::from_secs(90) },
+        "whoever only looks is told"
+    );
+    store.check(NOW.plus(Ttl::from_hours(9))).await.unwrap();
     open(store, opening(store, 3, NOW)).await;
 }
 

@@ -1,0 +1,149 @@
+//! How every part of the broker is, for `/readyz`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hallpass_core::port::{AuditKeys as _, KeyPurpose, SignatureAlgorithm, StoreError};
+use hallpass_core::service::Ports;
+use hallpass_core::time::{Timestamp, Ttl};
+
+use super::Composer;
+use crate::http::desk::{Condition, Part, Readiness};
+use crate::identity::jwks::KeyHealth;
+use crate::keys::KeyRing;
+use crate::runtime::vitals::Vitals;
+
+/// A store that takes longer for one small write does not answer.
+const STORE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a grant may wait for its worker, or for its end, before that is worth a look.
+const LONGEST_WAIT: Ttl = Ttl::from_mins(1);
+/// So many calls in a row that failed are no accident.
+const FAILING: u32 = 3;
+
+/// Looks at the parts.
+pub(super) struct Health {
+    pub(super) ports: Ports,
+    pub(super) composer: Arc<Composer>,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) vitals: Arc<Vitals>,
+}
+
+#[async_trait]
+impl Readiness for Health {
+    async fn report(&self) -> Vec<Part> {
+        let (store, behind) = self.store().await;
+        let queue = if store.status == Condition::Ok { self.queue().await } else { Part::ok("queue") };
+        let mut parts = vec![store, queue];
+        parts.extend(self.vitals.parts().into_iter().map(|part| match (part.part, &behind) {
+            ("clock", Some(behind)) => part.in_condition(Condition::Unready, behind.clone()),
+            ("configuration", _) if part.detail.is_none() => {
+                Part { detail: Some(format!("revision {} is in force", self.ports.governance.current().id)), ..part }
+            }
+            _ => part,
+        }));
+        parts.push(self.signing_keys());
+        parts.extend(self.exports());
+        parts.extend(self.issuers());
+        parts.extend(self.backends());
+        parts
+    }
+}
+
+impl Health {
+    /// The store, by a write of its own; and what is wrong with the clock by the latest time that the store has seen.
+    async fn store(&self) -> (Part, Option<String>) {
+        let part = Part::ok("store");
+        match tokio::time::timeout(STORE_DEADLINE, self.ports.store.check(self.ports.now())).await {
+            Ok(Ok(())) => (part, None),
+            Ok(Err(error @ StoreError::ClockBehind { .. })) => (part, Some(error.to_string())),
+            Ok(Err(error)) => (part.in_condition(Condition::Unready, error.to_string()), None),
+            Err(_) => (part.in_condition(Condition::Unready, "a write to it does not come to its end"), None),
+        }
+    }
+
+    async fn queue(&self) -> Part {
+        let part = Part::ok("queue");
+        let Ok(backlog) = self.ports.store.backlog().await else {
+            return part.in_condition(Condition::Degraded, "what is due cannot be read");
+        };
+        let now = self.ports.now();
+        let waited = |since: Option<Timestamp>| since.map_or(Ttl::ZERO, |since| now.since(since));
+        let (over, due) = (waited(backlog.over), waited(backlog.due));
+        if over > LONGEST_WAIT {
+            return part
+                .in_condition(Condition::Degraded, format!("a grant that is over has waited {over} for its end"));
+        }
+        if due > LONGEST_WAIT {
+            return part.in_condition(Condition::Degraded, format!("a grant has been due for {due}"));
+        }
+        part
+    }
+
+    fn signing_keys(&self) -> Part {
+        let part = Part::ok("signing_keys");
+        let signs = |purpose| self.keys.signing(purpose, SignatureAlgorithm::Es256).is_some();
+        match (signs(KeyPurpose::Token), signs(KeyPurpose::Ca), !self.keys.audit_signers().is_empty()) {
+            (true, true, true) => part,
+            (false, _, _) => part.in_condition(Condition::Unready, "there is no key that signs tokens"),
+            (_, false, _) => part.in_condition(Condition::Degraded, "there is no key that signs certificates"),
+            _ => part.in_condition(Condition::Degraded, "there is no key that signs checkpoints of the audit log"),
+        }
+    }
+
+    fn exports(&self) -> Vec<Part> {
+        let size = self.ports.store.log_size();
+        let part = |export: &Arc<hallpass_core::service::Export>| {
+            let (name, lag) = (export.sink.name(), export.lag(size));
+            let part = Part::ok("audit_export").named(export.shown_name());
+            match self.vitals.trouble("audit_export", Some(name)) {
+                _ if lag > export.max_lag => part.in_condition(
+                    Condition::Unready,
+                    format!("{lag} entries wait, more than {}: nothing is issued", export.max_lag),
+                ),
+                Some(why) => part.in_condition(Condition::Degraded, format!("{why}; {lag} entries wait")),
+                None => part,
+            }
+        };
+        self.ports.evidence.exports.iter().map(part).collect()
+    }
+
+    /// Proofs of one issuer are no use for another's: that one is away keeps its own callers waiting, and nobody else.
+    fn issuers(&self) -> Vec<Part> {
+        let verifiers = self.composer.verifiers.load();
+        let all: Vec<_> = verifiers.iter().map(|(name, (_, verifier))| (name, verifier.keys().health())).collect();
+        let nobody = all.iter().all(|(_, health)| *health == KeyHealth::Away);
+        let part = |(name, health): (&_, KeyHealth)| {
+            let part = Part::ok("issuer").named(name);
+            match health {
+                KeyHealth::Held => part,
+                KeyHealth::NotAsked => part.in_condition(Condition::Ok, "nobody needed its keys yet"),
+                KeyHealth::Ageing => part.in_condition(
+                    Condition::Degraded,
+                    "its keys cannot be fetched again; those that are held verify for as long as they may",
+                ),
+                KeyHealth::Away if nobody => part.in_condition(Condition::Unready, AWAY),
+                KeyHealth::Away => part.in_condition(Condition::Degraded, AWAY),
+            }
+        };
+        all.into_iter().map(part).collect()
+    }
+
+    fn backends(&self) -> Vec<Part> {
+        let (health, now) = (self.composer.health.load(), self.ports.clock.monotonic());
+        let all: Vec<_> = health.iter().map(|(name, health)| (name, health.failing_lately(now))).collect();
+        let nothing = !all.is_empty() && all.iter().all(|(_, failing)| *failing >= FAILING);
+        let part = |(name, failing): (&_, u32)| {
+            let part = Part::ok("backend").named(name);
+            let why = || format!("{failing} calls failed since the last that did not");
+            match failing {
+                0 => part,
+                _ if nothing => part.in_condition(Condition::Unready, why()),
+                _ => part.in_condition(Condition::Degraded, why()),
+            }
+        };
+        all.into_iter().map(part).collect()
+    }
+}
+
+const AWAY: &str = "its keys cannot be fetched, so that none of its proofs is accepted; the log says why";
