@@ -38,10 +38,16 @@ impl<T: FromQuery> FromRequestParts<Arc<ApiState>> for Query<T> {
 fn read<T: FromQuery>(text: &str, max: usize) -> Result<T, Unreadable> {
     let mut query = Parameters::parse(text.as_bytes(), max)?;
     query.refuse_repeats(&[])?;
+    let short = |name: &str| name.chars().take(100).collect::<String>();
+    // Whoever fills in a variable that is empty asks for one owner's, and must not get everybody's.
+    if let Some((name, _)) = query.rest().iter().find(|(_, value)| value.is_empty()) {
+        let name = short(name);
+        return Err(Unreadable::content(&name, format!("`{name}` has no value: leave it out")));
+    }
     let taken = T::take(&mut query)?;
-    match query.rest().iter().find(|(_, value)| !value.is_empty()) {
+    match query.rest().first() {
         Some((name, _)) => {
-            let name: String = name.chars().take(100).collect();
+            let name = short(name);
             Err(Unreadable::unknown_field(&name, format!("`{name}` is not a parameter of this list")))
         }
         None => Ok(taken),
@@ -193,6 +199,9 @@ mod tests {
             ("since=yesterday", "since"),
             ("onwer=payments", "onwer"),
             ("owner=a&owner=b", "owner"),
+            ("owner=", "owner"),
+            ("limit=", "limit"),
+            ("onwer", "onwer"),
         ] {
             assert_eq!(grants(text).unwrap_err().refusal.parameter.as_deref(), Some(parameter), "{text}");
         }
