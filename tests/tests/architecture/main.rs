@@ -13,6 +13,7 @@
 
 mod metrics;
 mod packages;
+mod promtool;
 mod rules;
 mod source;
 

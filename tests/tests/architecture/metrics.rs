@@ -120,7 +120,7 @@ fn dashboards_and_alerts_ask_for_metrics_that_there_are() {
     assert!(unseen.is_empty(), "on no dashboard and in no alert: {unseen:?}");
 }
 
-fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
+pub(super) fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(members) => {
             found.extend(members.get("expr").and_then(|expr| expr.as_str()).map(str::to_owned));
