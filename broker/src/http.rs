@@ -22,6 +22,7 @@ mod problem;
 mod query;
 pub mod router;
 pub(crate) mod sources;
+mod trace;
 mod wire;
 
 pub use endpoints::{Endpoint, Listener, endpoints};

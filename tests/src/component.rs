@@ -13,6 +13,26 @@ pub fn python() -> Option<PathBuf> {
     present(components().join("venv/bin/python"), "the Python packages of tests/cases/requirements.txt")
 }
 
+/// The folder of the programs of the packages of `tests/api/requirements.txt`, such as `st`.
+#[must_use]
+pub fn api_programs() -> Option<PathBuf> {
+    let folder = components().join("api-venv");
+    let installed = folder.join(".installed-for");
+    present(installed, "the Python packages of tests/api/requirements.txt").map(|_| folder.join("bin"))
+}
+
+/// The Python interpreter that has them.
+#[must_use]
+pub fn api_python() -> Option<PathBuf> {
+    api_programs().map(|programs| programs.join("python"))
+}
+
+/// `promtool`, which comes with Prometheus.
+#[must_use]
+pub fn promtool() -> Option<PathBuf> {
+    present(components().join("promtool"), "promtool")
+}
+
 /// The folder whose `node_modules` has the packages of `tests/oidc/package.json`.
 #[must_use]
 pub fn node() -> Option<PathBuf> {

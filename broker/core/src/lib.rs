@@ -33,6 +33,7 @@ pub mod secret;
 pub mod selector;
 pub mod service;
 pub mod time;
+pub mod trace;
 pub mod work;
 
 #[cfg(any(test, feature = "testing"))]

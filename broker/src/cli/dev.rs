@@ -70,7 +70,7 @@ permit (principal == Workload::"ci:service:payments-api", action == Action::"int
 "#;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    telemetry::start_logging(LogFormat::Text, "warn");
+    telemetry::start_logging(LogFormat::Text, "warn", None);
     let mut orders = Orders::listen().context("signals cannot be handled")?;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -49,12 +49,17 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
 
 pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let config = load(&config)?;
-    telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level);
+    let traces = config.telemetry.traces.clone().map(telemetry::traces::collect).transpose();
+    let (traces, exporter) = traces.context("traces cannot be sent")?.unzip();
+    telemetry::start_logging(config.telemetry.log_format, &config.telemetry.log_level, traces);
     let metrics = telemetry::metrics::start().context("metrics cannot be collected")?;
     let beginning = beginning(&config.bundle)?;
     let mut orders = Orders::listen().context("signals cannot be handled")?;
     let broker = Arc::new(Broker::assemble(foundation(&config), beginning).await?);
     let lifecycle = Lifecycle::default();
+    if let Some(exporter) = exporter {
+        lifecycle.tasks.spawn(exporter.run(lifecycle.stopped()));
+    }
     let driver = Driver::start(&broker.ports, config.audit.checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
     driver.tend_keys(broker.key_keeper(), &broker.ports, &lifecycle.tasks, &lifecycle.stopping());
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;

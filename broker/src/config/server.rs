@@ -12,7 +12,7 @@ pub use audit::{Audit, Destination, Export};
 pub use limits::Limits;
 pub use listener::{Admin, ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Keys, Store};
-pub use telemetry::{LogFormat, Telemetry};
+pub use telemetry::{LogFormat, Telemetry, TraceSettings};
 
 use std::path::Path;
 

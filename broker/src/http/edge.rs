@@ -22,6 +22,7 @@ use hallpass_core::error::ServiceError;
 use hallpass_core::id::RequestId;
 use hallpass_core::request::Origin;
 use hallpass_core::service::{Lane, Ports, rates, unread};
+use tracing::Instrument as _;
 
 use super::endpoints::Directory;
 use super::extract::{Connection, Context};
@@ -30,6 +31,7 @@ use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
 use super::places::Places;
 use super::problem::{self, Surface};
+use super::trace;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -58,11 +60,12 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let origin = edge.origin_of(&request);
     let context = *origin.as_ref().unwrap_or_else(|refused| &refused.1);
 
+    let span = trace::request(&request, route.as_ref(), context.request_id);
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => edge.run(lane, &origin, request, next).await,
+                Ok(()) => edge.run(lane, &origin, request, next).instrument(span.clone()).await,
                 Err(error) => Err(error.into()),
             }
         }
@@ -100,6 +103,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         failure: failure.as_ref(),
         elapsed,
     });
+    trace::answered(&span, response.status().as_u16(), failure.as_ref());
     if response.status().is_server_error() {
         let code = failure.as_ref().map_or("", problem::code_of);
         tracing::warn!(request_id = %context.request_id, status = response.status().as_u16(), code, "a request failed");

@@ -27,6 +27,7 @@ use hallpass_core::request::{Idempotency, Origin};
 use hallpass_core::service::inspect::{Caller, caller};
 use hallpass_sdk::wire;
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use super::desk::Published;
 use super::failure::{Failure, Unreadable};
@@ -132,10 +133,11 @@ async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Failure> {
     let (hand, taken) = tokio::sync::oneshot::channel();
-    state.tasks.spawn(async move {
+    let to_end = async move {
         // With nobody to take it, the outcome is dropped: it is on record.
         let _ = hand.send(work.await);
-    });
+    };
+    state.tasks.spawn(to_end.in_current_span());
     taken.await.map_err(|_| Failure::Crashed)
 }
 

@@ -20,6 +20,7 @@ use hallpass_core::service::open::open;
 use hallpass_core::service::undelivered::undelivered;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::failure::Failure;
 use super::measure;
@@ -42,7 +43,7 @@ pub(super) async fn issue(
     let (hand, taken) = oneshot::channel();
     let worker = Arc::clone(state);
     let began = state.ports.clock.monotonic();
-    state.tasks.spawn(async move {
+    let opening = async move {
         let outcome = open(&worker.ports, &proof, &request, &origin).await.map(|opened| {
             measure::opened(&opened.grant, worker.ports.clock.monotonic().saturating_sub(began));
             // A repetition under the same key supersedes the grant; without a key nobody can ask for it again.
@@ -53,7 +54,8 @@ pub(super) async fn issue(
         });
         // With nobody to take it, the outcome comes back and is dropped here, which is all that is to be done.
         drop(hand.send(outcome));
-    });
+    };
+    state.tasks.spawn(opening.in_current_span());
     match taken.await {
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(Failure::Crashed),

@@ -2,22 +2,32 @@
 
 pub mod metrics;
 mod page;
+pub mod traces;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use page::Page;
+use traces::Traces;
 
 use crate::config::server::LogFormat;
 
-/// Starts logging at `level` (a `tracing` filter directive such as `info`); `RUST_LOG` wins where it is set. A second
-/// call changes nothing.
-pub fn start_logging(format: LogFormat, level: &str) {
+/// Starts logging at `level` (a `tracing` filter directive such as `info`; `RUST_LOG` wins where it is set), and collecting
+/// traces where they are wanted. A second call changes nothing.
+pub fn start_logging(format: LogFormat, level: &str, traces: Option<Traces>) {
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(lines);
     // Already installed: somebody embeds the broker and has its own.
-    let _ = match format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let _ = match traces {
+        Some(traces) => registry.with(traces.with_filter(filter_fn(Traces::wants))).try_init(),
+        None => registry.try_init(),
     };
 }
 

@@ -36,6 +36,7 @@ mod tampering;
 mod third_party;
 mod tls;
 
+mod traces;
 use hallpass_tests::config::{AUDIENCE, Setup};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey};
 use serde_json::Value;

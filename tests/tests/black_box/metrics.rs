@@ -24,6 +24,7 @@ const RESTING: &[&str] = &[
     "hallpass_due_oldest_seconds",
     "hallpass_grants_ended_by_revocations_total",
     "hallpass_over_oldest_seconds",
+    "hallpass_part_condition",
     "hallpass_revocation_unconfirmed_oldest_seconds",
     "hallpass_revocations_completed_total",
     "hallpass_store_commit_failures_total",
@@ -55,8 +56,13 @@ async fn hang_up(house: &House) {
 
 #[tokio::test]
 async fn every_metric_is_there_and_moves() {
-    let export = json!({"audit": {"export": [{"kind": "file", "path": "audit.jsonl"}]}});
-    let house = House::open_with(|setup| setup.server(export)).await;
+    // The harness is a proxy that hides its callers, and nobody collects traces at that port.
+    let server = json!({
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "audit": {"export": [{"kind": "file", "path": "audit.jsonl"}]},
+        "telemetry": {"traces": {"endpoint": "http://127.0.0.1:9/v1/traces", "sample_percent": 100}},
+    });
+    let house = House::open_with(|setup| setup.server(server)).await;
     let first = page(&house.broker).await;
     house.broker.signal(rustix::process::Signal::HUP);
     assert!(house.broker.command(["keys", "rotate", "--purpose", "token"]).status.success());

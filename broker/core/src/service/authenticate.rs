@@ -1,5 +1,7 @@
 //! Who is calling: routes a proof to its configured issuer, has it verified, and checks that it holds now.
 
+use tracing::Instrument as _;
+
 use super::decide::live_grant;
 use super::{Ports, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
@@ -8,6 +10,7 @@ use crate::error::{Reason, Refusal, ServiceError};
 use crate::id::IssuerName;
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::request::Origin;
+use crate::trace;
 
 /// What a proof is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub async fn authenticate(
     origin: &Origin,
 ) -> Result<VerifiedIdentity, ServiceError> {
     let mut signer = None;
-    match verify(ports, revision, proof, purpose, origin, &mut signer).await {
+    match verify(ports, revision, proof, purpose, origin, &mut signer).instrument(trace::verify()).await {
         Ok(identity) => {
             if purpose == Use::Mint {
                 // Not before: anybody can write a name into a token, and would spend its budget with forgeries.

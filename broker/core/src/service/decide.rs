@@ -15,6 +15,7 @@ use crate::request::Origin;
 use crate::revocation::Likeness;
 use crate::role::Role;
 use crate::time::Ttl;
+use crate::trace;
 
 /// The wording of "unknown" and of "not yours": they must not be told apart.
 pub(super) const ROLE_NOT_AVAILABLE: &str = "the role does not exist, or policy does not allow it to this identity";
@@ -162,7 +163,10 @@ pub(super) async fn permit(
     trail: Trail<'_>,
     refusal: Refusal,
 ) -> Result<Permit, ServiceError> {
-    let decision = match Decision::make(revision.policy.as_ref(), query, ports.fresh_id()?, ports.now()) {
+    let (id, now) = (ports.fresh_id()?, ports.now());
+    let made =
+        trace::decide(query.action.as_str()).in_scope(|| Decision::make(revision.policy.as_ref(), query, id, now));
+    let decision = match made {
         Ok(decision) => decision,
         Err(error) => {
             let refusal = Refusal { internal: error.internal, ..refusal }.recorded_as(Reason::PolicyError);

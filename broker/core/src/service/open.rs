@@ -5,6 +5,8 @@ mod remote;
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 pub use foresee::Foreseen;
 pub(super) use foresee::foresee;
 
@@ -27,6 +29,7 @@ use crate::port::{
 use crate::request::{GrantRequest, Idempotency, Origin, Purpose};
 use crate::role::{Role, RoleState};
 use crate::time::{Timestamp, Ttl};
+use crate::trace;
 
 /// A grant that was opened, with the credential that leaves once.
 #[derive(Debug)]
@@ -338,7 +341,8 @@ impl Attempt<'_> {
         let planned = subject.backend.plan(order)?;
         // A key that signs may live elsewhere; waiting for it has the same limit as any other call.
         let deadline = self.ports.limits.call_deadline.as_duration();
-        let call = tokio::time::timeout(deadline, subject.backend.issue(order, &planned)).await;
+        let call = tokio::time::timeout(deadline, subject.backend.issue(order, &planned));
+        let call = call.instrument(trace::mint(subject.backend.kind())).await;
         let late = |_| IssueError::Unavailable { internal: "no answer within the call deadline".to_owned() };
         let mut issued = call.map_err(late)??;
         if issued.expires_at > order.expires_at {
@@ -365,7 +369,7 @@ impl Attempt<'_> {
             replaced,
             grant,
         };
-        let refusal = match self.ports.store.open(opening).await? {
+        let refusal = match self.ports.store.open(opening).instrument(trace::store()).await? {
             OpenOutcome::Opened(grant) => {
                 if self.request.idempotency.is_some() || replaced.is_some() {
                     // A repeat has begun to end the earlier grant, a replacement the one whose place it took.

@@ -1,10 +1,14 @@
 //! `[telemetry]`: what the broker says of itself while it runs.
 
+use std::path::PathBuf;
+
+use ::url::Url;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Finding;
-use crate::config::document::Document;
+use crate::config::document::{Document, beside};
+use crate::config::url;
 
 /// `[telemetry]`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +17,26 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// Which are written: a level, or directives such as `info,hallpass_broker=debug`.
     pub log_level: String,
+    /// Where traces go, if anywhere.
+    pub traces: Option<TraceSettings>,
+}
+
+/// Where traces go, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// Where batches are posted: the collector's `/v1/traces`.
+    pub endpoint: Url,
+    /// Further certificate authorities for it.
+    pub ca_file: Option<PathBuf>,
+    /// Plain http also to another machine: anybody on the path can read what is sent.
+    pub plain_http: bool,
+    /// Of a hundred requests that belong to no trace yet, so many begin one.
+    pub sample_percent: u8,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log_format: LogFormat::default(), log_level: "info".to_owned() }
+        Self { log_format: LogFormat::default(), log_level: "info".to_owned(), traces: None }
     }
 }
 
@@ -38,7 +57,21 @@ struct RawTelemetry {
     #[serde(default)]
     log_format: LogFormat,
     log_level: Option<String>,
+    traces: Option<RawTraces>,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTraces {
+    endpoint: String,
+    sample_percent: Option<u8>,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    dangerous_allow_http: bool,
+}
+
+/// What a broker of moderate size can send of, and a collector keep, without anybody thinking of it.
+const SAMPLE_PERCENT: u8 = 10;
 
 pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Telemetry> {
     let raw: RawTelemetry = section.read(findings)?;
@@ -46,5 +79,23 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     if let Err(error) = EnvFilter::try_new(&log_level) {
         findings.push(section.finding("log_level", format!("{log_level:?}: {error}")));
     }
-    Some(Telemetry { log_format: raw.log_format, log_level })
+    let traces = raw.traces.and_then(|traces| read_traces(section, traces, findings));
+    Some(Telemetry { log_format: raw.log_format, log_level, traces })
+}
+
+fn read_traces(section: &Document<'_>, raw: RawTraces, findings: &mut Vec<Finding>) -> Option<TraceSettings> {
+    let sample_percent = raw.sample_percent.unwrap_or(SAMPLE_PERCENT);
+    if sample_percent > 100 {
+        findings.push(section.finding("traces.sample_percent", format!("{sample_percent} is not between 0 and 100")));
+    }
+    match url::check(&raw.endpoint, raw.dangerous_allow_http) {
+        Ok(endpoint) => {
+            let ca_file = raw.ca_file.map(|file| beside(section.file(), &file));
+            Some(TraceSettings { endpoint, ca_file, plain_http: raw.dangerous_allow_http, sample_percent })
+        }
+        Err(reason) => {
+            findings.push(section.finding("traces.endpoint", reason));
+            None
+        }
+    }
 }

@@ -149,6 +149,11 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("a rate of nobody", add("[limits]\nrate = { per_role = \"100/1m\" }")),
         ("no grants at all", add("[limits]\nmax_live_grants_per_owner = 0")),
         ("unknown format", add("[telemetry]\nlog_format = \"xml\"")),
+        ("traces to nowhere", add("[telemetry]\ntraces = { endpoint = \"collector:4318\" }")),
+        (
+            "traces in plain http",
+            add("[telemetry.traces]\nendpoint = \"http://collector.example/v1/traces\"\nsample_percent = 101"),
+        ),
         ("bad level", add("[telemetry]\nlog_level = \"hallpass=loud\"")),
         ("no network", change("[bundle]", "trusted_proxies = [\"10.0.0.0/33\", \"proxy.example\"]\n[bundle]")),
         ("everybody a proxy", change("[bundle]", "trusted_proxies = [\"0.0.0.0/0\", \"::/0\"]\n[bundle]")),

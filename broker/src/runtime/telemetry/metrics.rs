@@ -157,6 +157,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("hallpass_key_changes_total", &["change", "purpose"], "Changes of the broker's own keys."),
     // The broker.
+    counter("hallpass_trace_spans_total", &["outcome"], "Spans for traces: sent to the collector, or dropped."),
     gauge(
         "hallpass_part_condition",
         &["part", "name"],

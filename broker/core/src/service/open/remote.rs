@@ -4,6 +4,8 @@
 //! A grant whose place the new one takes ends when that becomes active, not at the intent: a backend that fails must not
 //! leave the caller with nothing.
 
+use tracing::Instrument as _;
+
 use super::{Attempt, Intent, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, issue_failure};
 use crate::audit::AuditAction;
 use crate::credential::{Handle, IssueOrder, IssuedCredential, RevocationClass};
@@ -15,6 +17,7 @@ use crate::port::{Applied, Change, CredentialBackend, IssueError, Replaced, Stor
 use crate::role::RoleState;
 use crate::service::Limits;
 use crate::time::Timestamp;
+use crate::trace;
 
 /// A credential that came too late, or should not have come, with what it takes to undo it.
 struct Unwanted {
@@ -66,7 +69,8 @@ impl Attempt<'_> {
             return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
         }
         let deadline = self.ports.limits.call_deadline.as_duration();
-        match tokio::time::timeout(deadline, backend.issue(order, handle)).await {
+        let call = tokio::time::timeout(deadline, backend.issue(order, handle));
+        match call.instrument(trace::mint(backend.kind())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() }),
         }
@@ -127,7 +131,7 @@ impl Attempt<'_> {
             change.handle = handle.map(Handle::duplicate);
             change.epoch = Some(epoch);
             change.replaced = replaced;
-            match self.ports.store.apply(change).await? {
+            match self.ports.store.apply(change).instrument(trace::store()).await? {
                 Applied::Done => {
                     if replaced.is_some() {
                         self.ports.nudge.notify_one();
