@@ -16,6 +16,7 @@ mod catalogue;
 mod commands;
 mod configuration;
 mod credentials;
+mod description;
 mod endpoints;
 mod exchange;
 mod exports;
@@ -35,8 +36,8 @@ mod sets;
 mod tampering;
 mod third_party;
 mod tls;
-
 mod traces;
+
 use hallpass_tests::config::{AUDIENCE, Setup};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey};
 use serde_json::Value;
