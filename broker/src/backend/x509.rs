@@ -7,6 +7,8 @@
 mod authorities;
 mod authority;
 mod certificates;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod parameters;
 mod public_key;
 mod request;
