@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hallpass_core::id::BackendName;
 use hallpass_core::port::{AuditKeys as _, KeyPurpose, SignatureAlgorithm, StoreError};
 use hallpass_core::service::Ports;
 use hallpass_core::time::{Timestamp, Ttl};
 
-use super::Composer;
+use super::{BackendsHealth, Composer};
 use crate::http::desk::{Condition, Part, Readiness};
 use crate::identity::jwks::KeyHealth;
 use crate::keys::KeyRing;
@@ -33,7 +34,10 @@ pub(super) struct Health {
 impl Readiness for Health {
     async fn report(&self) -> Vec<Part> {
         let (store, behind) = self.store().await;
-        let queue = if store.status == Condition::Ok { self.queue().await } else { Part::ok("queue") };
+        let queue = match store.status {
+            Condition::Ok => queue(&self.ports).await,
+            _ => Part::ok("queue").in_condition(Condition::Degraded, "it is in the store"),
+        };
         let mut parts = vec![store, queue];
         parts.extend(self.vitals.parts().into_iter().map(|part| match (part.part, &behind) {
             ("clock", Some(behind)) => part.in_condition(Condition::Unready, behind.clone()),
@@ -45,7 +49,7 @@ impl Readiness for Health {
         parts.push(self.signing_keys());
         parts.extend(self.exports());
         parts.extend(self.issuers());
-        parts.extend(self.backends());
+        parts.extend(backends(&self.composer.health.load(), self.ports.clock.monotonic()));
         parts
     }
 }
@@ -60,24 +64,6 @@ impl Health {
             Ok(Err(error)) => (part.in_condition(Condition::Unready, error.to_string()), None),
             Err(_) => (part.in_condition(Condition::Unready, "a write to it does not come to its end"), None),
         }
-    }
-
-    async fn queue(&self) -> Part {
-        let part = Part::ok("queue");
-        let Ok(backlog) = self.ports.store.backlog().await else {
-            return part.in_condition(Condition::Degraded, "what is due cannot be read");
-        };
-        let now = self.ports.now();
-        let waited = |since: Option<Timestamp>| since.map_or(Ttl::ZERO, |since| now.since(since));
-        let (over, due) = (waited(backlog.over), waited(backlog.due));
-        if over > LONGEST_WAIT {
-            return part
-                .in_condition(Condition::Degraded, format!("a grant that is over has waited {over} for its end"));
-        }
-        if due > LONGEST_WAIT {
-            return part.in_condition(Condition::Degraded, format!("a grant has been due for {due}"));
-        }
-        part
     }
 
     fn signing_keys(&self) -> Part {
@@ -117,7 +103,7 @@ impl Health {
             let part = Part::ok("issuer").named(name);
             match health {
                 KeyHealth::Held => part,
-                KeyHealth::NotAsked => part.in_condition(Condition::Ok, "nobody needed its keys yet"),
+                KeyHealth::NotAsked => part.in_condition(Condition::Ok, "nobody needed its keys lately"),
                 KeyHealth::Ageing => part.in_condition(
                     Condition::Degraded,
                     "its keys cannot be fetched again; those that are held verify for as long as they may",
@@ -128,22 +114,101 @@ impl Health {
         };
         all.into_iter().map(part).collect()
     }
-
-    fn backends(&self) -> Vec<Part> {
-        let (health, now) = (self.composer.health.load(), self.ports.clock.monotonic());
-        let all: Vec<_> = health.iter().map(|(name, health)| (name, health.failing_lately(now))).collect();
-        let nothing = !all.is_empty() && all.iter().all(|(_, failing)| *failing >= FAILING);
-        let part = |(name, failing): (&_, u32)| {
-            let part = Part::ok("backend").named(name);
-            let why = || format!("{failing} calls failed since the last that did not");
-            match failing {
-                0 => part,
-                _ if nothing => part.in_condition(Condition::Unready, why()),
-                _ => part.in_condition(Condition::Degraded, why()),
-            }
-        };
-        all.into_iter().map(part).collect()
-    }
 }
 
 const AWAY: &str = "its keys cannot be fetched, so that none of its proofs is accepted; the log says why";
+
+/// How long what is to be ended waits.
+async fn queue(ports: &Ports) -> Part {
+    let part = Part::ok("queue");
+    let Ok(backlog) = ports.store.backlog().await else {
+        return part.in_condition(Condition::Degraded, "what is due cannot be read");
+    };
+    let now = ports.now();
+    let waited = |since: Option<Timestamp>| since.map_or(Ttl::ZERO, |since| now.since(since));
+    let (over, due) = (waited(backlog.over), waited(backlog.due));
+    if over > LONGEST_WAIT {
+        return part.in_condition(Condition::Degraded, format!("a grant that is over has waited {over} for its end"));
+    }
+    if due > LONGEST_WAIT {
+        return part.in_condition(Condition::Degraded, format!("a grant has been due for {due}"));
+    }
+    part
+}
+
+/// One backend that fails keeps its own roles from being issued; all of them, every role.
+fn backends(health: &BackendsHealth, now: Duration) -> Vec<Part> {
+    let all: Vec<_> = health.iter().map(|(name, health)| (name, health.failing_lately(now))).collect();
+    let nothing = !all.is_empty() && all.iter().all(|(_, failing)| *failing >= FAILING);
+    let part = |(name, failing): (&BackendName, u32)| {
+        let part = Part::ok("backend").named(name);
+        let why = || format!("{failing} calls failed since the last that did not");
+        match failing {
+            0 => part,
+            _ if nothing => part.in_condition(Condition::Unready, why()),
+            _ => part.in_condition(Condition::Degraded, why()),
+        }
+    };
+    all.into_iter().map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hallpass_core::port::CredentialBackend;
+    use hallpass_core::testing::{Call, Fault, FaultingBackend, MockClock, Nature, TestSealer, World, sample};
+    use hallpass_core::time::Clock;
+    use hallpass_sqlite::SqliteStore;
+
+    use super::*;
+    use crate::backend::measured::Measured;
+
+    #[tokio::test]
+    async fn a_grant_that_waits_too_long_for_its_end_is_told_until_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Arc::new(TestSealer::new(1));
+        let store = SqliteStore::open(&folder.path().join("db"), sealer.clone(), sample::id(99)).unwrap();
+        let clock = Arc::new(MockClock::starting_at(sample::NOW));
+        let world = World::new(Arc::new(store), sealer, clock, Nature::hard());
+        let opened = world.open(&world.request()).await.unwrap();
+        assert_eq!(queue(&world.ports).await, Part::ok("queue"));
+        let life = opened.grant.end_at.since(world.ports.now());
+        world.clock.advance(life.plus(LONGEST_WAIT));
+        assert_eq!(queue(&world.ports).await, Part::ok("queue"), "a minute is forgiven");
+        world.clock.advance(Ttl::from_secs(2));
+        let part = queue(&world.ports).await;
+        assert_eq!(part.status, Condition::Degraded, "{part:?}");
+        world.step().await.unwrap();
+        assert_eq!(queue(&world.ports).await, Part::ok("queue"));
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_fails_is_told_and_all_that_fail_are_the_end_of_issuing() {
+        let clock = Arc::new(MockClock::starting_at(sample::NOW));
+        let (mut inner, mut calls, mut health) = (Vec::new(), Vec::new(), BackendsHealth::new());
+        for name in ["one", "two"] {
+            let name = BackendName::new(name).unwrap();
+            let backend = Arc::new(FaultingBackend::new(Arc::clone(&clock), Nature::hard()));
+            let of_backend = health.entry(name.clone()).or_default();
+            let adapter = Arc::clone(&backend) as Arc<dyn CredentialBackend>;
+            calls.push(Measured::new(adapter, name, Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(of_backend)));
+            inner.push(backend);
+        }
+        let told = || backends(&health, clock.monotonic()).into_iter().map(|part| part.status).collect::<Vec<_>>();
+        let fail = async |which: usize| {
+            inner[which].next(Call::Revoke, [Some(Fault::Unavailable)]);
+            calls[which].revoke(&sample::handle(1)).await.unwrap_err();
+        };
+        assert_eq!(told(), [Condition::Ok, Condition::Ok]);
+        fail(0).await;
+        assert_eq!(told(), [Condition::Degraded, Condition::Ok]);
+        for _ in 0..FAILING {
+            fail(0).await;
+            fail(1).await;
+        }
+        assert_eq!(told(), [Condition::Unready, Condition::Unready]);
+        calls[1].revoke(&sample::handle(1)).await.unwrap();
+        assert_eq!(told(), [Condition::Degraded, Condition::Ok]);
+        clock.advance(Ttl::from_mins(2));
+        assert_eq!(told(), [Condition::Ok, Condition::Ok], "of the present nothing is known");
+    }
+}

@@ -123,7 +123,7 @@ async fn an_issuer_whose_keys_are_away_is_named_and_the_broker_ready_for_the_oth
     far.behave(Document::Discovery, Behaviour::Status(500));
     let broker = Broker::start(&setup).await;
     let part = told(&broker, ("ready", "issuer", "far", "ok")).await;
-    assert_eq!(part["detail"], "nobody needed its keys yet");
+    assert_eq!(part["detail"], "nobody needed its keys lately");
 
     let proof = far_key.sign(&far.claims(AUDIENCE, WORKLOAD));
     broker.exchange(&Exchange::of(&proof)).await.assert_refused(503, "temporarily_unavailable");
