@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use hallpass_tests::config::{AUDIENCE, OPERATOR};
-use hallpass_tests::{component, size, unix_now};
+use hallpass_tests::{component, full, size, unix_now};
 use serde_json::json;
 
 use crate::House;
@@ -32,8 +32,11 @@ fn check(programs: &Path, house: &House, seconds: usize, headers: &[String]) -> 
     program.current_dir(folder.path()).env("NO_COLOR", "1").args(["run", "--no-color"]);
     program.arg(component::root().join("deploy/openapi.json")).args(["--url", &house.broker.url()]);
     program.args(["--exclude-tag", "operations", "--checks", "all", "--exclude-checks", EXCLUDED]);
-    program.args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--suppress-health-check", "all"]);
-    program.args(["--generation-database", "none", "--request-timeout", "20", "--warnings", "off", "--seed", "7"]);
+    program.args(["--continue-on-failure", "--suppress-health-check", "all", "--generation-database", "none"]);
+    program.args(["--request-timeout", "20", "--warnings", "off"]);
+    // Every day the same requests; at the stated size others each time, and sequences of them.
+    let everyday = ["--phases", "examples,coverage,fuzzing", "--seed", "7"];
+    program.args(if full() { &["--phases", "examples,coverage,fuzzing,stateful"][..] } else { &everyday[..] });
     program.args(["--no-shrink", "--workers", "2", "--max-time", &seconds.to_string()]);
     for header in headers {
         program.args(["--header", header]);

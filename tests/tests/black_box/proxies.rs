@@ -93,6 +93,7 @@ async fn a_request_whose_source_its_proxy_did_not_say_readably_is_refused() {
     let house = open(json!({"trusted_proxies": ["127.0.0.1"]})).await;
     let refused = exchange(&house, ROLE, "x-forwarded-for", "192.0.2.7, unknown").await;
     assert_eq!((refused.status, refused.text_of("reason")), (400, "malformed_request"), "{}", refused.text);
+    assert_eq!(refused.text_of("parameter"), "x-forwarded-for", "{}", refused.text);
     assert_eq!(house.broker.store().reasons_of(refused.request_id()), ["malformed_request"]);
     assert_eq!(house.broker.store().grant_count(), 0);
     exchange(&house, ROLE, "x-forwarded-for", "unknown, 192.0.2.7").await.assert_status(200);
