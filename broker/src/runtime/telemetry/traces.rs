@@ -32,7 +32,9 @@ const BATCH: usize = 512;
 /// How long a span waits for others at most.
 const GATHERING: Duration = Duration::from_secs(1);
 /// Time for one batch.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Time for the last one, on which a process waits that is to end.
+const LAST_DEADLINE: Duration = Duration::from_secs(1);
 /// Attributes of one span. Ours have a handful.
 const MAX_ATTRIBUTES: usize = 16;
 
@@ -251,7 +253,8 @@ impl TraceExporter {
                 let _gathered = tokio::time::timeout(GATHERING, more).await;
             }
             if !batch.is_empty() {
-                self.send(std::mem::take(&mut batch), &mut well).await;
+                let deadline = if stopping { LAST_DEADLINE } else { DEADLINE };
+                self.send(std::mem::take(&mut batch), deadline, &mut well).await;
             }
             if stopping {
                 return;
@@ -259,7 +262,7 @@ impl TraceExporter {
         }
     }
 
-    async fn send(&self, batch: Vec<Finished>, well: &mut bool) {
+    async fn send(&self, batch: Vec<Finished>, deadline: Duration, well: &mut bool) {
         let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let body = Bytes::from(document(batch).to_string());
         let post = Post {
@@ -267,7 +270,7 @@ impl TraceExporter {
             content_type: "application/json",
             bearer: None,
             body,
-            deadline: DEADLINE,
+            deadline,
             // A collector is often beside the broker, and speaks plain http there.
             allow_http: if self.settings.plain_http { AllowHttp::DangerousAnywhere } else { AllowHttp::Loopback },
         };
