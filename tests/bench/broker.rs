@@ -250,7 +250,8 @@ fn setup(issuer: &Issuer) -> Setup {
              resource == Role::\"{name}\")\nwhen {{ context has purpose && context.purpose like \"*deploy*\" }};\n\n"
         ));
     }
-    setup.policy("bench.cedar", &policies)
+    let setup = setup.policy("bench.cedar", &policies);
+    setup.each_issuer(|issuer| issuer["provenance"] = json!({"commit": "sha"}))
 }
 
 /// A certificate for the broker, the sections of the server file that name it, and a client that trusts it alone.

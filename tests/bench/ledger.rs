@@ -13,7 +13,10 @@ use rusqlite::{Connection, params};
 /// How long copied grants live: longer than any run.
 const LIFE: i64 = 12 * 3_600_000;
 /// A tenth of the copies is of one commit.
-const COMMITS: i64 = 10;
+pub(crate) const COMMITS: i64 = 10;
+/// One of the commits that copies are of.
+pub(crate) const COMMIT: &str = "0000000000000000000000000000000000000003";
+
 /// How copies come to their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {

@@ -11,6 +11,7 @@ mod load;
 mod machine;
 mod proofs;
 mod report;
+mod revocation;
 mod scale;
 mod wire;
 
@@ -121,6 +122,7 @@ impl Arguments {
                 "--tls-clients" => parsed.tls_clients = list()?,
                 "--restart" => parsed.scale.restart = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--due" => parsed.scale.due = Some(value.parse().with_context(|| format!("{name} {value}"))?),
+                "--revoke" => parsed.scale.revoke = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--profile" => parsed.profile = Some(value.into()),
                 _ => anyhow::bail!("unknown argument: {name}"),
             }

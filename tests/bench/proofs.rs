@@ -2,6 +2,7 @@
 
 use hallpass_tests::config::AUDIENCE;
 use hallpass_tests::{Issuer, SigningKey};
+use serde_json::Value;
 
 /// Different workloads that ask.
 const WORKLOADS: usize = 100;
@@ -15,6 +16,15 @@ pub(crate) struct Proofs<'a> {
 impl<'a> Proofs<'a> {
     pub(crate) fn of(issuer: &'a Issuer, key: &'a SigningKey) -> Self {
         Self { issuer, key }
+    }
+
+    /// A fresh proof of `subject`, with claims of its own.
+    pub(crate) fn of_subject(&self, subject: &str, claims: &[(&str, &str)]) -> String {
+        let mut all = self.issuer.claims(AUDIENCE, subject);
+        for (name, value) in claims {
+            all[*name] = Value::from(*value);
+        }
+        self.key.sign(&all)
     }
 
     /// Fresh proofs, each with an id of its own.

@@ -12,10 +12,11 @@ use crate::ledger::{self, Ending, Ledger};
 use crate::load::Load;
 use crate::proofs::Proofs;
 use crate::report;
+use crate::revocation;
 use crate::wire::{After, Connection};
 
 /// Clients that exchange proofs meanwhile.
-const CLIENTS: usize = 8;
+pub(crate) const CLIENTS: usize = 8;
 /// How often a restart is measured; the longest counts.
 const RESTARTS: usize = 3;
 /// How long clients work before the broker is killed.
@@ -32,14 +33,16 @@ pub(crate) struct Scale {
     pub(crate) restart: Option<u64>,
     /// Due in one second.
     pub(crate) due: Option<u64>,
+    /// Live while a tenth of them is revoked at once.
+    pub(crate) revoke: Option<u64>,
 }
 
 impl Scale {
     pub(crate) fn is_asked_for(self) -> bool {
-        self.restart.is_some() || self.due.is_some()
+        self.restart.is_some() || self.due.is_some() || self.revoke.is_some()
     }
 
-    /// Both on one ledger, in which the grants that are due are among those that live on.
+    /// All on one ledger, in which the grants that are due are among those that live on.
     pub(crate) async fn measure(self, program: &Path) -> anyhow::Result<()> {
         let mut broker = BenchedBroker::start(program, Transport::Plain).await?;
         let proof = one_proof(&broker)?;
@@ -47,7 +50,8 @@ impl Scale {
         connection.exchange(&proof, &role(0), After::Close).await?;
         broker.stop().await?;
 
-        let live = self.restart.unwrap_or(0).max(self.due.unwrap_or(0).saturating_mul(2));
+        let live = [self.restart, self.revoke, self.due.map(|due| due.saturating_mul(2))].into_iter().flatten().max();
+        let live = live.unwrap_or(0);
         ensure!(live > 0, "a ledger has at least one grant");
         let began = now();
         Ledger::open(&broker.database())?.fill(live, unix_now() * 1000)?;
@@ -63,6 +67,10 @@ impl Scale {
         let mut memory = Vec::new();
         if let Some(live) = self.restart {
             restart(&mut broker, live, &mut memory).await?;
+        }
+        if self.revoke.is_some() {
+            report::heading();
+            revocation::measure(&mut broker, &mut memory).await?;
         }
         if let Some(due) = self.due {
             report::heading();
@@ -103,7 +111,7 @@ async fn restart(broker: &mut BenchedBroker, live: u64, memory: &mut Vec<Memory>
 }
 
 /// More than can be exchanged before the broker is killed.
-const PROOFS_BEFORE_KILL: usize = 20_000;
+pub(crate) const PROOFS_BEFORE_KILL: usize = 20_000;
 
 /// Has `due` grants end at one instant, under load.
 async fn end_at_once(
@@ -164,12 +172,12 @@ fn one_proof(broker: &BenchedBroker) -> anyhow::Result<String> {
     sign(broker, 1).pop().context("a proof")
 }
 
-fn sign(broker: &BenchedBroker, count: usize) -> Vec<String> {
+pub(crate) fn sign(broker: &BenchedBroker, count: usize) -> Vec<String> {
     Proofs::of(&broker.issuer, &broker.key).sign(count)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time that passes is what is measured")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

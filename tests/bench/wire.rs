@@ -1,8 +1,10 @@
 //! HTTP/1.1 by hand: a request is bytes written at once, an answer is read as far as its length says.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -30,12 +32,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Exchanges a proof; anything but `200` with a token is an error.
     pub(crate) async fn exchange(&mut self, proof: &str, role: &str, after: After) -> anyhow::Result<()> {
+        self.exchange_for_token(proof, role, after).await.map(|_| ())
+    }
+
+    /// Exchanges a proof and gives the answer, which has a token in it.
+    pub(crate) async fn exchange_for_token(
+        &mut self,
+        proof: &str,
+        role: &str,
+        after: After,
+    ) -> anyhow::Result<Cow<'_, str>> {
         self.write_exchange(proof, role, after);
         self.stream.write_all(&self.request).await?;
         let (status, body) = self.read_answer().await?;
         let body = String::from_utf8_lossy(body);
         ensure!(status == 200 && body.contains("\"access_token\":\""), "no token but {status} {body}");
-        Ok(())
+        Ok(body)
+    }
+
+    /// Any other call, with an answer in JSON.
+    pub(crate) async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        proof: &str,
+        body: Option<(&str, &str)>,
+    ) -> anyhow::Result<(u16, Value)> {
+        let (kind, body) = body.unwrap_or(("application/json", ""));
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {proof}\r\nContent-Type: {kind}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        let (status, body) = self.read_answer().await?;
+        Ok((status, serde_json::from_slice(body).with_context(|| format!("{method} {path}: {status}"))?))
     }
 
     fn write_exchange(&mut self, proof: &str, role: &str, after: After) {
