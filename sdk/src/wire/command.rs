@@ -5,14 +5,15 @@ use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::grant::{Grant, GrantState, RevocationClass};
 use super::time::Timestamp;
 
 /// Which grants. All that is given must match; everything is `{"all": true}` or `"*"`, and nothing is refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Selector {
     /// Every grant there is. Goes with nothing else.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -87,6 +88,13 @@ impl Selector {
     }
 }
 
+// What `remote` derives are functions of its own, not of the traits: so reading can look for `"*"` first.
+impl Serialize for Selector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Selector::serialize(self, serializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(EverythingOrCriteria)
@@ -107,46 +115,8 @@ impl<'de> Visitor<'de> for EverythingOrCriteria {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Selector, A::Error> {
-        Criteria::deserialize(MapAccessDeserializer::new(members)).map(Selector::from)
+        Selector::deserialize(MapAccessDeserializer::new(members))
     }
-}
-
-macro_rules! criteria {
-    ($($name:ident: $type:ty,)*) => {
-        #[derive(Default, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        struct Criteria { $($name: $type,)* }
-
-        impl From<Criteria> for Selector {
-            fn from(criteria: Criteria) -> Self {
-                Self { $($name: criteria.$name,)* }
-            }
-        }
-    };
-}
-
-criteria! {
-    all: bool,
-    state: Option<GrantState>,
-    owner: Option<String>,
-    role: Option<String>,
-    issuer: Option<String>,
-    subject: Option<String>,
-    repository: Option<String>,
-    repository_id: Option<String>,
-    commit: Option<String>,
-    run: Option<String>,
-    environment: Option<String>,
-    backend: Option<String>,
-    policy: Option<String>,
-    purpose: Option<String>,
-    ticket: Option<String>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    key_id: Option<String>,
-    proof_id: Option<String>,
-    parent: Option<String>,
-    attestation_digest: Option<String>,
 }
 
 /// `POST /v1/revocations`.
