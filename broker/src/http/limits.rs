@@ -22,7 +22,7 @@ pub struct HttpLimits {
     pub control_in_flight: Bounds,
     /// How long a request may take, its body included.
     pub request_timeout: Duration,
-    /// How long a body may take, before what its size adds: see [`HttpLimits::body_time`].
+    /// How long a body may take, before what its size adds: a second for each 16 KiB.
     pub body_timeout: Duration,
 }
 
