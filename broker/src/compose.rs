@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
+mod keks;
 mod press;
 mod readiness;
 mod strongroom;
@@ -30,9 +31,10 @@ use hallpass_core::time::{Clock, Timestamp, Ttl};
 use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
+pub use self::keks::{Rewrapping, rewrapping, sealer};
 use self::press::{BundlePress, Kept};
 use self::readiness::Health;
-pub use self::strongroom::{Strongroom, sealer};
+pub use self::strongroom::Strongroom;
 use crate::audit::{FileSink, HttpsSink, StdoutSink};
 use crate::backend;
 use crate::backend::jwt::JwtBackend;
@@ -42,12 +44,14 @@ use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
-use crate::config::server::{Audit, Destination};
+use crate::config::server::{Audit, Destination, Keys};
 use crate::http::desk::{OwnToken, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
-use crate::keys::{KeyKeeper, KeyRing, LocalSigner, OwnTokens, Statements, SystemEntropy};
+use crate::keys::{
+    DataKeyKeeper, DataKeySealer, KeyKeeper, KeyRing, LocalSigner, OwnTokens, Statements, SystemEntropy,
+};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
@@ -73,14 +77,10 @@ pub fn install_process_defaults() -> Result<(), &'static str> {
 pub struct Foundation {
     /// The database file.
     pub store: PathBuf,
-    /// The key-encryption key.
-    pub key_file: PathBuf,
+    /// Where the key-encryption keys are, and how signing keys are announced.
+    pub keys: Keys,
     /// Make the key file when there is none: for `dev` only, since a lost key loses everything that it sealed.
     pub create_key_file: bool,
-    /// Key-encryption keys that still open old values.
-    pub retired_key_files: Vec<PathBuf>,
-    /// How long a new signing key is published before it signs.
-    pub announce_keys: Ttl,
     /// Origin that others reach the broker at.
     pub public_url: String,
     /// Further certificate authorities for outbound calls.
@@ -122,6 +122,7 @@ pub struct Broker {
     composer: Arc<Composer>,
     keys: Arc<KeyRing>,
     keeper: Arc<KeyKeeper>,
+    data_keys: Arc<DataKeyKeeper>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -136,7 +137,7 @@ impl Broker {
     /// # Errors
     /// Whatever keeps the broker from starting: it does not run on half of what it needs.
     pub async fn assemble(foundation: Foundation, beginning: Beginning) -> anyhow::Result<Self> {
-        let Strongroom { clock, entropy, sealer, store, keys, keeper, mut evidence } =
+        let Strongroom { clock, entropy, sealer, store, keys, keeper, data_keys, mut evidence, .. } =
             Strongroom::open(&foundation).await?;
         evidence.exports = exports(&foundation, store.as_ref()).await?;
         let composer = Composer {
@@ -178,7 +179,7 @@ impl Broker {
         configuration::record_local(&ports, &id, bundle.files, occasion).await?;
         let press = BundlePress { composer: Arc::clone(&composer), governed };
         let publishing = Arc::new(Publishing::new(source, Arc::new(press.clone())));
-        Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys, keeper })
+        Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys, keeper, data_keys })
     }
 
     /// Puts the bundle that was loaded again into force. A bad one changes nothing, and is recorded.
@@ -227,6 +228,12 @@ impl Broker {
     #[must_use]
     pub fn key_keeper(&self) -> Arc<KeyKeeper> {
         Arc::clone(&self.keeper)
+    }
+
+    /// Who keeps the data key.
+    #[must_use]
+    pub fn data_key_keeper(&self) -> Arc<DataKeyKeeper> {
+        Arc::clone(&self.data_keys)
     }
 
     /// Whether the authority's certificate is somebody's offline root's to give.
@@ -334,7 +341,8 @@ pub async fn migrate(foundation: &Foundation) -> anyhow::Result<String> {
     let migrated = SqliteStore::migrate(&foundation.store)?;
     let clock = SystemClock::start();
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-    let sealer = sealer(foundation, &entropy)?;
+    // What is sealed is not looked into: the schema needs no key, nor whoever holds it.
+    let sealer = Arc::new(DataKeySealer::locked(Arc::clone(&entropy)));
     let store = SqliteStore::open(&foundation.store, sealer, fresh_id(&clock, entropy.as_ref())?)?;
     let problems = store.integrity_check().await?;
     if !problems.is_empty() {

@@ -33,11 +33,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use reqwest::StatusCode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 /// Time to connect, within the deadline of a call: a host that drops packets must not use up all of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,6 +91,30 @@ pub struct Post<'a> {
     pub deadline: Duration,
     /// Where plain http may go.
     pub allow_http: AllowHttp,
+}
+
+/// One POST of JSON whose answer counts, whatever its status. What is sent and what comes back may be secret.
+pub struct Call<'a> {
+    /// Where to.
+    pub url: &'a Url,
+    /// Headers beside those of every call, by their names in lower case.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// What. Wiped when it was sent.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Most bytes of body to read.
+    pub max_bytes: usize,
+    /// Time for all of it.
+    pub deadline: Duration,
+    /// Where plain http may go.
+    pub allow_http: AllowHttp,
+}
+
+/// What a [`Call`] was answered.
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// All of its body. Wiped when dropped.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 /// An answer that can be used.
@@ -197,6 +222,26 @@ impl Outbound {
         if status.is_success() { Ok(()) } else { Err(OutboundError::Status(status.as_u16())) }
     }
 
+    /// Posts JSON and reads what is answered.
+    ///
+    /// # Errors
+    /// [`OutboundError`] when there is no whole answer within the bounds. A status is none.
+    pub async fn call(&self, call: Call<'_>) -> Result<Reply, OutboundError> {
+        check_url(call.url, call.allow_http)?;
+        let mut request = self.client.post(call.url.clone()).timeout(call.deadline);
+        request = request.header(CONTENT_TYPE, "application/json").header(ACCEPT, "application/json");
+        for (name, value) in call.headers {
+            let value = HeaderValue::from_str(value);
+            let mut value = value.map_err(|_| OutboundError::Transport(format!("{name} is no header's value")))?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        let mut response = request.body(Bytes::from_owner(call.body)).send().await.map_err(transport)?;
+        let mut body = Zeroizing::new(Vec::with_capacity(call.max_bytes.min(8 * 1024)));
+        read(&mut response, call.max_bytes, &mut |chunk| body.extend_from_slice(chunk)).await?;
+        Ok(Reply { status: response.status().as_u16(), body })
+    }
+
     /// Gets a document.
     ///
     /// # Errors
@@ -216,19 +261,31 @@ impl Outbound {
             other => return Err(OutboundError::Status(other.as_u16())),
         }
         let etag = etag(response.headers());
-        let too_large = OutboundError::TooLarge(get.max_bytes);
-        if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |l| l > get.max_bytes)) {
-            return Err(too_large);
-        }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if body.len().saturating_add(chunk.len()) > get.max_bytes {
-                return Err(too_large);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        read(&mut response, get.max_bytes, &mut |chunk| body.extend_from_slice(chunk)).await?;
         Ok(Answer::Body { bytes: body.freeze(), etag, max_age })
     }
+}
+
+/// Reads a body whole, or none of it when it is longer than `max_bytes`.
+async fn read(
+    response: &mut reqwest::Response,
+    max_bytes: usize,
+    take: &mut (dyn FnMut(&[u8]) + Send),
+) -> Result<(), OutboundError> {
+    let too_large = OutboundError::TooLarge(max_bytes);
+    if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |l| l > max_bytes)) {
+        return Err(too_large);
+    }
+    let mut read = 0_usize;
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        read = read.saturating_add(chunk.len());
+        if read > max_bytes {
+            return Err(too_large);
+        }
+        take(&chunk);
+    }
+    Ok(())
 }
 
 /// Whether a URL may be called: https, or http where it may go; a host; no user name or password, which would be sent

@@ -10,4 +10,5 @@ pub mod governed;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;
+pub mod variable;
 pub mod vitals;

@@ -118,6 +118,28 @@ impl Broker {
         command.args(arguments).arg("--config").arg(&self.file).output().expect("the broker's binary starts")
     }
 
+    /// The same with variables in its environment.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn command_in(
+        &self,
+        environment: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> std::process::Output {
+        let mut command = quiet_command(&program("hallpass-broker"));
+        command.envs(environment.iter().copied()).args(arguments).arg("--config").arg(&self.file);
+        command.output().expect("the broker's binary starts")
+    }
+
+    /// Puts another section in the place of one of its server file, for its next start and for commands.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure(&self, name: &str, section: Value) {
+        config::replace_section(&self.file, name, section);
+    }
+
     /// Runs the binary with these arguments alone.
     ///
     /// # Panics

@@ -60,6 +60,12 @@ pub fn iofault() -> Option<PathBuf> {
     present(components().join("libiofault.so"), "a C compiler for tests/chaos/iofault.c")
 }
 
+/// The OpenBao server (`tests/openbao/requirements.txt`).
+#[must_use]
+pub fn openbao() -> Option<PathBuf> {
+    present(components().join("openbao/server"), "the OpenBao server of tests/openbao/requirements.txt")
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> &'static Path {

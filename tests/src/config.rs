@@ -219,15 +219,30 @@ pub fn database(folder: &Path) -> PathBuf {
     folder.join("hallpass.db")
 }
 
+/// Puts another section in the place of one of the server file.
+///
+/// # Panics
+/// When the file cannot be read or written.
+pub fn replace_section(file: &Path, name: &str, section: Value) {
+    let text = fs::read_to_string(file).expect("the server file");
+    let mut server: Value = toml::from_str(&text).expect("TOML");
+    server[name] = section;
+    write_toml(file, &server).expect("the server file is written");
+}
+
 fn write_toml(file: &Path, content: &Value) -> io::Result<()> {
     fs::write(file, toml::to_string(content).map_err(io::Error::other)?)
 }
 
-/// Lays `over` upon `value`, object by object.
+/// Lays `over` upon `value`, object by object; null takes away.
 fn merge(value: &mut Value, over: Value) {
     match (value, over) {
         (Value::Object(value), Value::Object(over)) => {
             for (name, over) in over {
+                if over.is_null() {
+                    value.remove(&name);
+                    continue;
+                }
                 merge(value.entry(name).or_insert_with(|| Value::Object(Map::new())), over);
             }
         }

@@ -117,7 +117,10 @@ impl SigningKey {
 }
 
 /// Bytes that nobody can guess.
-pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+///
+/// # Panics
+/// When there is no randomness.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     random().fill(&mut bytes).expect("the system has randomness");
     bytes

@@ -21,6 +21,7 @@ mod issuer;
 mod journal;
 mod key;
 pub mod metrics;
+pub mod openbao;
 pub mod process;
 mod store;
 pub mod third_party;
@@ -31,7 +32,7 @@ pub use answer::{Answer, Exchange};
 pub use broker::Broker;
 pub use issuer::{Behaviour, Document, Issuer, Request};
 pub use journal::Journal;
-pub use key::SigningKey;
+pub use key::{SigningKey, random_bytes};
 pub use store::{Row, Store, id};
 pub use wait::eventually;
 

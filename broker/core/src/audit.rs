@@ -207,6 +207,9 @@ pub enum AuditAction {
     /// A signing key that nobody need know any longer was removed.
     #[serde(rename = "key.remove")]
     KeyRemove,
+    /// The data key was wrapped by a key-encryption key: a new one, or the same anew.
+    #[serde(rename = "key.wrap")]
+    KeyWrap,
     /// The broker started.
     #[serde(rename = "broker.start")]
     BrokerStart,

@@ -2,7 +2,9 @@
 
 mod anchor;
 mod backend;
+mod data_key;
 mod history;
+mod kek;
 mod keys;
 mod log;
 mod policy;
@@ -23,7 +25,9 @@ pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
+pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
 pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, PublishOutcome, RevisionRecord};
+pub use kek::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 pub use keys::{
     AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners,
 };

@@ -12,6 +12,7 @@ mod apply;
 mod checkpoint;
 mod connection;
 mod cursor;
+mod data_keys;
 mod displace;
 mod error;
 mod governance;
@@ -55,6 +56,7 @@ use hallpass_core::port::{
 };
 use hallpass_core::time::{Timestamp, Ttl};
 
+pub use data_keys::data_keys_of;
 pub use error::OpenError;
 pub use log::LogReader;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod checkpoints;
+mod data_keys;
 mod faults;
 mod log;
 mod migrations;

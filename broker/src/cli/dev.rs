@@ -19,7 +19,7 @@ use self::story::Stage;
 use super::serve::{Front, Gate, Gates};
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
-use crate::config::server::{Audit, Limits, LogFormat};
+use crate::config::server::{Audit, KeySource, Keys, Limits, LogFormat};
 use crate::http::forwarded::Proxies;
 use crate::keys::{Jwk, LocalSigner};
 use crate::outbound::AllowHttp;
@@ -87,10 +87,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let foundation = Foundation {
         store: folder.path().join("hallpass.db"),
-        key_file: folder.path().join("key-encryption-key"),
+        keys: Keys {
+            active: KeySource::File(folder.path().join("key-encryption-key")),
+            retired: Vec::new(),
+            announce: Ttl::ZERO,
+        },
         create_key_file: true,
-        retired_key_files: Vec::new(),
-        announce_keys: Ttl::ZERO,
         public_url: public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Loopback,

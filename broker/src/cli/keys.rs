@@ -1,5 +1,7 @@
 //! `hallpass-broker keys`: beside a running broker it asks at the control socket, without one it opens the store itself.
 
+mod rewrap;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+pub(super) use self::rewrap::take_over;
 use super::serve;
 use crate::compose::{self, Broker, Strongroom};
 use crate::keys::{Import, KeyKeeper, KeyView, Rotation, SystemEntropy, seal_for_import};
@@ -35,6 +38,9 @@ pub(super) enum Arguments {
     Import(ImportFile),
     /// Have nothing that a key signed count any longer, now. Every live grant that it signed ends.
     Distrust(Distrust),
+    /// Wrap the key that seals the store's secrets by the key-encryption key that the server file names now: after another
+    /// was named, or the Transit key was rotated. The earlier one, named as retired meanwhile, is not needed afterwards.
+    Rewrap(rewrap::Arguments),
 }
 
 /// What all of them take.
@@ -113,17 +119,18 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Arguments::Rotate(rotate) => &rotate.common,
         Arguments::Import(import) => &import.common,
         Arguments::Distrust(distrust) => &distrust.common,
+        Arguments::Rewrap(arguments) => return rewrap::run(arguments).await,
     };
     let (config, json) = (serve::load(&common.config)?, common.json);
     let foundation = serve::foundation(&config);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-    let sealer = compose::sealer(&foundation, &entropy)?;
+    let sealer = compose::sealer(&foundation, &entropy).await?;
     let command = command(&arguments, sealer.as_ref(), entropy.as_ref())?;
     let request = Request::new(Command::Keys(command), SystemClock::start().now(), sealer.as_ref());
     let keys = match control::ask(&foundation.store, &request).await? {
         Some(Answer::Keys(keys)) => keys,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
-        Some(Answer::Token(_)) => bail!("the broker answered something else"),
+        Some(Answer::Token(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
         None => {
             let Command::Keys(command) = request.command else { bail!("that is no command about keys") };
             // Only a rotation of the authority's key depends on the bundle; the others work whatever state it is in.
@@ -172,6 +179,7 @@ fn command(arguments: &Arguments, sealer: &dyn Sealer, entropy: &dyn Entropy) ->
         Arguments::Distrust(distrust) => {
             KeyCommand::Distrust { key_id: distrust.key_id.clone(), reason: distrust.reason.clone() }
         }
+        Arguments::Rewrap(_) => bail!("this changes no signing key"),
     })
 }
 

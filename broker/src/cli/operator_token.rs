@@ -35,14 +35,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let ttl = arguments.ttl.as_deref().map(Ttl::parse).transpose().map_err(|error| anyhow!("--ttl: {error}"))?;
     let foundation = serve::foundation(&config);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-    let sealer = compose::sealer(&foundation, &entropy)?;
+    let sealer = compose::sealer(&foundation, &entropy).await?;
     let now = SystemClock::start().now();
     let command = Command::OperatorToken { purpose: arguments.purpose.clone(), ttl: ttl.map(Ttl::as_secs) };
     let request = Request::new(command, now, sealer.as_ref());
     let token = match control::ask(&foundation.store, &request).await? {
         Some(Answer::Token(token)) => token,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
-        Some(Answer::Keys(_)) => bail!("the broker answered something else"),
+        Some(Answer::Keys(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
         None => {
             let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;
             broker.operator_token(&arguments.purpose, ttl).await.map_err(|error| anyhow!(explain(error)))?

@@ -32,10 +32,8 @@ pub(super) fn load(config: &Path) -> anyhow::Result<ServerConfig> {
 pub(super) fn foundation(config: &ServerConfig) -> Foundation {
     Foundation {
         store: config.store.path.clone(),
-        key_file: config.keys.key_encryption_key_file.clone(),
+        keys: config.keys.clone(),
         create_key_file: false,
-        retired_key_files: config.keys.retired_key_encryption_key_files.clone(),
-        announce_keys: config.keys.announce,
         public_url: config.server.public_url.clone(),
         outbound_ca_file: None,
         allow_http: AllowHttp::Never,
@@ -142,7 +140,7 @@ async fn answer_commands(listener: tokio::net::UnixListener, broker: Arc<Broker>
             if !request.is_genuine(broker.ports.sealer.as_ref(), broker.ports.now()) {
                 telemetry::privileged_action("operator_token", false);
                 tracing::warn!("a request at the control socket was not made with this broker's key");
-                return Answer::Refused("the request was not made lately with this broker's key file".to_owned());
+                return Answer::Refused("the request was not made lately with this broker's key".to_owned());
             }
             match request.command {
                 Command::OperatorToken { purpose, ttl } => {
@@ -152,6 +150,11 @@ async fn answer_commands(listener: tokio::net::UnixListener, broker: Arc<Broker>
                         Ok(token) => Answer::Token(token),
                         Err(error) => Answer::Refused(super::operator_token::explain(error)),
                     }
+                }
+                Command::Rewrap { data_key, wrapping } => {
+                    let rewrapped = super::keys::take_over(&broker.data_key_keeper(), &data_key, wrapping).await;
+                    telemetry::privileged_action("keys", rewrapped.is_ok());
+                    rewrapped.map_or_else(|error| Answer::Refused(format!("{error:#}")), Answer::Rewrapped)
                 }
                 Command::Keys(command) => {
                     let offline_root = broker.is_under_an_offline_root();

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use hallpass_core::audit::CheckpointSigner;
+use hallpass_core::audit::{Actor, CheckpointSigner};
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::id::LogId;
-use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, KeyRecord, Sealer, Signer, Store};
+use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, DataKeyRecord, KeyRecord, Sealer, Signer, Store};
 use hallpass_core::service::Evidence;
 use hallpass_core::service::distrust::Distrust;
 use hallpass_core::time::{Clock, Timestamp};
 use hallpass_sqlite::SqliteStore;
 
-use super::Foundation;
+use super::{Foundation, keks};
 use crate::audit::CheckpointFile;
 use crate::backend::x509::root_certificate;
-use crate::keys::{CertificationFailed, KekSealer, KeyEncryptionKeys, KeyKeeper, KeyRing, SystemEntropy};
+use crate::keys::{
+    CertificationFailed, DataKeyKeeper, DataKeySealer, KeyEncryptionKeys, KeyKeeper, KeyRing, Rewrapped, SystemEntropy,
+};
 use crate::runtime::clock::SystemClock;
 
 /// The store and the keys.
@@ -27,6 +29,8 @@ pub struct Strongroom {
     pub(super) evidence: Evidence,
     /// Who changes the signing keys.
     pub keeper: Arc<KeyKeeper>,
+    pub(super) data_keys: Arc<DataKeyKeeper>,
+    keks: KeyEncryptionKeys,
 }
 
 impl std::fmt::Debug for Strongroom {
@@ -43,9 +47,15 @@ impl Strongroom {
     pub async fn open(foundation: &Foundation) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-        let sealer = sealer(foundation, &entropy)?;
+        let keks = keks::keks(foundation, &entropy)?;
+        let sealer = Arc::new(DataKeySealer::locked(Arc::clone(&entropy)));
         let fresh_log = fresh_id(clock.as_ref(), entropy.as_ref())?;
-        let store = Arc::new(SqliteStore::open(&foundation.store, Arc::clone(&sealer), fresh_log)?);
+        let port = Arc::clone(&sealer) as Arc<dyn Sealer>;
+        let store = Arc::new(SqliteStore::open(&foundation.store, port, fresh_log)?);
+        let record = Arc::clone(&store) as Arc<dyn DataKeyRecord>;
+        let data_keys = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(&clock));
+        data_keys.unlock(store.as_ref(), &keks, entropy.as_ref()).await?;
+        let sealer = sealer as Arc<dyn Sealer>;
         let of_keys = Arc::clone(&clock);
         let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), of_keys, entropy.as_ref(), &certify).await?;
         let keys = Arc::new(keys);
@@ -58,14 +68,24 @@ impl Strongroom {
             Arc::clone(&clock),
             Arc::clone(&entropy),
             Box::new(certify),
-            foundation.announce_keys,
+            foundation.keys.announce,
             Arc::new(Distrust {
                 store: Arc::clone(&store) as Arc<dyn Store>,
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
             }),
         );
-        Ok(Self { clock, entropy, sealer, store, keys, evidence, keeper: Arc::new(keeper) })
+        let (keeper, data_keys) = (Arc::new(keeper), Arc::new(data_keys));
+        Ok(Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks })
+    }
+
+    /// Wraps the data key anew, or, `fresh`, makes another one and seals everything under that.
+    ///
+    /// # Errors
+    /// When a key cannot be used, or a value does not open; then nothing has changed.
+    pub async fn rewrap(&self, fresh: bool) -> anyhow::Result<Rewrapped> {
+        let entropy = fresh.then_some(self.entropy.as_ref());
+        Ok(self.data_keys.rewrap(&self.keks, entropy, Actor::LocalAdministrator).await?)
     }
 }
 
@@ -84,17 +104,4 @@ fn evidence(foundation: &Foundation, keys: &Arc<KeyRing>, log: LogId) -> anyhow:
         // Only a broker that runs takes its log anywhere.
         exports: Vec::new(),
     })
-}
-
-/// Opens what is sealed under the foundation's key-encryption keys.
-///
-/// # Errors
-/// When a key file cannot be used.
-pub fn sealer(foundation: &Foundation, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Arc<dyn Sealer>> {
-    let keys = if foundation.create_key_file {
-        KeyEncryptionKeys::read_or_create(&foundation.key_file, entropy.as_ref())?
-    } else {
-        KeyEncryptionKeys::read(&foundation.key_file, &foundation.retired_key_files)?
-    };
-    Ok(Arc::new(KekSealer::new(keys, Arc::clone(entropy))))
 }

@@ -1,6 +1,7 @@
 //! The server file, `hallpass.toml`: how one broker runs. What is governed is in the bundle.
 
 mod audit;
+mod keys;
 mod limits;
 mod listener;
 mod storage;
@@ -9,9 +10,10 @@ mod telemetry;
 mod tests;
 
 pub use audit::{Audit, Destination, Export};
+pub use keys::{KeySource, Keys, Transit};
 pub use limits::Limits;
 pub use listener::{Admin, ProxyHeader, Server, Tls};
-pub use storage::{BundleSource, Keys, Store};
+pub use storage::{BundleSource, Store};
 pub use telemetry::{LogFormat, Telemetry, TraceSettings};
 
 use std::path::Path;
@@ -65,7 +67,7 @@ impl ServerConfig {
         let server = required(&document, "server", listener::read, &mut findings);
         let bundle = required(&document, "bundle", storage::read_bundle, &mut findings);
         let store = required(&document, "store", storage::read_store, &mut findings);
-        let keys = required(&document, "keys", storage::read_keys, &mut findings);
+        let keys = required(&document, "keys", keys::read, &mut findings);
         let audit = optional(&document, "audit", audit::read, &mut findings);
         let limits = optional(&document, "limits", limits::read, &mut findings);
         let telemetry = optional(&document, "telemetry", telemetry::read, &mut findings);

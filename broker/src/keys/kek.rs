@@ -1,79 +1,88 @@
-//! Key-encryption keys: files beside the broker that protect what the store keeps.
+//! Key-encryption keys that the broker itself holds: from a file beside it, or from its environment.
 //!
-//! A key file holds 32 random bytes in standard base64 on one line, as `openssl rand -base64 32` writes it. Whoever
-//! reads it can open every sealed value, so a file that others could read or replace is refused: any group or other
-//! permission, a symbolic link, anything but a regular file, an owner besides the broker's user and root (CWE-732).
+//! Such a key is 32 random bytes in standard base64 on one line, as `openssl rand -base64 32` writes it. Whoever reads it
+//! can open every sealed value, so a file that others could read or replace is refused: any group or other permission, a
+//! symbolic link, anything but a regular file, an owner besides the broker's user and root (CWE-732).
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hallpass_core::entropy::{Entropy, EntropyUnavailable};
-use ring::digest;
+use hallpass_core::port::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
+use hallpass_core::secret::SecretBytes;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// Length of a key-encryption key in bytes: AES-256 and HKDF-SHA256 at full strength.
-const KEY_LEN: usize = 32;
+use super::secret_key::{KEY_LEN, Kind, SecretKey};
 
-/// Base64 of a key, with room for a line end. A longer file is not a key file, and is not read further.
-const MAX_FILE_LEN: usize = 64;
+/// Base64 of a key, with room for a line end. A longer text is not a key, and is not read further.
+const MAX_TEXT_LEN: usize = 64;
 
-/// Length of a key's id in bytes: enough to tell the few keys of a list apart. It is stored with each sealed value and
-/// discloses nothing: the key behind the digest is 256 random bits.
-pub(super) const KEY_ID_LEN: usize = 8;
+/// The one version of a key that has no versions.
+const ONLY_VERSION: &str = "1";
 
-/// The list of key-encryption keys: the active one seals, all of them open.
-///
-/// To rotate, make a new file the active one and keep the old file in the list until nothing sealed under it is left.
-pub struct KeyEncryptionKeys {
-    active: Kek,
-    retired: Vec<Kek>,
+/// A key that the broker holds in memory.
+pub struct LocalKek {
+    key: Arc<SecretKey>,
+    name: String,
+    place: String,
+    entropy: Arc<dyn Entropy>,
 }
 
-impl KeyEncryptionKeys {
-    /// Reads the active key and those that it replaced.
+impl LocalKek {
+    /// The key in a file.
     ///
     /// # Errors
-    /// [`KeyFileError`] for the first file that is unsafe, malformed, or the same key again.
-    pub fn read(active: &Path, retired: &[PathBuf]) -> Result<Self, KeyFileError> {
-        let mut keys = Self { active: Kek::read(active)?, retired: Vec::with_capacity(retired.len()) };
-        for path in retired {
-            let key = Kek::read(path)?;
-            if keys.iter().any(|other| other.id == key.id) {
-                return Err(KeyFileError::Duplicate { path: path.clone() });
-            }
-            keys.retired.push(key);
-        }
-        Ok(keys)
+    /// [`KeyFileError`] when the file is missing, unsafe or malformed.
+    pub fn read_file(path: &Path, entropy: &Arc<dyn Entropy>) -> Result<Self, KeyFileError> {
+        let text = read_private_file(path)?;
+        let key = parse(&text).ok_or_else(|| KeyFileError::Malformed { path: path.to_owned() })?;
+        Ok(Self::of(key, format!("the file {}", path.display()), entropy))
     }
 
-    /// As [`KeyEncryptionKeys::read`] with one key, which is made first where there is no file. For a first start on a
-    /// developer's machine; in production a missing key is a mistake to report, not one to paper over.
+    /// As [`LocalKek::read_file`], and made first where there is no file. For a first start on a developer's machine; in
+    /// production a missing key is a mistake to report, not one to paper over.
     ///
     /// # Errors
     /// [`KeyFileError`].
-    pub fn read_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Self, KeyFileError> {
-        match Self::read(path, &[]) {
+    pub fn read_or_create_file(path: &Path, entropy: &Arc<dyn Entropy>) -> Result<Self, KeyFileError> {
+        match Self::read_file(path, entropy) {
             Err(KeyFileError::Missing { .. }) => {
-                Self::create(path, entropy)?;
-                Self::read(path, &[])
+                Self::create_file(path, entropy.as_ref())?;
+                Self::read_file(path, entropy)
             }
             outcome => outcome,
         }
+    }
+
+    /// The key in the value of the environment variable `name`.
+    ///
+    /// # Errors
+    /// [`KeyVariableError`] when there is none, or it is malformed. The value is in no error.
+    pub fn from_variable(
+        name: &str,
+        value: Option<&Zeroizing<Vec<u8>>>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, KeyVariableError> {
+        let value = value.ok_or_else(|| KeyVariableError::Missing { name: name.to_owned() })?;
+        let key = parse(value).ok_or_else(|| KeyVariableError::Malformed { name: name.to_owned() })?;
+        Ok(Self::of(key, format!("the environment variable {name}"), entropy))
     }
 
     /// Writes a new key file: mode 0600, whole or not at all, durable, never over a file that exists.
     ///
     /// # Errors
     /// [`KeyFileError::Exists`] and others.
-    pub fn create(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
+    pub fn create_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
         let mut key = Zeroizing::new([0_u8; KEY_LEN]);
         entropy.fill(key.as_mut_slice())?;
-        let mut line = Zeroizing::new(String::with_capacity(MAX_FILE_LEN));
+        let mut line = Zeroizing::new(String::with_capacity(MAX_TEXT_LEN));
         STANDARD.encode_string(key.as_slice(), &mut line);
         line.push('\n');
 
@@ -91,54 +100,56 @@ impl KeyEncryptionKeys {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(unwritable)
     }
 
-    pub(super) fn active(&self) -> &Kek {
-        &self.active
+    fn of(key: SecretKey, place: String, entropy: &Arc<dyn Entropy>) -> Self {
+        let name = format!("local:{}", key.id());
+        Self { key: Arc::new(key), name, place, entropy: Arc::clone(entropy) }
     }
 
-    pub(super) fn by_id(&self, id: &[u8]) -> Option<&Kek> {
-        self.iter().find(|key| key.id == id)
-    }
-
-    /// All keys, the active one first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Kek> {
-        std::iter::once(&self.active).chain(&self.retired)
+    /// The key, which values were sealed under directly before there were data keys.
+    pub(super) fn key(&self) -> Arc<SecretKey> {
+        Arc::clone(&self.key)
     }
 }
 
-impl std::fmt::Debug for KeyEncryptionKeys {
+impl std::fmt::Debug for LocalKek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.iter().map(|_| "[REDACTED]")).finish()
+        f.debug_struct("LocalKek").field("key", &self.key).field("place", &self.place).finish_non_exhaustive()
     }
 }
 
-/// One key-encryption key. On the heap, so that moving the list leaves no copies behind; wiped when dropped.
-pub(super) struct Kek {
-    pub(super) id: [u8; KEY_ID_LEN],
-    pub(super) key: Box<Zeroizing<[u8; KEY_LEN]>>,
-}
+#[async_trait]
+impl KeyEncryptionKey for LocalKek {
+    fn name(&self) -> &str {
+        &self.name
+    }
 
-impl Kek {
-    fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let text = read_private_file(path)?;
-        let malformed = || KeyFileError::Malformed { path: path.to_owned() };
-        let line = text.strip_suffix(b"\n").unwrap_or(&text);
-        let mut key = Box::new(Zeroizing::new([0_u8; KEY_LEN]));
-        let written = STANDARD.decode_slice(line, key.as_mut_slice()).map_err(|_| malformed())?;
-        // One byte repeated is a placeholder that somebody forgot to replace.
-        if written != KEY_LEN || key.iter().all(|byte| Some(byte) == key.first()) {
-            return Err(malformed());
-        }
-        Ok(Self { id: key_id(&key), key })
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    async fn wrap_key(&self, id: DataKeyId, key: &SecretBytes) -> Result<Wrapping, KekError> {
+        let wrapped = self.key.seal(Kind::DataKey, &id.0, key.expose(), self.entropy.as_ref());
+        let wrapped = wrapped.ok_or(KekError::Failed)?;
+        Ok(Wrapping { kek: self.name.clone(), version: ONLY_VERSION.to_owned(), wrapped })
+    }
+
+    async fn unwrap_key(&self, id: DataKeyId, wrapping: &Wrapping) -> Result<SecretBytes, KekError> {
+        let opened = self.key.open(Kind::DataKey, &id.0, &wrapping.wrapped);
+        opened.ok_or_else(|| KekError::DoesNotOpen("its tag does not verify".to_owned()))
     }
 }
 
-/// The first bytes of a labelled SHA-256 of the key.
-fn key_id(key: &[u8; KEY_LEN]) -> [u8; KEY_ID_LEN] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"hallpass key-encryption key id v1");
-    context.update(key);
-    let digest = context.finish();
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
+/// A key in base64, with or without a line end.
+fn parse(text: &[u8]) -> Option<SecretKey> {
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    if line.len() > MAX_TEXT_LEN {
+        return None;
+    }
+    let mut key = Box::new(Zeroizing::new([0_u8; KEY_LEN]));
+    let written = STANDARD.decode_slice(line, key.as_mut_slice()).ok()?;
+    // One byte repeated is a placeholder that somebody forgot to replace.
+    let placeholder = key.iter().all(|byte| Some(byte) == key.first());
+    (written == KEY_LEN && !placeholder).then(|| SecretKey::of(key))
 }
 
 /// Reads a file that only the broker's user and root can read or replace.
@@ -168,9 +179,9 @@ fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if metadata.uid() != user && metadata.uid() != 0 {
         return Err(KeyFileError::ForeignOwner { path: path.to_owned(), owner: metadata.uid() });
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN + 1));
-    file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if text.len() > MAX_FILE_LEN {
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_TEXT_LEN + 1));
+    file.take(MAX_TEXT_LEN as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() > MAX_TEXT_LEN {
         return Err(KeyFileError::Malformed { path: path.to_owned() });
     }
     Ok(text)
@@ -207,12 +218,25 @@ pub enum KeyFileError {
     /// Its content is not a key.
     #[error("{path}: is not a key: write 32 random bytes in base64 on one line, as `openssl rand -base64 32` does", path = path.display())]
     Malformed { path: PathBuf },
-    /// The list names one key twice.
-    #[error("{path}: holds a key that is in the list already", path = path.display())]
-    Duplicate { path: PathBuf },
     /// No randomness for a new key.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
+}
+
+/// An environment variable that is no key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the field is the variable's name")]
+pub enum KeyVariableError {
+    /// It is not set.
+    #[error(
+        "the environment has no variable {name}: set it to 32 random bytes in base64, as `openssl rand -base64 32` writes them"
+    )]
+    Missing { name: String },
+    /// Its value is not a key.
+    #[error(
+        "the environment variable {name} is not a key: set it to 32 random bytes in base64, as `openssl rand -base64 32` writes them"
+    )]
+    Malformed { name: String },
 }
 
 #[cfg(test)]
@@ -229,6 +253,14 @@ mod tests {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
+    fn entropy(n: u64) -> Arc<dyn Entropy> {
+        Arc::new(SeededEntropy::new(n))
+    }
+
+    fn read(path: &Path) -> Result<LocalKek, KeyFileError> {
+        LocalKek::read_file(path, &entropy(9))
+    }
+
     fn base64_of(byte: u8) -> String {
         let mut key = [byte; KEY_LEN];
         key[0] = byte.wrapping_add(1);
@@ -239,12 +271,12 @@ mod tests {
     fn a_key_file_is_made_once_for_its_owner_alone_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kek");
-        let first = KeyEncryptionKeys::read_or_create(&path, &SeededEntropy::new(1)).unwrap();
+        let first = LocalKek::read_or_create_file(&path, &entropy(1)).unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.mode() & 0o7777, 0o600);
-        let again = KeyEncryptionKeys::read_or_create(&path, &SeededEntropy::new(2)).unwrap();
-        assert_eq!(first.active().id, again.active().id);
-        let refused = KeyEncryptionKeys::create(&path, &SeededEntropy::new(3)).unwrap_err();
+        let again = LocalKek::read_or_create_file(&path, &entropy(2)).unwrap();
+        assert_eq!(first.name(), again.name());
+        let refused = LocalKek::create_file(&path, &SeededEntropy::new(3)).unwrap_err();
         assert!(matches!(refused, KeyFileError::Exists { .. }), "{refused}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
@@ -255,11 +287,11 @@ mod tests {
         let path = folder.path().join("kek");
         for mode in [0o600, 0o400, 0o700] {
             write(&path, &base64_of(7), mode);
-            assert!(KeyEncryptionKeys::read(&path, &[]).is_ok(), "{mode:o}");
+            assert!(read(&path).is_ok(), "{mode:o}");
         }
         for mode in [0o640, 0o604, 0o620, 0o602, 0o660, 0o644, 0o666, 0o601, 0o610] {
             write(&path, &base64_of(7), mode);
-            let refused = KeyEncryptionKeys::read(&path, &[]).unwrap_err();
+            let refused = read(&path).unwrap_err();
             assert!(
                 matches!(refused, KeyFileError::Exposed { mode: found, .. } if found == mode),
                 "{mode:o}: {refused}"
@@ -273,13 +305,13 @@ mod tests {
         let (path, link) = (folder.path().join("kek"), folder.path().join("link"));
         write(&path, &base64_of(7), 0o600);
         symlink(&path, &link).unwrap();
-        assert!(matches!(KeyEncryptionKeys::read(&link, &[]), Err(KeyFileError::Link { .. })));
+        assert!(matches!(read(&link), Err(KeyFileError::Link { .. })));
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
-        assert!(matches!(KeyEncryptionKeys::read(folder.path(), &[]), Err(KeyFileError::NotAFile { .. })));
+        assert!(matches!(read(folder.path()), Err(KeyFileError::NotAFile { .. })));
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
-        assert!(matches!(KeyEncryptionKeys::read(&pipe, &[]), Err(KeyFileError::NotAFile { .. })));
-        assert!(matches!(KeyEncryptionKeys::read(&folder.path().join("none"), &[]), Err(KeyFileError::Missing { .. })));
+        assert!(matches!(read(&pipe), Err(KeyFileError::NotAFile { .. })));
+        assert!(matches!(read(&folder.path().join("none")), Err(KeyFileError::Missing { .. })));
     }
 
     #[test]
@@ -288,7 +320,7 @@ mod tests {
         let path = folder.path().join("kek");
         for good in [base64_of(7), format!("{}\n", base64_of(7))] {
             write(&path, &good, 0o600);
-            assert!(KeyEncryptionKeys::read(&path, &[]).is_ok(), "{good:?}");
+            assert!(read(&path).is_ok(), "{good:?}");
         }
         let short = STANDARD.encode([7_u8; 31]);
         let long = STANDARD.encode((0..33).collect::<Vec<u8>>());
@@ -297,20 +329,51 @@ mod tests {
         let endless = "A".repeat(100_000);
         for bad in ["", "\n", &short, &long, &zeros, &two_lines, &endless, &base64_of(7)[..43], "not base64!"] {
             write(&path, bad, 0o600);
-            assert!(matches!(KeyEncryptionKeys::read(&path, &[]), Err(KeyFileError::Malformed { .. })), "{bad:.50?}");
+            assert!(matches!(read(&path), Err(KeyFileError::Malformed { .. })), "{bad:.50?}");
         }
     }
 
     #[test]
-    fn a_list_holds_each_key_once_and_does_not_print() {
+    fn a_variable_holds_a_key_as_a_file_does_and_is_never_repeated() {
+        let value = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let key = LocalKek::from_variable("KEK", Some(&value(&base64_of(7))), &entropy(1)).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
-        write(&new, &base64_of(1), 0o600);
-        write(&old, &base64_of(2), 0o600);
-        let keys = KeyEncryptionKeys::read(&new, std::slice::from_ref(&old)).unwrap();
-        assert_eq!(keys.iter().count(), 2);
-        assert_eq!(format!("{keys:?}"), r#"["[REDACTED]", "[REDACTED]"]"#);
-        let refused = KeyEncryptionKeys::read(&new, &[old, new.clone()]).unwrap_err();
-        assert!(matches!(refused, KeyFileError::Duplicate { .. }), "{refused}");
+        let path = folder.path().join("kek");
+        write(&path, &base64_of(7), 0o600);
+        assert_eq!(key.name(), read(&path).unwrap().name(), "the same key, wherever it comes from");
+        assert_eq!(key.place(), "the environment variable KEK");
+        assert!(format!("{key:?}").contains("[REDACTED]") && !format!("{key:?}").contains(&base64_of(7)));
+        let short = STANDARD.encode([7_u8; 31]);
+        for bad in ["", "hunter2", &short, &STANDARD.encode([0_u8; 32]), &format!("{} ", base64_of(7)), &"A".repeat(90)]
+        {
+            let refused = LocalKek::from_variable("KEK", Some(&value(bad)), &entropy(1)).unwrap_err();
+            assert_eq!(refused, KeyVariableError::Malformed { name: "KEK".to_owned() });
+            assert!(bad.is_empty() || !refused.to_string().contains(bad));
+        }
+        let missing = LocalKek::from_variable("KEK", None, &entropy(1)).unwrap_err();
+        assert!(missing.to_string().contains("no variable KEK"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_wrapped_key_opens_under_the_key_that_wrapped_it_for_its_own_id_and_nothing_else() {
+        let kek = |seed: u8| {
+            LocalKek::of(
+                SecretKey::from_bytes(&[[seed; 31].as_slice(), &[1]].concat()).unwrap(),
+                String::new(),
+                &entropy(seed.into()),
+            )
+        };
+        let (one, other) = (kek(1), kek(2));
+        let (id, data_key) = (DataKeyId([7; 8]), SecretBytes::new(vec![9; 32]));
+        let wrapping = one.wrap_key(id, &data_key).await.unwrap();
+        assert_eq!((wrapping.kek.as_str(), wrapping.version.as_str()), (one.name(), "1"));
+        assert!(!wrapping.wrapped.windows(8).any(|window| window == [9; 8]));
+        assert_eq!(one.unwrap_key(id, &wrapping).await.unwrap(), data_key);
+        assert!(matches!(other.unwrap_key(id, &wrapping).await, Err(KekError::DoesNotOpen(_))));
+        assert!(matches!(one.unwrap_key(DataKeyId([8; 8]), &wrapping).await, Err(KekError::DoesNotOpen(_))));
+        // A value of the store is no data key, though the same key sealed it.
+        let value = one.key.seal(Kind::Value, &id.0, data_key.expose(), &SeededEntropy::new(3)).unwrap();
+        let passed_off = Wrapping { wrapped: value, ..wrapping };
+        assert!(matches!(one.unwrap_key(id, &passed_off).await, Err(KekError::DoesNotOpen(_))));
     }
 }

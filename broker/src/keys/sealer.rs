@@ -1,120 +1,83 @@
-//! Secrets at rest: AES-256-GCM under a key that is derived for each message.
+//! Secrets at rest: sealed under the data key of the store, which a key-encryption key wraps.
 //!
-//! A sealed value is `version (1) ‖ key id (8) ‖ salt (32) ‖ ciphertext and tag`. From the key-encryption key and the
-//! fresh random salt, HKDF-SHA256 (RFC 5869) derives a key that seals exactly this message. AES-GCM breaks when one
-//! key meets a nonce twice; here each key meets one nonce once, so neither a restored snapshot nor the number of
-//! messages can bring it about (NIST SP 800-38D §8 is met with a single invocation per key).
+//! A value that was sealed names its key. The newest data key seals; those before it open, and so do local
+//! key-encryption keys: before there were data keys, values were sealed under them directly.
 //!
 //! The place (table, row, column) is authenticated: a value that is copied into another row does not open.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hallpass_core::entropy::Entropy;
-use hallpass_core::port::{Place, SealError, Sealer};
+use hallpass_core::port::{DataKeyId, Place, SealError, Sealer};
 use hallpass_core::secret::SecretBytes;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::{hkdf, hmac};
-use zeroize::Zeroizing;
+use ring::hmac;
 
-use super::kek::{KEY_ID_LEN, Kek, KeyEncryptionKeys};
+use super::secret_key::{Kind, SecretKey, named};
 
-const VERSION: u8 = 1;
-
-/// 256 random bits: two messages never share a salt, and with it never a key.
-const SALT_LEN: usize = 32;
-
-const HEADER_LEN: usize = 1 + KEY_ID_LEN + SALT_LEN;
-
-const SEAL_CONTEXT: &[u8] = b"hallpass sealed value v1";
 const FINGERPRINT_CONTEXT: &[u8] = b"hallpass credential fingerprint v1";
 
-/// Seals under the active key-encryption key of a list, and opens under any of them.
-pub struct KekSealer {
-    keys: KeyEncryptionKeys,
+/// Seals under a data key, once it has one: the store that keeps the data key is opened before.
+pub struct DataKeySealer {
+    held: ArcSwap<Held>,
     entropy: Arc<dyn Entropy>,
-    /// One fingerprint key per key-encryption key, the active one's first.
-    fingerprint_keys: Vec<hmac::Key>,
 }
 
-impl KekSealer {
-    /// A sealer over a list of keys.
+/// The keys: the first seals, all of them open.
+#[derive(Default)]
+struct Held {
+    keys: Vec<Arc<SecretKey>>,
+    fingerprint_key: Option<hmac::Key>,
+}
+
+impl DataKeySealer {
+    /// A sealer that has no key yet, and neither seals nor opens.
     #[must_use]
-    pub fn new(keys: KeyEncryptionKeys, entropy: Arc<dyn Entropy>) -> Self {
-        let fingerprint_keys = keys.iter().filter_map(fingerprint_key).collect();
-        Self { keys, entropy, fingerprint_keys }
+    pub fn locked(entropy: Arc<dyn Entropy>) -> Self {
+        Self { held: ArcSwap::default(), entropy }
     }
 
-    /// The fingerprints that `input` could have been recorded with, under each key of the list, the active one's
-    /// first: a credential that was minted before a rotation is found by its old fingerprint.
-    pub fn fingerprints(&self, input: &[u8]) -> impl Iterator<Item = String> {
-        self.fingerprint_keys.iter().map(move |key| hex(hmac::sign(key, input).as_ref()))
+    /// Seals under the first of these keys from now on, and opens under any of them.
+    pub(super) fn hold(&self, keys: Vec<Arc<SecretKey>>) {
+        let fingerprint_key = keys.first().and_then(|key| key.digest_key(FINGERPRINT_CONTEXT));
+        self.held.store(Arc::new(Held { keys, fingerprint_key }));
+    }
+
+    /// The key that seals now.
+    pub(super) fn current(&self) -> Option<DataKeyId> {
+        self.held.load().keys.first().map(|key| key.id())
     }
 }
 
-impl std::fmt::Debug for KekSealer {
+impl std::fmt::Debug for DataKeySealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KekSealer").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("DataKeySealer").field("keys", &self.held.load().keys).finish_non_exhaustive()
     }
 }
 
-impl Sealer for KekSealer {
+impl Sealer for DataKeySealer {
     fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let kek = self.keys.active();
-        let mut salt = [0_u8; SALT_LEN];
-        self.entropy.fill(&mut salt).map_err(|_| SealError::Failed)?;
-        let key = message_key(kek, &salt).ok_or(SealError::Failed)?;
-
-        let mut sealed = Vec::with_capacity(HEADER_LEN + plain.len() + AES_256_GCM.tag_len());
-        sealed.push(VERSION);
-        sealed.extend_from_slice(&kek.id);
-        sealed.extend_from_slice(&salt);
-        sealed.extend_from_slice(plain);
-        let message = sealed.get_mut(HEADER_LEN..).ok_or(SealError::Failed)?;
-        let tag = key
-            .seal_in_place_separate_tag(only_nonce(), Aad::from(associated_data(place)), message)
-            .map_err(|_| SealError::Failed)?;
-        sealed.extend_from_slice(tag.as_ref());
-        Ok(sealed)
+        let held = self.held.load();
+        let key = held.keys.first().ok_or(SealError::Failed)?;
+        let sealed = key.seal(Kind::Value, &associated_data(place), plain, self.entropy.as_ref());
+        sealed.ok_or(SealError::Failed)
     }
 
     fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, SealError> {
-        self.open_parts(place, sealed)
+        let (held, id) = (self.held.load(), named(sealed));
+        let key = held.keys.iter().find(|key| Some(key.id()) == id);
+        key.and_then(|key| key.open(Kind::Value, &associated_data(place), sealed))
             .ok_or_else(|| SealError::DoesNotOpen { table: place.table.to_owned(), column: place.column.to_owned() })
     }
 
+    fn is_current(&self, sealed: &[u8]) -> bool {
+        self.current().is_some_and(|current| named(sealed) == Some(current))
+    }
+
     fn fingerprint(&self, input: &[u8]) -> String {
-        self.fingerprints(input).next().unwrap_or_default()
+        let held = self.held.load();
+        held.fingerprint_key.as_ref().map(|key| hex(hmac::sign(key, input).as_ref())).unwrap_or_default()
     }
-}
-
-impl KekSealer {
-    fn open_parts(&self, place: Place<'_>, sealed: &[u8]) -> Option<SecretBytes> {
-        let (version, rest) = sealed.split_first()?;
-        if *version != VERSION {
-            return None;
-        }
-        let (key_id, rest) = rest.split_at_checked(KEY_ID_LEN)?;
-        let (salt, message) = rest.split_at_checked(SALT_LEN)?;
-        let key = message_key(self.keys.by_id(key_id)?, salt)?;
-        let mut buffer = Zeroizing::new(message.to_vec());
-        let plain = key.open_in_place(only_nonce(), Aad::from(associated_data(place)), &mut buffer).ok()?.len();
-        // `open_in_place` leaves the plain text at the front; what follows is the old tag.
-        buffer.truncate(plain);
-        Some(SecretBytes::new(std::mem::take(&mut *buffer)))
-    }
-}
-
-/// The key of one message. The salt is of that message alone, so the key is used once.
-fn message_key(kek: &Kek, salt: &[u8]) -> Option<LessSafeKey> {
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(kek.key.as_slice());
-    let okm = prk.expand(&[SEAL_CONTEXT], &AES_256_GCM).ok()?;
-    Some(LessSafeKey::new(UnboundKey::from(okm)))
-}
-
-/// Zero, always: the key is fresh for each message. Deriving the key from anything but a fresh salt would make this a
-/// nonce reuse, which discloses plain texts and lets anybody forge.
-fn only_nonce() -> Nonce {
-    Nonce::assume_unique_for_key([0; ring::aead::NONCE_LEN])
 }
 
 /// Each part with its length, so that no two places have the same encoding.
@@ -128,11 +91,6 @@ fn associated_data(place: Place<'_>) -> Vec<u8> {
     data
 }
 
-fn fingerprint_key(kek: &Kek) -> Option<hmac::Key> {
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(kek.key.as_slice());
-    prk.expand(&[FINGERPRINT_CONTEXT], hmac::HMAC_SHA256).ok().map(hmac::Key::from)
-}
-
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
@@ -141,31 +99,20 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::path::{Path, PathBuf};
-
-    use base64::Engine as _;
     use hallpass_core::testing::SeededEntropy;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keys::secret_key::HEADER_LEN;
 
     const PLACE: Place<'_> = Place { table: "grants", row: "g1", column: "handle" };
 
-    fn key_file(folder: &Path, name: &str, seed: u8) -> PathBuf {
-        let path = folder.join(name);
-        let key: Vec<u8> = (0..32).map(|n| seed.wrapping_mul(31).wrapping_add(n)).collect();
-        std::fs::write(&path, base64::engine::general_purpose::STANDARD.encode(key)).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
     /// A sealer whose active key and old keys come from these seeds.
-    fn sealer(active: u8, old: &[u8]) -> KekSealer {
-        let folder = tempfile::tempdir().unwrap();
-        let old: Vec<_> = old.iter().map(|seed| key_file(folder.path(), &format!("old{seed}"), *seed)).collect();
-        let keys = KeyEncryptionKeys::read(&key_file(folder.path(), "active", active), &old).unwrap();
-        KekSealer::new(keys, Arc::new(SeededEntropy::new(u64::from(active))))
+    fn sealer(active: u8, old: &[u8]) -> DataKeySealer {
+        let sealer = DataKeySealer::locked(Arc::new(SeededEntropy::new(u64::from(active))));
+        let key = |seed: &u8| Arc::new(SecretKey::generate(&SeededEntropy::new(u64::from(*seed))).unwrap());
+        sealer.hold(std::iter::once(&active).chain(old).map(key).collect());
+        sealer
     }
 
     #[test]
@@ -230,21 +177,37 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_keyed_stable_and_found_again_after_rotation() {
-        let (first, second) = (sealer(1, &[]), sealer(2, &[1]));
+    fn a_fingerprint_is_keyed_and_stable() {
+        let first = sealer(1, &[]);
         let fingerprint = first.fingerprint(b"token");
         assert_eq!(fingerprint.len(), 64);
         assert!(fingerprint.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
-        assert_eq!(fingerprint, sealer(1, &[]).fingerprint(b"token"));
+        assert_eq!(fingerprint, sealer(1, &[2]).fingerprint(b"token"));
         assert_ne!(fingerprint, first.fingerprint(b"other"));
-        assert_ne!(fingerprint, second.fingerprint(b"token"));
-        assert!(second.fingerprints(b"token").any(|candidate| candidate == fingerprint));
+        assert_ne!(fingerprint, sealer(2, &[1]).fingerprint(b"token"));
+    }
+
+    #[test]
+    fn what_is_sealed_tells_whether_the_present_key_sealed_it() {
+        let (first, second) = (sealer(1, &[]), sealer(2, &[1]));
+        let (old, new) = (first.seal(PLACE, b"a secret").unwrap(), second.seal(PLACE, b"a secret").unwrap());
+        assert!(first.is_current(&old) && second.is_current(&new));
+        assert!(!second.is_current(&old) && !second.is_current(b"") && !second.is_current(&new[1..]));
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_sealed_or_opened() {
+        let sealed = sealer(1, &[]).seal(PLACE, b"a secret").unwrap();
+        let locked = DataKeySealer::locked(Arc::new(SeededEntropy::new(1)));
+        assert_eq!(locked.seal(PLACE, b"a secret"), Err(SealError::Failed));
+        assert!(locked.open(PLACE, &sealed).is_err() && !locked.is_current(&sealed));
+        assert_eq!(locked.fingerprint(b"token"), "");
     }
 
     #[test]
     fn a_sealer_prints_no_key() {
         let printed = format!("{:?}", sealer(1, &[2]));
-        assert_eq!(printed, r#"KekSealer { keys: ["[REDACTED]", "[REDACTED]"], .. }"#);
+        assert_eq!(printed, r#"DataKeySealer { keys: [[REDACTED], [REDACTED]], .. }"#);
     }
 
     #[test]

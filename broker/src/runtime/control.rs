@@ -1,7 +1,7 @@
 //! The control socket: how a command on the same machine asks a running broker, which alone may write the store.
 //!
 //! It lies beside the store, mode 0600, so that whoever connects could open the store too. The caller also shows that it
-//! can read the key file: its request carries a keyed digest.
+//! can unwrap the store's data key: its request carries a digest keyed by it.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::keys::KeyView;
+use crate::keys::{KeyView, Rewrapped};
 
 /// Longest request or answer in bytes.
 const MAX_LINE: u64 = 16 * 1024;
@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// How old a request may be: a digest that somebody recorded is worth nothing a minute later.
 const FRESH: Ttl = Ttl::from_secs(60);
 
-/// A command with what shows that it was given lately by somebody who can read the key file.
+/// A command with what shows that it was given lately by somebody who can unwrap the store's data key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -49,6 +49,24 @@ pub enum Command {
     },
     /// Concerns the signing keys.
     Keys(KeyCommand),
+    /// Has the data key kept in another wrapping, and sealed under it what is sealed otherwise.
+    Rewrap {
+        /// Its id.
+        data_key: String,
+        /// The wrapping; the one that it has, when none is said.
+        wrapping: Option<NewWrapping>,
+    },
+}
+
+/// The data key as another key-encryption key, or another version of it, wrapped it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewWrapping {
+    /// What that key is called.
+    pub kek: String,
+    /// Which version of it.
+    pub version: String,
+    /// The wrapped key, in base64.
+    pub wrapped: String,
 }
 
 /// What can be asked of the signing keys.
@@ -96,7 +114,7 @@ impl Request {
         Self { command, asked_at, digest }
     }
 
-    /// Whether it was made lately by somebody who can read the key file.
+    /// Whether it was made lately by somebody who can unwrap the store's data key.
     #[must_use]
     pub fn is_genuine(&self, sealer: &dyn Sealer, now: Timestamp) -> bool {
         use subtle::ConstantTimeEq as _;
@@ -119,6 +137,8 @@ pub enum Answer {
     Token(String),
     /// The keys that were asked for, or changed.
     Keys(Vec<KeyView>),
+    /// How the data key is wrapped now.
+    Rewrapped(Rewrapped),
     /// Why not.
     Refused(String),
 }

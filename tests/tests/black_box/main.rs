@@ -37,6 +37,8 @@ mod tampering;
 mod third_party;
 mod tls;
 mod traces;
+mod transit;
+mod wrapping;
 
 use hallpass_tests::config::{AUDIENCE, Setup};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey};

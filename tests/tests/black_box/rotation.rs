@@ -1,5 +1,7 @@
 //! The broker's own keys change while it runs: announced, in turn, imported, and at once in an emergency.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_tests::config::CERTIFICATE_ROLE;
 use hallpass_tests::verifier::Verifier;
-use hallpass_tests::{Answer, component, eventually};
+use hallpass_tests::{Answer, component, eventually, unix_now};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -312,8 +314,16 @@ async fn whoever_cannot_read_the_key_file_changes_no_key() {
     std::fs::copy(other.broker.folder().join("kek"), house.broker.folder().join("kek")).expect("another key");
     for arguments in [&["list"][..], &["rotate", "--purpose", "token"], &["distrust", &key, "--reason", "to do harm"]] {
         let said = refused(&house, arguments);
-        assert!(said.contains("not made lately with this broker's key"), "{said}");
+        assert!(said.contains("is wrapped by local:"), "{said}");
     }
+    // Nor does whoever reaches the socket without the key.
+    let socket = house.broker.folder().join("hallpass.db.control");
+    let asked = json!({"command": {"keys": "list"}, "asked_at": 1_000_i64 * unix_now(), "digest": "00"});
+    let mut stream = UnixStream::connect(socket).expect("the control socket");
+    writeln!(stream, "{asked}").expect("it reads");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("it answers");
+    assert!(said.contains("not made lately with this broker's key"), "{said}");
     assert_eq!(key_of(&house.credential().await), key);
     assert_eq!((told(&house, "key.rotate"), told(&house, "key.distrust")), (0, 0));
 }

@@ -76,7 +76,7 @@ pub struct Place<'a> {
     pub column: &'a str,
 }
 
-/// Seals secrets at rest: authenticated encryption under a key-encryption key, bound to the place.
+/// Seals secrets at rest: authenticated encryption under a data key, bound to the place.
 pub trait Sealer: Send + Sync + 'static {
     /// Seals `plain` for `place`.
     ///
@@ -89,6 +89,9 @@ pub trait Sealer: Send + Sync + 'static {
     /// # Errors
     /// [`SealError`] when the value was changed, moved, or sealed under a key that is not in the list.
     fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, SealError>;
+
+    /// Whether a value is sealed under the key that seals now, told by what it names itself. It may still not open.
+    fn is_current(&self, sealed: &[u8]) -> bool;
 
     /// A keyed digest (HMAC-SHA-256, lower-case hexadecimal): lets a found credential be traced without storing it.
     fn fingerprint(&self, input: &[u8]) -> String;

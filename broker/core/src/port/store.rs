@@ -19,6 +19,7 @@ use crate::time::{Timestamp, Ttl};
 #[async_trait]
 pub trait Store:
     super::AuditLog
+    + super::DataKeyRecord
     + super::History
     + super::KeyRecord
     + super::Restart

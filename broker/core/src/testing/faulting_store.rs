@@ -14,9 +14,9 @@ use crate::grant::Grant;
 use crate::id::{DecisionId, GrantId, PolicyId, ReservationId, RevisionId, RoleName};
 use crate::policy::Decision;
 use crate::port::{
-    Applied, AuditFilter, Change, Fenced, Files, GrantFilter, History, KeyChange, KeyRecord, Lineage, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved, Restart, RevisionRecord,
-    StatusRecord, Store, StoreError, StoredKey,
+    Applied, AuditFilter, Change, DataKeyChange, DataKeyRecord, Fenced, Files, GrantFilter, History, KeyChange,
+    KeyRecord, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved,
+    Restart, RevisionRecord, StatusRecord, Store, StoreError, StoredDataKey, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -61,6 +61,8 @@ pub enum Write {
     Publish,
     /// `change_keys`.
     Keys,
+    /// `change_data_keys`.
+    DataKeys,
     /// `begin_revocation`.
     BeginRevocation,
     /// `follow_revocation`.
@@ -164,6 +166,21 @@ impl KeyRecord for FaultingStore {
 
     async fn change_keys(&self, change: KeyChange) -> Result<(), StoreError> {
         faulting!(self.fault(Write::Keys), self.inner().change_keys(change))
+    }
+}
+
+#[async_trait]
+impl DataKeyRecord for FaultingStore {
+    async fn data_keys(&self) -> Result<Vec<StoredDataKey>, StoreError> {
+        self.inner().data_keys().await
+    }
+
+    async fn sealed_otherwise(&self) -> Result<u64, StoreError> {
+        self.inner().sealed_otherwise().await
+    }
+
+    async fn change_data_keys(&self, change: DataKeyChange) -> Result<u64, StoreError> {
+        faulting!(self.fault(Write::DataKeys), self.inner().change_data_keys(change))
     }
 }
 

@@ -9,17 +9,21 @@ use crate::secret::SecretBytes;
 #[derive(Debug)]
 pub struct TestSealer {
     key: [u8; 32],
+    /// The key before it, which still opens.
+    earlier: Option<[u8; 32]>,
 }
 
 impl TestSealer {
     /// A sealer under the `n`-th key.
     #[must_use]
     pub fn new(n: u8) -> Self {
-        Self { key: [n; 32] }
+        Self { key: [n; 32], earlier: None }
     }
 
-    fn aead(&self) -> LessSafeKey {
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.key).unwrap())
+    /// A sealer under the `n`-th key that opens what the `earlier`-th sealed.
+    #[must_use]
+    pub fn after(earlier: u8, n: u8) -> Self {
+        Self { key: [n; 32], earlier: Some([earlier; 32]) }
     }
 }
 
@@ -32,24 +36,35 @@ impl Sealer for TestSealer {
         let nonce: [u8; NONCE_LEN] = context.finish().as_ref()[..NONCE_LEN].try_into().unwrap();
         let mut sealed = plain.to_vec();
         let aad = Aad::from(associated(place));
-        let tag = self.aead().seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed);
+        let tag = aead(&self.key).seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed);
         sealed.extend_from_slice(tag.map_err(|_| SealError::Failed)?.as_ref());
-        Ok([nonce.as_slice(), &sealed].concat())
+        Ok([&self.key[..1], &nonce, &sealed].concat())
     }
 
     fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, SealError> {
         let fails = || SealError::DoesNotOpen { table: place.table.to_owned(), column: place.column.to_owned() };
+        let (named, sealed) = sealed.split_first().ok_or_else(fails)?;
+        let keys = std::iter::once(&self.key).chain(&self.earlier);
+        let key = keys.into_iter().find(|key| key.first() == Some(named)).ok_or_else(fails)?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or_else(fails)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| fails())?;
         let mut buffer = sealed.to_vec();
-        let plain = self.aead().open_in_place(nonce, Aad::from(associated(place)), &mut buffer).map_err(|_| fails())?;
+        let plain = aead(key).open_in_place(nonce, Aad::from(associated(place)), &mut buffer).map_err(|_| fails())?;
         Ok(SecretBytes::new(plain.to_vec()))
+    }
+
+    fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed.first() == self.key.first()
     }
 
     fn fingerprint(&self, input: &[u8]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
         hmac::sign(&key, input).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+fn aead(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap())
 }
 
 /// The place, with lengths, so that no two places read the same.

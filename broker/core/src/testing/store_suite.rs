@@ -8,6 +8,7 @@
 //! time is what the calls say.
 
 pub mod changes;
+pub mod data_keys;
 pub mod evidence;
 pub mod history;
 pub mod keys;
@@ -134,6 +135,11 @@ macro_rules! store_suite {
                 a_page_is_never_larger_than_the_largest,
                 a_cursor_from_elsewhere_is_refused,
                 refused_credentials_are_listed_until_they_are_over,
+            }
+            data_keys {
+                data_keys_are_read_back_as_they_were_kept,
+                a_change_of_data_keys_is_written_whole_with_its_entries,
+                what_is_sealed_under_the_present_key_is_left_alone,
             }
             keys {
                 keys_are_read_back_as_they_were_kept,

@@ -1,12 +1,11 @@
-//! `[bundle]`, `[store]` and `[keys]`: what the broker reads and what it keeps.
+//! `[bundle]` and `[store]`: what the broker reads and where it keeps its record.
 
 use std::path::{Path, PathBuf};
 
-use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
 use crate::config::Finding;
-use crate::config::document::{Bounded, Document, Duration, beside};
+use crate::config::document::{Document, beside};
 
 /// `[bundle]`, validated: where bundles come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,20 +40,6 @@ pub struct Store {
     pub path: PathBuf,
 }
 
-/// `[keys]`, validated. Keys are in files of their own; configuration only says where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keys {
-    /// The key that seals.
-    pub key_encryption_key_file: PathBuf,
-    /// Keys that sealed before it, which still open.
-    pub retired_key_encryption_key_files: Vec<PathBuf>,
-    /// How long a new signing key is published before it signs.
-    pub announce: Ttl,
-}
-
-/// As long as relying parties keep a key set: those that still hold the old set would refuse what the new key signs.
-const ANNOUNCE: Bounded = Bounded { standard: Ttl::from_hours(1), min: Ttl::ZERO, max: Ttl::from_hours(24 * 30) };
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBundle {
@@ -67,15 +52,6 @@ struct RawBundle {
 #[serde(deny_unknown_fields)]
 struct RawStore {
     path: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKeys {
-    key_encryption_key_file: PathBuf,
-    #[serde(default)]
-    retired_key_encryption_key_files: Vec<PathBuf>,
-    announce: Option<Duration>,
 }
 
 pub(super) fn read_bundle(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<BundleSource> {
@@ -108,18 +84,4 @@ pub(super) fn read_bundle(section: &Document<'_>, findings: &mut Vec<Finding>) -
 pub(super) fn read_store(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Store> {
     let raw: RawStore = section.read(findings)?;
     Some(Store { path: beside(section.file(), &raw.path) })
-}
-
-pub(super) fn read_keys(section: &Document<'_>, findings: &mut Vec<Finding>) -> Option<Keys> {
-    let raw: RawKeys = section.read(findings)?;
-    if raw.retired_key_encryption_key_files.contains(&raw.key_encryption_key_file) {
-        let reason = "names key_encryption_key_file again: a retired key is another one";
-        findings.push(section.finding("retired_key_encryption_key_files", reason));
-    }
-    let retired = raw.retired_key_encryption_key_files.iter();
-    Some(Keys {
-        key_encryption_key_file: beside(section.file(), &raw.key_encryption_key_file),
-        retired_key_encryption_key_files: retired.map(|file| beside(section.file(), file)).collect(),
-        announce: ANNOUNCE.check(section, "announce", raw.announce, findings),
-    })
 }

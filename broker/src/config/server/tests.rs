@@ -17,7 +17,7 @@ fn a_small_file_is_enough_and_its_paths_start_at_its_folder() {
     let config = parse(SMALL).unwrap();
     assert_eq!(config.bundle, BundleSource::Files { path: "/etc/hallpass/bundle".into() });
     assert_eq!(config.store.path, Path::new("/var/lib/hallpass.db"));
-    assert_eq!(config.keys.key_encryption_key_file, Path::new("/etc/hallpass/key"));
+    assert_eq!(config.keys.active, KeySource::File("/etc/hallpass/key".into()));
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.limits.body_bytes, 64 * 1024);
     assert_eq!(config.server.drain_timeout, Ttl::from_secs(20));
@@ -78,6 +78,28 @@ fn one_source_has_half_of_the_places_unless_it_is_written_or_there_are_few() {
 }
 
 #[test]
+fn the_key_encryption_key_is_in_a_file_in_the_environment_or_in_transit() {
+    const FILE: &str = "key_encryption_key_file = \"key\"";
+    let env =
+        parse(&SMALL.replace(FILE, "key_encryption_key_env = \"KEK\"\nretired_key_encryption_key_files = [\"key\"]"));
+    let env = env.unwrap().keys;
+    assert_eq!(env.active, KeySource::Env("KEK".to_owned()));
+    assert_eq!(env.retired, [KeySource::File("/etc/hallpass/key".into())]);
+    let transit = "retired_key_encryption_key_envs = [\"KEK\"]\n[keys.key_encryption_key_transit]\n\
+        address = \"https://vault.example:8200\"\nkey = \"hallpass\"\ntoken_file = \"token\"\nnamespace = \"a/b\"\n\
+        [[keys.retired_key_encryption_key_transits]]\naddress = \"http://10.0.0.1:8200\"\nkey = \"old\"\n\
+        token_file = \"/t\"\nmount = \"other\"\nca_file = \"ca.pem\"\ndangerous_allow_http = true";
+    let keys = parse(&SMALL.replace(FILE, transit)).unwrap().keys;
+    let KeySource::Transit(active) = &keys.active else { panic!("{keys:?}") };
+    assert_eq!((active.mount.as_str(), active.key.as_str()), ("transit", "hallpass"));
+    assert_eq!((active.token_file.as_path(), active.plain_http), (Path::new("/etc/hallpass/token"), false));
+    assert_eq!(active.namespace.as_deref(), Some("a/b"));
+    let [KeySource::Env(_), KeySource::Transit(retired)] = &keys.retired[..] else { panic!("{keys:?}") };
+    assert_eq!((retired.mount.as_str(), retired.plain_http), ("other", true));
+    assert_eq!(retired.ca_file.as_deref(), Some(Path::new("/etc/hallpass/ca.pem")));
+}
+
+#[test]
 fn operators_have_a_listener_of_their_own_where_it_is_written() {
     assert_eq!(parse(SMALL).unwrap().server.admin, None);
     let more = "[server.admin]\nlisten = \"10.0.0.1:8702\"\n[server.admin.tls]\ncertificate_file = \"c\"\n\
@@ -129,6 +151,14 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("no path", change("path = \"bundle\"", "source = \"files\"")),
         ("unknown source", change("path = \"bundle\"", "source = \"git\"\npath = \"bundle\"")),
         ("key twice", add("retired_key_encryption_key_files = [\"key\"]")),
+        ("no key", change("key_encryption_key_file = \"key\"\n", "announce = \"1h\"\n")),
+        ("two keys", add("key_encryption_key_env = \"KEK\"")),
+        ("the key itself", change("_file = \"key\"", "_env = \"3q2+7w==\"")),
+        (
+            "transit over plain http, with a path",
+            add("[[keys.retired_key_encryption_key_transits]]\naddress = \"http://vault.example/v1\"\nkey = \"a/b\"\n\
+                 token_file = \"t\"\nmount = \"/transit/\""),
+        ),
         ("tiny body", add("[limits]\nbody_bytes = 10")),
         ("no concurrency", add("[limits]\nconcurrency = 0")),
         ("more for one than there is", add("[limits]\nconcurrency = 8\nconcurrency_per_source = 9")),
