@@ -9,6 +9,7 @@ pub mod check;
 mod document;
 mod environment;
 pub mod issuer;
+pub mod matrix;
 mod owner;
 pub mod role;
 pub mod server;

@@ -85,6 +85,20 @@ impl Action {
         Self::Suspend,
     ];
 
+    /// Whether it is asked of things such as `resource`, in the vocabulary of policies.
+    #[must_use]
+    pub const fn is_asked_of(self, resource: &Resource) -> bool {
+        match self {
+            Self::Mint => matches!(resource, Resource::Role(_)),
+            Self::Renew | Self::Revoke | Self::Abandon => matches!(resource, Resource::Grant { .. }),
+            Self::Read => true,
+            Self::Preview => matches!(resource, Resource::Role(_) | Resource::Broker),
+            Self::Introspect => matches!(resource, Resource::Grant { .. } | Resource::Broker),
+            Self::Suspend => matches!(resource, Resource::Role(_) | Resource::Broker),
+            Self::Publish => matches!(resource, Resource::Bundle),
+        }
+    }
+
     /// The word used in policy, on the wire and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

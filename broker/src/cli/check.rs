@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::compose;
 use crate::config::check::check;
+use crate::config::matrix::Matrix;
 use crate::config::server::ServerConfig;
 
 /// What to check.
@@ -18,6 +19,9 @@ pub(super) struct Arguments {
     /// Folder of the bundle.
     #[arg(long, value_name = "FOLDER", required_unless_present = "config")]
     bundle: Option<PathBuf>,
+    /// Print who may do what by which policy, for everybody whom the bundle's tests know.
+    #[arg(long)]
+    matrix: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -53,6 +57,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     }
     match &report.bundle {
+        Some(bundle) if report.is_clean() && arguments.matrix => {
+            print!("{}", Matrix::of(bundle));
+            ExitCode::SUCCESS
+        }
         Some(bundle) if report.is_clean() => {
             println!("{}: revision {}", folder.display(), bundle.revision);
             println!(

@@ -7,6 +7,7 @@ mod tests;
 
 pub(crate) use files::read_bounded;
 pub use policy_test::PolicyTest;
+pub(super) use policy_test::STANDARD_TIME;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

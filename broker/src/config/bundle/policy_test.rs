@@ -105,7 +105,7 @@ fn mint() -> Action {
 }
 
 /// When a test that names no time takes place: noon UTC of Thursday, 1 January 2026, on every machine and every day.
-const STANDARD_TIME: Timestamp = Timestamp::from_secs(1_767_268_800);
+pub(in crate::config) const STANDARD_TIME: Timestamp = Timestamp::from_secs(1_767_268_800);
 
 /// The tests of one file. Names are judged only when the rest of the bundle is `complete`.
 pub(super) fn read(

@@ -292,7 +292,7 @@ impl Comparison<'_> {
         findings: &mut BTreeSet<Finding>,
     ) {
         let (policy, publisher) = (&self.after.revision.policy, self.after.publisher());
-        let asked = Action::ALL.iter().filter(|action| is_asked_of(**action, after));
+        let asked = Action::ALL.iter().filter(|action| action.is_asked_of(after));
         // What no permit could allow needs no evaluation; of a large bundle that is nearly everything.
         for action in asked.filter(|action| policy.could_permit(publisher, **action, after)) {
             let held = matches!(after, Resource::Grant { .. });
@@ -317,19 +317,6 @@ impl Comparison<'_> {
                 }
             }
         }
-    }
-}
-
-/// Whether `action` is about things such as `resource`, in the vocabulary of policies.
-const fn is_asked_of(action: Action, resource: &Resource) -> bool {
-    match action {
-        Action::Mint => matches!(resource, Resource::Role(_)),
-        Action::Renew | Action::Revoke | Action::Abandon => matches!(resource, Resource::Grant { .. }),
-        Action::Read => true,
-        Action::Preview => matches!(resource, Resource::Role(_) | Resource::Broker),
-        Action::Introspect => matches!(resource, Resource::Grant { .. } | Resource::Broker),
-        Action::Suspend => matches!(resource, Resource::Role(_) | Resource::Broker),
-        Action::Publish => matches!(resource, Resource::Bundle),
     }
 }
 
