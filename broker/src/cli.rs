@@ -66,6 +66,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::OperatorToken(arguments) => on_runtime(operator_token::run(arguments)),
         Command::Keys(arguments) => on_runtime(keys::run(arguments)),
     };
+    exit_code(outcome)
+}
+
+/// Says what went wrong.
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -152,7 +152,7 @@ impl Broker {
         };
         let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
         let (revision, kept) = composer.compose(&bundle).map_err(findings_error)?;
-        let _none_before = composer.adopt(kept);
+        composer.adopt(kept);
         let composer = Arc::new(composer);
         let id = revision.id.clone();
         let governed = Arc::new(Governed::new(Arc::new(revision)));
@@ -281,9 +281,11 @@ async fn exports(foundation: &Foundation, store: &SqliteStore) -> anyhow::Result
 /// The bundle to begin with, where bundles come from, and what its publication is called where it is one.
 async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(BundleSource, Bundle, Occasion)> {
     let bootstrap = match beginning {
+        // Published anew, whatever the record says: the folder is what is reviewed.
         Beginning::Bundle(bundle) => return Ok((BundleSource::Files, *bundle, Occasion::Start)),
         Beginning::Record { bootstrap } => bootstrap,
     };
+    configuration::confirm(store).await?;
     let Some(active) = store.active_revision().await? else {
         let folder = bootstrap.context(
             "no bundle was ever published here, and [bundle] names none to begin with: give its folder as `bootstrap`",
@@ -393,13 +395,11 @@ impl Composer {
         Ok((revision, kept))
     }
 
-    /// Keeps what belongs to the revision in force; gives what was kept before.
-    fn adopt(&self, kept: Kept) -> Kept {
-        Kept {
-            verifiers: self.verifiers.swap(kept.verifiers),
-            authorities: self.authorities.swap(kept.authorities),
-            health: self.health.swap(kept.health),
-        }
+    /// Keeps what belongs to the revision in force.
+    fn adopt(&self, kept: Kept) {
+        self.verifiers.store(kept.verifiers);
+        self.authorities.store(kept.authorities);
+        self.health.store(kept.health);
     }
 
     /// How the backends have been: remembered over revisions.

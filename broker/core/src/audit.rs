@@ -210,6 +210,9 @@ pub enum AuditAction {
     /// The data key was wrapped by a key-encryption key: a new one, or the same anew.
     #[serde(rename = "key.wrap")]
     KeyWrap,
+    /// The log was taken as it is, with nothing outside of the database to say what it was.
+    #[serde(rename = "audit.accept")]
+    AuditAccept,
     /// The broker started.
     #[serde(rename = "broker.start")]
     BrokerStart,

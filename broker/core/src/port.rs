@@ -26,14 +26,16 @@ pub use backend::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
-pub use history::{Files, History, KEPT_PUBLICATIONS, Occasion, Publication, PublishOutcome, RevisionRecord};
+pub use history::{
+    Files, History, KEPT_PUBLICATIONS, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
+};
 pub use kek::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 pub use keys::{
     AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners,
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
-pub use press::{BundleSource, Candidate, CompileError, Press, Undo};
+pub use press::{BundleSource, Candidate, CompileError, Press};
 pub use quarantine::{Added, QuarantineOrder, QuarantineStore};
 pub use quota::{Quota, Quotas};
 pub use restart::Restart;
@@ -55,7 +57,7 @@ use crate::catalog::Revision;
 
 /// Gives the bundle revision in force. A request asks once and keeps what it got.
 ///
-/// Whoever reads a moved epoch must find the new revision here: put it in force first, then move the epoch
+/// Whoever reads a moved epoch must find the new revision here, and nobody one that is not recorded
 /// ([`History::publish_revision`]).
 pub trait Governance: Send + Sync + 'static {
     /// The revision in force.

@@ -34,7 +34,7 @@ use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, Store
 use crate::time::{Clock, Timestamp, Ttl};
 
 pub use authenticate::Use;
-pub use evidence::{Evidence, HistoryBroken};
+pub use evidence::{Evidence, HistoryBroken, NotAccepted};
 pub use exports::Export;
 pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;

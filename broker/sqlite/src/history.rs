@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use hallpass_core::id::{PolicyId, RevisionId, RoleName};
 use hallpass_core::port::{
-    Files, History, KEPT_PUBLICATIONS, Occasion, Page, PageRequest, Publication, PublishOutcome, RevisionRecord,
-    StoreError,
+    Files, History, KEPT_PUBLICATIONS, Occasion, OnceRecorded, Page, PageRequest, Publication, PublishOutcome,
+    RevisionRecord, StoreError,
 };
 use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -25,6 +25,10 @@ impl History for SqliteStore {
 
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
         self.readers.read(active).await
+    }
+
+    async fn last_publication(&self) -> Result<Option<u64>, StoreError> {
+        self.readers.read(last_publication).await
     }
 
     async fn revision(&self, id: &RevisionId) -> Result<Option<RevisionRecord>, StoreError> {
@@ -56,11 +60,12 @@ struct Publish {
     decision: Option<NewDecision>,
     entries: Vec<EncodedEntry>,
     epoch: Option<u64>,
+    then: OnceRecorded,
 }
 
 impl Publish {
     fn prepare(publication: Publication) -> Result<Self, StoreError> {
-        let Publication { record, files, decision, entries, epoch } = publication;
+        let Publication { record, files, decision, entries, epoch, then } = publication;
         let addressed = |(path, text): (String, String)| {
             let digest = digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec();
             (path, digest, text)
@@ -71,6 +76,7 @@ impl Publish {
             decision: decision.map(NewDecision::prepare).transpose()?,
             entries: EncodedEntry::encode_all(entries)?,
             epoch,
+            then,
             record,
         })
     }
@@ -138,6 +144,7 @@ impl Operation for Publish {
         self.keep_files(transaction)?;
         Self::make_room(transaction)?;
         governance::move_epoch(transaction, &self.entries)?;
+        transaction.numbers.then.push(self.then.clone());
         Ok(PublishOutcome::Published)
     }
 
@@ -153,6 +160,14 @@ fn active(connection: &Connection) -> Outcome<Option<RevisionRecord>> {
     let sql = format!("SELECT {SELECTED} FROM bundle_revisions ORDER BY seq DESC LIMIT 1");
     let found = connection.prepare_cached(&sql)?.query_row([], |row| Ok(read(row))).optional()?;
     Ok(found.transpose()?)
+}
+
+fn last_publication(connection: &Connection) -> Outcome<Option<u64>> {
+    // The words of the index on just these.
+    let sql = "SELECT sequence FROM audit_entries WHERE action = 'configuration.publish' AND outcome = 'success'
+               ORDER BY sequence DESC LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(found.and_then(|sequence| u64::try_from(sequence).ok()))
 }
 
 fn one(connection: &Connection, id: &RevisionId) -> Outcome<Option<RevisionRecord>> {

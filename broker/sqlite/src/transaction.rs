@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hallpass_core::audit::tree::Frontier;
 use hallpass_core::id::LogId;
 use hallpass_core::in_force::InForce;
-use hallpass_core::port::StoreError;
+use hallpass_core::port::{OnceRecorded, StoreError};
 use hallpass_core::time::{Timestamp, Ttl};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
@@ -31,6 +31,8 @@ pub(crate) struct Numbers {
     pub(crate) clock_high_water: Timestamp,
     /// Revocations that run, and quarantines: asked for every grant that is opened.
     pub(crate) in_force: Arc<InForce>,
+    /// What is to be done with the commit, before anybody can read these.
+    pub(crate) then: Vec<OnceRecorded>,
 }
 
 impl Numbers {
@@ -49,6 +51,7 @@ impl Numbers {
             epoch: u64::try_from(epoch).unwrap_or(0),
             clock_high_water: Timestamp::from_millis(high_water),
             in_force: Arc::new(in_force),
+            then: Vec::new(),
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use hallpass_core::audit::tree::{Frontier, TreeHead};
 use hallpass_core::in_force::InForce;
-use hallpass_core::port::StoreError;
+use hallpass_core::port::{OnceRecorded, StoreError};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
@@ -330,6 +330,7 @@ impl Room {
             numbers.store(connection)?;
         }
         commit_durably(connection)?;
+        std::mem::take(&mut numbers.then).iter().for_each(OnceRecorded::run);
         self.committed.publish(&numbers);
         self.numbers = Some(numbers);
         fail::fail_point!("store::after-commit");

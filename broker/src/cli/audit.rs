@@ -1,5 +1,6 @@
 //! `hallpass-broker audit`: the log for others, and its examination without the broker.
 
+mod accept;
 mod export;
 mod verify;
 
@@ -12,6 +13,9 @@ use clap::Subcommand;
 pub(super) enum Command {
     /// Write the audit log as JSON lines (OCSF events), up to the newest checkpoint. Works beside a running broker.
     Export(export::Arguments),
+    /// Take the log as it is where the configured checkpoint file is not there: after an older database was put back on
+    /// purpose, or when the file is new to the configuration. Recorded; while no broker runs.
+    Accept(accept::Arguments),
     /// Examine an exported log against a checkpoint, offline. Exit status: 0 when it is what was signed, 1 when it is not,
     /// 2 when that cannot be told.
     Verify(verify::Arguments),
@@ -19,6 +23,7 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command) -> ExitCode {
     match command {
+        Command::Accept(arguments) => super::exit_code(super::on_runtime(accept::run(arguments))),
         Command::Export(arguments) => export::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }

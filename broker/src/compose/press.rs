@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hallpass_core::port::{Candidate, CompileError, Files, Press, Undo};
+use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press};
 
 use super::{BackendsHealth, Composer, Verifiers};
 use crate::backend::x509::Authorities;
@@ -38,17 +38,12 @@ impl BundlePress {
         let (revision, kept) = self.composer.compose(&bundle)?;
         let revision = Arc::new(revision);
         let (press, composed) = (self.clone(), Arc::clone(&revision));
-        let put_in_force = move || -> Undo {
-            let before = (press.governed.replace(Arc::clone(&composed)), press.composer.adopt(kept.clone()));
-            let press = press.clone();
-            Box::new(move || {
-                let (revision, kept) = before;
-                press.governed.restore(revision);
-                let _taken_back = press.composer.adopt(kept);
-            })
+        let put_in_force = move || {
+            press.composer.adopt(kept.clone());
+            press.governed.replace(Arc::clone(&composed));
         };
         let Bundle { files, warnings, .. } = bundle;
-        Ok(Candidate { revision, files, warnings, put_in_force: Box::new(put_in_force) })
+        Ok(Candidate { revision, files, warnings, put_in_force: OnceRecorded::does(put_in_force) })
     }
 }
 

@@ -45,6 +45,23 @@ impl Strongroom {
     /// # Errors
     /// When another process has the store, a key does not open, or the audit log is not the one that was signed.
     pub async fn open(foundation: &Foundation) -> anyhow::Result<Self> {
+        let (room, is_new) = Self::unlock(foundation).await?;
+        room.evidence.confirm(room.store.as_ref(), is_new).await?;
+        Ok(room)
+    }
+
+    /// Takes the audit log as it is where no checkpoint is kept beside the store, and has the log tell of that. Answers
+    /// how many entries it has then.
+    ///
+    /// # Errors
+    /// Where there is nothing to accept, and as [`Strongroom::open`].
+    pub async fn accept_log(foundation: &Foundation, reason: &str) -> anyhow::Result<u64> {
+        let (room, _) = Self::unlock(foundation).await?;
+        Ok(room.evidence.accept(room.store.as_ref(), reason, room.clock.now()).await?)
+    }
+
+    /// The store and the keys, and whether the audit log is new; what is in it is not judged yet.
+    async fn unlock(foundation: &Foundation) -> anyhow::Result<(Self, bool)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let keks = keks::keks(foundation, &entropy)?;
@@ -52,6 +69,8 @@ impl Strongroom {
         let fresh_log = fresh_id(clock.as_ref(), entropy.as_ref())?;
         let port = Arc::clone(&sealer) as Arc<dyn Sealer>;
         let store = Arc::new(SqliteStore::open(&foundation.store, port, fresh_log)?);
+        // Before keys are made, of which it tells.
+        let is_new = store.log_size() == 0;
         let record = Arc::clone(&store) as Arc<dyn DataKeyRecord>;
         let data_keys = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(&clock));
         data_keys.unlock(store.as_ref(), &keks, entropy.as_ref()).await?;
@@ -60,7 +79,6 @@ impl Strongroom {
         let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), of_keys, entropy.as_ref(), &certify).await?;
         let keys = Arc::new(keys);
         let evidence = evidence(foundation, &keys, store.log_id())?;
-        evidence.confirm(store.as_ref()).await?;
         let keeper = KeyKeeper::new(
             Arc::clone(&keys),
             Arc::clone(&store) as Arc<dyn KeyRecord>,
@@ -76,7 +94,7 @@ impl Strongroom {
             }),
         );
         let (keeper, data_keys) = (Arc::new(keeper), Arc::new(data_keys));
-        Ok(Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks })
+        Ok((Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks }, is_new))
     }
 
     /// Wraps the data key anew, or, `fresh`, makes another one and seals everything under that.

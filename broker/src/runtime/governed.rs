@@ -17,14 +17,8 @@ impl Governed {
         Self(ArcSwap::new(revision))
     }
 
-    /// Puts `revision` into force for every request that begins from now on, and gives the one before it.
-    #[must_use]
-    pub fn replace(&self, revision: Arc<Revision>) -> Arc<Revision> {
-        self.0.swap(revision)
-    }
-
-    /// Puts an earlier revision back into force.
-    pub fn restore(&self, revision: Arc<Revision>) {
+    /// Puts `revision` into force for every request that begins from now on.
+    pub fn replace(&self, revision: Arc<Revision>) {
         self.0.store(revision);
     }
 }

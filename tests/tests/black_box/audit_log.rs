@@ -198,6 +198,21 @@ async fn a_database_that_was_put_back_is_noticed_at_the_next_start() {
 
     // Grown again to the same length, it is still another.
     fs::rename(house.broker.folder().join("newest.checkpoint"), house.broker.folder().join("aside")).expect("moved");
+    assert!(!house.broker.end_by_itself().await.success(), "a file is soon gone");
+    assert!(house.broker.output().contains("there is no checkpoint file"), "{}", house.broker.output());
+    let accept = |reason: &str| house.broker.command(["audit", "accept", "--reason", reason]);
+    assert!(!accept("").status.success(), "without a reason");
+    let accepted = accept("the disk was lost, and this is its backup");
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    let again = accept("once more");
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("there is a checkpoint file"));
+    let told = "SELECT json_extract(CAST(entry AS TEXT), '$.detail.reason') AS reason FROM audit_entries \
+                WHERE action = 'audit.accept'";
+    let told = house.broker.store().rows(told, &[]);
+    assert_eq!(
+        told.iter().map(|row| row["reason"].clone()).collect::<Vec<_>>(),
+        ["the disk was lost, and this is its backup"]
+    );
     house.broker.restart().await;
     house.credential().await;
     house.credential().await;
@@ -209,6 +224,27 @@ async fn a_database_that_was_put_back_is_noticed_at_the_next_start() {
     fs::copy(&newest, &database).expect("put right");
     house.broker.restart().await;
     house.credential().await;
+}
+
+/// Killed at any time after its first start, it finds a file beside it; a file that is new to the configuration is asked
+/// for only once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_file_is_there_from_the_first_start_on() {
+    let mut house =
+        House::open_with(|setup| setup.server(json!({"audit": {"checkpoint_file": "newest.checkpoint"}}))).await;
+    house.broker.kill9().await;
+    assert!(house.broker.folder().join("newest.checkpoint").exists());
+    house.broker.restart().await;
+    assert!(house.broker.stop().await.success());
+
+    // As if it were new to the configuration.
+    fs::remove_file(house.broker.folder().join("newest.checkpoint")).expect("removed");
+    assert!(!house.broker.end_by_itself().await.success());
+    assert!(house.broker.command(["audit", "accept", "--reason", "from today on there is one"]).status.success());
+    house.broker.restart().await;
+    house.credential().await;
+    house.broker.kill9().await;
+    house.broker.restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -430,6 +430,53 @@ async fn content_that_was_changed_in_the_store_is_not_started_on() {
     assert!(press.broker.output().contains("it was changed"), "{}", press.broker.output());
 }
 
+/// Whoever can write the database puts no other revision into force by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_the_audit_log_does_not_tell_of_is_not_started_on() {
+    let mut press = Press::open().await;
+    let (first, files) = press.in_force().await;
+    press.put(&first, &opening(&files)).await.assert_status(200);
+    let (second, _) = press.in_force().await;
+    press.broker.stop().await;
+    press.broker.restart().await;
+    assert_eq!(press.in_force().await.0, second, "the control");
+    press.broker.stop().await;
+
+    let path = press.broker.folder().join("hallpass.db");
+    let change = |sql: &str| rusqlite::Connection::open(&path).expect("it opens").execute(sql, []).expect("written");
+    let again = "INSERT INTO bundle_revisions (id, published_at, occasion) SELECT id, published_at, 'api' \
+                 FROM bundle_revisions ORDER BY seq LIMIT 1";
+    assert_eq!(change(again), 1);
+    assert!(!press.broker.end_by_itself().await.success());
+    let said = press.broker.output();
+    assert!(said.contains("was published last") && said.contains(&first) && said.contains(&second), "{said}");
+    // Nor with the entry changed to what is wanted.
+    let edit = |from: &str, to: &str| {
+        change(&format!(
+            "UPDATE audit_entries SET entry = CAST(replace(entry, '\"revision\":\"{from}\"', '\"revision\":\"{to}\"') AS BLOB) \
+             WHERE sequence = (SELECT max(sequence) FROM audit_entries WHERE action = 'configuration.publish')"
+        ))
+    };
+    assert_eq!(edit(&second, &first), 1);
+    assert!(!press.broker.end_by_itself().await.success());
+    edit(&first, &second);
+
+    // The way out: once from a folder that was reviewed.
+    let server = press.broker.folder().join("hallpass.toml");
+    let over_the_api = fs::read_to_string(&server).expect("the server file");
+    let from_files = over_the_api.replace("source = \"api\"", "source = \"files\"").replace("bootstrap = ", "path = ");
+    assert_ne!(from_files, over_the_api);
+    fs::write(&server, from_files).expect("written");
+    press.broker.restart().await;
+    assert_eq!(press.in_force().await.0, first);
+    press.broker.stop().await;
+    fs::write(&server, over_the_api).expect("written");
+    press.broker.restart().await;
+    let (now, files) = press.in_force().await;
+    assert_eq!((&now, press.closed().await), (&first, 400));
+    press.put(&now, &opening(&files)).await.assert_status(200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_without_a_beginning_says_what_is_missing() {
     let people = crate::issuer_with_key().await;

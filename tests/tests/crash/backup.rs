@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::house::House;
 use crate::ledger::{self, hex, text};
-use crate::process::DEADLINE;
+use crate::process::{DEADLINE, program, quiet_command};
 use crate::witness::{CLIENTS, Received, Wanted, Witness};
 
 /// A broker with its newest checkpoint kept beside the database.
@@ -26,6 +26,17 @@ async fn house() -> (House, PathBuf) {
     let mut house = House::build_in(folder, server).await;
     house.start().await;
     (house, checkpoint)
+}
+
+/// Takes the log as it is.
+fn accept(house: &House) {
+    let file = house.folder().join("hallpass.toml");
+    let accepted = quiet_command(&program("hallpass-broker"))
+        .args(["audit", "accept", "--reason", "the disk was lost", "--config"])
+        .arg(file)
+        .output()
+        .expect("the binary starts");
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
 }
 
 /// What happened around a copy that was made under load.
@@ -57,8 +68,12 @@ async fn an_older_copy_is_refused_and_once_accepted_revives_nothing_that_had_end
         "it wrote into the copy"
     );
 
-    // An operator who means it moves the checkpoint away, and the record goes on from the copy.
+    // Nor is it rid of the checkpoint by having it gone. An operator who means it says so, and the record goes on from the
+    // copy.
     fs::rename(&checkpoint, checkpoint.with_extension("of-before")).expect("moved");
+    let status = house.start_in_vain().await;
+    assert!(!status.success() && house.process.output().contains("there is no checkpoint file"), "{status}");
+    accept(&house);
     house.start().await;
     assert!(log_length(&house) >= length);
     ledger::assert_sound(&house.store());
@@ -80,6 +95,7 @@ async fn what_came_after_the_copy_is_unknown_and_whoever_puts_it_back_must_end_w
     house.process.kill9().await;
     put_back(&house, &copied.copy);
     let _ = fs::remove_file(&checkpoint);
+    accept(&house);
     house.start().await;
 
     // Minted since: there is no record of it. Whoever asks is told that it is not active; whoever has the keys alone

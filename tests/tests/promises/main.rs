@@ -20,6 +20,7 @@ mod faults;
 mod invariants;
 mod lab;
 mod machine;
+mod publishing;
 mod quarantines;
 mod record;
 mod renewal;

@@ -1,6 +1,7 @@
 //! The history of what was governed: every publication of a bundle, with its content.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -17,7 +18,8 @@ pub type Files = BTreeMap<String, String>;
 #[async_trait]
 pub trait History: Send + Sync + 'static {
     /// Records a publication with its content, its decision and its audit entries as the one in force, and moves the
-    /// epoch; all in one transaction.
+    /// epoch; all in one transaction. Between the commit and the moment at which anybody can read the moved epoch it does
+    /// what the publication has to be done then.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written.
@@ -28,6 +30,12 @@ pub trait History: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError>;
+
+    /// Where the newest entry of the audit log is that tells of a publication that was made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn last_publication(&self) -> Result<Option<u64>, StoreError>;
 
     /// The last publication of this revision.
     ///
@@ -71,6 +79,32 @@ pub struct Publication {
     pub entries: Vec<AuditEntry>,
     /// The epoch at the time of the decision; `None` where nothing was decided.
     pub epoch: Option<u64>,
+    /// What is to be done once it is recorded.
+    pub then: OnceRecorded,
+}
+
+/// What puts a revision into force once it is recorded, and not before. Short: the store does nothing else meanwhile.
+#[derive(Clone, Default)]
+pub struct OnceRecorded(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl OnceRecorded {
+    /// Does this.
+    pub fn does(then: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(then)))
+    }
+
+    /// Does it.
+    pub fn run(&self) {
+        if let Some(then) = &self.0 {
+            then();
+        }
+    }
+}
+
+impl std::fmt::Debug for OnceRecorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnceRecorded").field(&self.0.is_some()).finish()
+    }
 }
 
 /// How publishing ended.

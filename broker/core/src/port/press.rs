@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Files;
+use super::{Files, OnceRecorded};
 use crate::catalog::Revision;
 use crate::finding::Finding;
 
@@ -26,12 +26,9 @@ pub struct Candidate {
     pub files: Files,
     /// What is not wrong with it and yet will refuse requests.
     pub warnings: Vec<Finding>,
-    /// Puts it into force for every request that begins from now on; gives what takes that back.
-    pub put_in_force: Box<dyn Fn() -> Undo + Send + Sync>,
+    /// Puts it into force for every request that begins from now on.
+    pub put_in_force: OnceRecorded,
 }
-
-/// Takes back what was put into force.
-pub type Undo = Box<dyn FnOnce() + Send>;
 
 impl std::fmt::Debug for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

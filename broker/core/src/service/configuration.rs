@@ -1,18 +1,21 @@
 //! What is governed: reading it, its history, and putting another bundle into force.
 //!
-//! Publications are made one after the other. A revision is in force before it is recorded: the record moves the epoch,
-//! and whoever decides again because of that must decide by the new one. What cannot be recorded is taken back.
+//! Publications are made one after the other. A revision is recorded first, and in force before anybody can read the epoch
+//! that its record moved: whoever decides again because of that decides by the new one, and nobody by one that is not on
+//! record. When recording fails, nothing changes.
 
 mod changes;
 mod local;
 mod publish;
 mod read;
+mod told;
 pub mod widening;
 
 pub use changes::Changes;
 pub use local::{record_local, reload};
 pub use publish::{Content, Published, Publisher, Touched, Wanted, publisher};
 pub use read::{Reader, Shown, reader};
+pub use told::{NotAsPublished, confirm, told};
 
 use std::sync::Arc;
 
@@ -45,30 +48,26 @@ impl Publishing {
     }
 }
 
-/// Puts `candidate` into force and records that; what is not recorded does not stay in force.
+/// Records `candidate`, and with that puts it into force.
 async fn put_in_force(
     ports: &Ports,
     candidate: &Candidate,
     publication: Publication,
 ) -> Result<PublishOutcome, StoreError> {
-    let take_back = (candidate.put_in_force)();
+    let publication = Publication { then: candidate.put_in_force.clone(), ..publication };
     fail::fail_point!("publish::before-commit");
     let outcome = ports.store.publish_revision(publication).await;
     fail::fail_point!("publish::after-commit");
     match outcome {
-        Ok(PublishOutcome::Published) => Ok(PublishOutcome::Published),
-        Ok(other) => {
-            take_back();
-            Ok(other)
-        }
         // The answer may have been lost and not the record: what the record says is in force, after a restart too.
         Err(error) => match ports.store.active_revision().await {
-            Ok(Some(active)) if active.id == candidate.revision.id => Ok(PublishOutcome::Published),
-            _ => {
-                take_back();
-                Err(error)
+            Ok(Some(active)) if active.id == candidate.revision.id => {
+                candidate.put_in_force.run();
+                Ok(PublishOutcome::Published)
             }
+            _ => Err(error),
         },
+        outcome => outcome,
     }
 }
 

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use super::Ports;
 use super::exports::{self, Export};
+use super::revoke::{MAX_REASON_CHARS, checked_reason};
 use crate::audit::tree::TreeHead;
-use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
+use crate::audit::{
+    Actor, AuditAction, AuditEntry, AuditObject, CheckpointRejected, CheckpointSigner, SignedCheckpoint,
+};
 use crate::error::{Reason, ServiceError};
-use crate::port::{Anchor, AnchorFailed, AuditLog, StoreError};
+use crate::port::{Anchor, AnchorFailed, AuditLog, SigningFailed, Store, StoreError};
+use crate::time::Timestamp;
 
 /// What the audit log is proved with.
 pub struct Evidence {
@@ -61,9 +65,22 @@ pub enum HistoryBroken {
         /// Origin of this log.
         expected: String,
     },
+    /// Nothing is kept beside the store, and something was.
+    #[error(
+        "there is no checkpoint file, and the audit log has {entries} entries: nothing outside of the database says that they \
+         are those that were written. If the file was moved away on purpose, or is new to the configuration, \
+         `hallpass-broker audit accept --reason …` takes the log as it is, and the log will tell of that"
+    )]
+    NoAnchor {
+        /// How many there are.
+        entries: u64,
+    },
     /// What is kept beside the store is not this log's.
     #[error("the checkpoint file cannot be believed: {0}")]
     Unbelievable(#[source] CheckpointRejected),
+    /// What is to be kept beside the store cannot be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningFailed),
     /// What is kept beside the store cannot be read.
     #[error(transparent)]
     Anchor(#[from] AnchorFailed),
@@ -72,20 +89,41 @@ pub enum HistoryBroken {
     Store(#[from] StoreError),
 }
 
+/// Why the log was not taken as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// Nothing is configured to be kept beside the store.
+    #[error("no checkpoint_file is configured: there is nothing to accept")]
+    NoPlace,
+    /// Something is kept.
+    #[error(
+        "there is a checkpoint file: the broker starts by it, or says why not. Look at why; to give it up, move it away first"
+    )]
+    Kept,
+    /// The reason is missing or too long.
+    #[error("say in --reason why, on one line of at most {MAX_REASON_CHARS} characters")]
+    Reason,
+    /// The log contradicts itself, or something failed.
+    #[error(transparent)]
+    Broken(#[from] HistoryBroken),
+}
+
 impl Evidence {
     /// Whether `log` begins with what was signed last: by what the store keeps itself, and by what is kept beside it. At
-    /// start, before anything is appended to it.
+    /// start, before anything is appended to it. Only beside a log that `is_new` may nothing be kept yet; from then on
+    /// something is: whoever puts an older log back must not be rid of this by taking a file away.
     ///
     /// # Errors
     /// [`HistoryBroken`].
-    pub async fn confirm(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
-        if let Some(kept) = log.newest_checkpoint().await? {
-            extends(log, kept.head, "the newest checkpoint in the store").await?;
-        }
+    pub async fn confirm(&self, log: &(impl AuditLog + ?Sized), is_new: bool) -> Result<(), HistoryBroken> {
+        self.confirm_kept(log).await?;
         let Some(anchor) = &self.anchor else { return Ok(()) };
         let Some(note) = anchor.read().await? else {
-            tracing::warn!("there is no checkpoint beside the store yet; from now on there is");
-            return Ok(());
+            if !is_new {
+                return Err(HistoryBroken::NoAnchor { entries: log.log_size() });
+            }
+            let signed = self.checkpoints.sign(log.tree_head())?;
+            return Ok(anchor.keep(&signed.note).await?);
         };
         let origin = note.lines().next().unwrap_or_default();
         if origin != self.checkpoints.origin() {
@@ -97,6 +135,35 @@ impl Evidence {
             || self.checkpoints.verifier_keys().iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
         let signed = newest.or_else(|error| earlier().ok_or(HistoryBroken::Unbelievable(error)))?;
         extends(log, signed.checkpoint.head, "the checkpoint file").await
+    }
+
+    /// The same by what the store keeps itself.
+    async fn confirm_kept(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
+        match log.newest_checkpoint().await? {
+            Some(kept) => extends(log, kept.head, "the newest checkpoint in the store").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the log as it is where nothing is kept beside the store, has it tell of that, and keeps what it comes to.
+    /// Answers how many entries that is.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]; then nothing is kept.
+    pub async fn accept(&self, store: &dyn Store, reason: &str, now: Timestamp) -> Result<u64, NotAccepted> {
+        let anchor = self.anchor.as_ref().ok_or(NotAccepted::NoPlace)?;
+        if anchor.read().await.map_err(HistoryBroken::from)?.is_some() {
+            return Err(NotAccepted::Kept);
+        }
+        self.confirm_kept(store).await?;
+        let reason = checked_reason(Some(reason.to_owned())).ok().flatten().ok_or(NotAccepted::Reason)?;
+        let entry = AuditEntry::success(now, Actor::LocalAdministrator, AuditAction::AuditAccept, AuditObject::Broker)
+            .with("entries", &store.log_size().to_string())
+            .with("reason", &reason);
+        store.record(vec![entry], None).await.map_err(HistoryBroken::from)?;
+        let signed = self.checkpoints.sign(store.tree_head()).map_err(HistoryBroken::from)?;
+        anchor.keep(&signed.note).await.map_err(HistoryBroken::from)?;
+        Ok(signed.checkpoint.head.size)
     }
 
     /// Whether something may be issued, as far as the log's destinations keep up.

@@ -298,6 +298,10 @@ impl History for FaultingStore {
         faulting!(fault, self.inner().publish_revision(publication))
     }
 
+    async fn last_publication(&self) -> Result<Option<u64>, StoreError> {
+        self.inner().last_publication().await
+    }
+
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError> {
         self.inner().active_revision().await
     }

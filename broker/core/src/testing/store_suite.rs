@@ -196,6 +196,7 @@ macro_rules! store_suite {
             }
             history {
                 the_last_published_revision_is_in_force,
+                a_revision_is_put_in_force_between_its_commit_and_its_epoch,
                 what_was_published_is_read_back_whole,
                 of_two_publications_upon_one_revision_one_is_written,
                 a_publication_that_was_decided_before_the_epoch_moved_is_decided_again,

@@ -78,7 +78,7 @@ pub(in crate::http) async fn put(
     body: Unread,
 ) -> Result<Response, Failure> {
     let publishing = published_here(&state)?;
-    let publisher = match publisher(&state.ports, &publishing, &proof, &origin).await {
+    let publisher = match publisher(&state.ports, &publishing, proof, &origin).await {
         Ok(publisher) => publisher,
         Err(error) => {
             body.discard(&state.limits).await;
@@ -185,7 +185,7 @@ pub(in crate::http) async fn rollback(
     Named(id): Named,
 ) -> Result<Response, Failure> {
     let publishing = published_here(&state)?;
-    let publisher = publisher(&state.ports, &publishing, &proof, &origin).await?;
+    let publisher = publisher(&state.ports, &publishing, proof, &origin).await?;
     let replaces = replaces.map_err(|unreadable| by(&publisher, unreadable))?;
     let DryRun(preview) = query.map_err(|unreadable| by(&publisher, unreadable))?;
     let id = RevisionId::new(id).map_err(|_| ServiceError::NotFound)?;
@@ -196,7 +196,7 @@ pub(in crate::http) async fn rollback(
 async fn publish(
     state: &Arc<ApiState>,
     publishing: Arc<Publishing>,
-    publisher: Publisher,
+    mut publisher: Publisher,
     content: Content,
     (replaces, preview): (Option<Vec<RevisionId>>, bool),
 ) -> Result<Response, Failure> {

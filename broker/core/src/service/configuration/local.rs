@@ -1,11 +1,11 @@
 //! Publishing by whoever runs the broker: at its start, and on SIGHUP.
 
-use super::{Changes, Publishing, put_in_force, superseded};
+use super::{Changes, Publishing, put_in_force, superseded, told};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, ServiceError};
 use crate::finding::Finding;
 use crate::id::RevisionId;
-use crate::port::{Candidate, Files, Occasion, Publication, PublishOutcome, RevisionRecord};
+use crate::port::{Candidate, Files, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord};
 use crate::service::Ports;
 
 /// Records what is in force already, with its content. What is recorded as in force is not recorded again.
@@ -50,7 +50,7 @@ pub async fn reload(
     let id = candidate.revision.id.clone();
     match publication(ports, &id, candidate.files.clone(), Occasion::Reload).await? {
         // Also where nothing of it is new: files that it names may have changed.
-        None => drop((candidate.put_in_force)()),
+        None => candidate.put_in_force.run(),
         Some(publication) => match put_in_force(ports, &candidate, publication).await? {
             PublishOutcome::Published => {}
             PublishOutcome::Superseded | PublishOutcome::Moved => return Err(superseded()),
@@ -59,7 +59,7 @@ pub async fn reload(
     Ok(id)
 }
 
-/// What there is to record; nothing where it is in force by the record and its content is kept.
+/// What there is to record; nothing where it is in force by the record, by the audit log too, and its content is kept.
 async fn publication(
     ports: &Ports,
     id: &RevisionId,
@@ -71,7 +71,12 @@ async fn publication(
         Some(active) => ports.store.revision_files(active).await?,
         None => None,
     };
-    if active.as_ref() == Some(id) && before.is_some() {
+    let told = told(ports.store.as_ref()).await?;
+    if active != told {
+        let [active, told] = [&active, &told].map(|id| id.as_ref().map_or("none", RevisionId::as_str));
+        tracing::warn!(active, told, "another revision was in force than the audit log tells of: it is published anew");
+    }
+    if active.as_ref() == Some(id) && told.as_ref() == Some(id) && before.is_some() {
         return Ok(None);
     }
     let now = ports.now();
@@ -87,7 +92,14 @@ async fn publication(
         commit: None,
         occasion: Some(occasion),
     };
-    Ok(Some(Publication { record, files, decision: None, entries: vec![changes.tell(entry)], epoch: None }))
+    Ok(Some(Publication {
+        record,
+        files,
+        decision: None,
+        entries: vec![changes.tell(entry)],
+        epoch: None,
+        then: OnceRecorded::default(),
+    }))
 }
 
 /// A bundle that was to be loaded and was not.

@@ -12,7 +12,7 @@ use crate::id::{PolicyId, RevisionId, RoleName};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::policy::{Action, Permit, PolicyQuery, Principal, Resource};
 use crate::port::{
-    BundleSource, Candidate, CompileError, Files, Occasion, Publication, PublishOutcome, RevisionRecord,
+    BundleSource, Candidate, CompileError, Files, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
 };
 use crate::request::Origin;
 use crate::service::decide::{Trail, permit, query_of};
@@ -22,9 +22,10 @@ use crate::time::Ttl;
 /// How often a publication is decided again because the epoch moved: each time, something else was done.
 const MAX_TRIES: usize = 3;
 
-/// Somebody who may publish.
+/// Somebody who may publish. Who that is, and whether it still may, is asked again when it does.
 #[derive(Debug)]
 pub struct Publisher {
+    proof: Proof,
     identity: VerifiedIdentity,
     origin: Origin,
 }
@@ -87,12 +88,12 @@ pub struct Touched {
 pub async fn publisher(
     ports: &Ports,
     publishing: &Publishing,
-    proof: &Proof,
+    proof: Proof,
     origin: &Origin,
 ) -> Result<Publisher, ServiceError> {
     let revision = ports.governance.current();
-    let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
-    let publisher = Publisher { identity, origin: *origin };
+    let identity = authenticate::authenticate(ports, &revision, &proof, Use::Manage, origin).await?;
+    let publisher = Publisher { proof, identity, origin: *origin };
     let permit = publisher.permit(ports, &revision).await?;
     if publishing.source == BundleSource::Files {
         let detail = "this broker's bundle comes from files: change them where they lie, and have them loaded again";
@@ -116,7 +117,7 @@ impl Publisher {
     /// # Errors
     /// [`ServiceError`].
     pub async fn publish(
-        &self,
+        &mut self,
         ports: &Ports,
         publishing: &Publishing,
         wanted: Wanted,
@@ -127,6 +128,7 @@ impl Publisher {
             Content::Files(_) => Occasion::Api,
             Content::Earlier(_) => Occasion::Rollback,
         };
+        self.prove(ports, &revision).await?;
         let permit = self.permit(ports, &revision).await?;
         if let Some(refusal) = outdated(&wanted, &revision.id) {
             return Err(self.refuse(ports, &revision, refusal, permit).await);
@@ -229,7 +231,7 @@ impl Publisher {
     }
 
     async fn put_in_force(
-        &self,
+        &mut self,
         ports: &Ports,
         revision: &Arc<Revision>,
         candidate: &Candidate,
@@ -238,7 +240,12 @@ impl Publisher {
     ) -> Result<(), ServiceError> {
         for _ in 0..MAX_TRIES {
             let epoch = ports.store.epoch();
-            let decision = self.permit(ports, revision).await?.spend();
+            let now = ports.governance.current();
+            if now.id != revision.id {
+                return Err(moved(&now.id).into());
+            }
+            self.prove(ports, &now).await?;
+            let decision = self.permit(ports, &now).await?.spend();
             let entry = self.trail(&candidate.revision.id).success(ports);
             let entry = entry.by_decision(decision.id).with("occasion", occasion.as_str());
             let entry = answer.changes.tell(entry.with("from", revision.id.as_str()));
@@ -257,6 +264,7 @@ impl Publisher {
                 decision: Some(decision),
                 entries: vec![entry],
                 epoch: Some(epoch),
+                then: OnceRecorded::default(),
             };
             match put_in_force(ports, candidate, publication).await? {
                 PublishOutcome::Published => return Ok(()),
@@ -269,6 +277,13 @@ impl Publisher {
             detail: "the broker is busy revoking; nothing was changed".to_owned(),
             retry_after: Ttl::from_secs(1),
         })
+    }
+
+    /// Looks at the proof again, by the configuration in force: receiving and compiling a bundle takes its time, in which
+    /// proofs expire, grants end and keys are distrusted.
+    async fn prove(&mut self, ports: &Ports, revision: &Revision) -> Result<(), ServiceError> {
+        self.identity = authenticate::authenticate(ports, revision, &self.proof, Use::Manage, &self.origin).await?;
+        Ok(())
     }
 
     async fn permit(&self, ports: &Ports, revision: &Revision) -> Result<Permit, ServiceError> {

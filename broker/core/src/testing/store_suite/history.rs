@@ -1,14 +1,14 @@
 //! The history of bundles: what was published, in order, with its content, its decision and its entries.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{apply, audit_len, audit_of, open, opening};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::grant::{Cause, Ending};
 use crate::id::{PolicyId, RevisionId, RoleName};
 use crate::port::{
-    AuditFilter, Files, KEPT_PUBLICATIONS, Occasion, PageRequest, Publication, PublishOutcome, RevisionRecord, Store,
-    StoreError,
+    AuditFilter, Files, KEPT_PUBLICATIONS, Occasion, OnceRecorded, PageRequest, Publication, PublishOutcome,
+    RevisionRecord, Store, StoreError,
 };
 use crate::testing::sample::{self, NOW};
 use crate::time::Ttl;
@@ -31,7 +31,7 @@ fn publication(id: RevisionId, parent: Option<RevisionId>) -> Publication {
         id: id.clone(),
     };
     let files = files(&[("owners.toml", id.as_str()), ("backends.toml", "# the same in all\n")]);
-    Publication { record, files, decision: None, entries: vec![entry], epoch: None }
+    Publication { record, files, decision: None, entries: vec![entry], epoch: None, then: OnceRecorded::default() }
 }
 
 async fn publish(store: &Arc<dyn Store>, publication: Publication) {
@@ -56,6 +56,32 @@ pub async fn the_last_published_revision_is_in_force(store: &Arc<dyn Store>) {
         parent = Some(sample::revision(digit));
     }
     assert_eq!(audit_len(store).await, 3);
+}
+
+/// What puts it into force runs when it is on record, and before anybody can read that the epoch moved. Never where nothing
+/// was recorded.
+pub async fn a_revision_is_put_in_force_between_its_commit_and_its_epoch(store: &Arc<dyn Store>) {
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let epoch = store.epoch();
+    let watched = |id: RevisionId, parent| {
+        let (seen, store) = (Arc::clone(&seen), Arc::clone(store));
+        let look = move || {
+            let store = Arc::clone(&store);
+            // On a thread of its own: this one may be a runtime's, and is the only one that writes.
+            let looking = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                (runtime.block_on(active(&store)), store.epoch())
+            });
+            seen.lock().unwrap().push(looking.join().unwrap());
+        };
+        Publication { then: OnceRecorded::does(look), ..publication(id, parent) }
+    };
+    publish(store, watched(sample::revision('a'), None)).await;
+    assert_eq!(*seen.lock().unwrap(), [(Some(sample::revision('a')), epoch)]);
+    assert!(store.epoch() > epoch);
+    let stale = watched(sample::revision('b'), None);
+    assert_eq!(store.publish_revision(stale).await.unwrap(), PublishOutcome::Superseded);
+    assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
 /// The record, the files, the decision and the entry.
