@@ -69,7 +69,8 @@ pub struct Catalog {
 pub struct IssuerFacts {
     /// Of everything.
     pub whole: String,
-    /// Of what makes a proof one of this issuer's: its URL, its keys and how they sign, the kind of its identities.
+    /// Of what makes a proof one of this issuer's and what is read from it: its URL, its keys and how they sign, the kind of
+    /// its identities, their provenance, and what is asked of a proof. Not how its keys are kept fresh.
     pub trust: String,
 }
 

@@ -238,6 +238,14 @@ fn what_gives_the_publisher_nothing_is_nobodys_to_refuse() {
             )),
         ),
         ("one's own role may be live less often", Box::new(replaced(debug, "max_live = 4", "max_live = 3"))),
+        (
+            "another issuer's keys are fetched more often",
+            Box::new(replaced(
+                "issuers.toml",
+                "audiences = [\"hallpass\"]\n\n",
+                "audiences = [\"hallpass\"]\nkeys_max_age = \"5m\"\n\n",
+            )),
+        ),
         ("one's own role lives shorter", Box::new(replaced(debug, "max = \"1h\"", "max = \"30m\""))),
         ("one's own role is described better", Box::new(replaced(debug, "Looks at things", "Looks at the lab"))),
         ("one's own role is suspended", Box::new(replaced(debug, "backend", "state = \"suspended\"\nbackend"))),
@@ -424,6 +432,24 @@ fn what_could_give_the_publisher_more_is_refused_with_its_place() {
             "another issuer has other keys",
             "issuers.toml: changes whom the proofs of ci come from",
             Box::new(replaced("issuers.toml", "https://ci.example", "https://ci.carol.example")),
+        ),
+        (
+            "another issuer's proofs say something else of the change",
+            "issuers.toml: changes whom the proofs of ci come from",
+            Box::new(replaced(
+                "issuers.toml",
+                "audiences = [\"hallpass\"]\n\n",
+                "audiences = [\"hallpass\"]\nprovenance = { ref = \"branch\" }\n\n",
+            )),
+        ),
+        (
+            "another issuer's proofs can be used again",
+            "issuers.toml: changes whom the proofs of ci come from",
+            Box::new(replaced(
+                "issuers.toml",
+                "audiences = [\"hallpass\"]\n\n",
+                "audiences = [\"hallpass\"]\nsingle_use = false\n\n",
+            )),
         ),
         (
             "an issuer comes",

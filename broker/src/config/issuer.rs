@@ -38,8 +38,8 @@ pub struct Issuer {
 impl Issuer {
     /// What this revision says of the issuer, for comparing it with another.
     pub(crate) fn facts(&self) -> IssuerFacts {
-        let trust =
-            (&self.url, &self.principal, &self.keys, &self.algorithms, &self.token_types, &self.rules.audiences);
+        let (from, read) = ((&self.url, &self.keys, &self.algorithms), (&self.principal, &self.provenance));
+        let trust = (from, read, &self.token_types, &self.rules);
         IssuerFacts { whole: digest_of(self), trust: digest_of(&trust) }
     }
 }

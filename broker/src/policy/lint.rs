@@ -28,7 +28,10 @@ const NOT_FILLED: &[(&str, &str)] = &[
 
 /// Everything wrong with the meaning of `rules` that needs no look at the rest of the bundle.
 pub(crate) fn meaningless(rules: &[Rule]) -> Vec<Finding> {
-    rules.iter().flat_map(|rule| not_filled(rule).into_iter().chain(boundless(rule))).collect()
+    rules
+        .iter()
+        .flat_map(|rule| not_filled(rule).into_iter().chain(boundless(rule)).chain(of_one_grant(rule)))
+        .collect()
 }
 
 /// Names in `rules` that nothing in the bundle has: a misspelt `permit` never helps, a misspelt `forbid` never stops.
@@ -109,16 +112,37 @@ fn boundless(rule: &Rule) -> Option<Finding> {
         ResourceConstraint::Is(kind) => kind.to_string() == "Role",
         ResourceConstraint::Eq(_) | ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => false,
     };
-    let boundless =
-        policy.effect() == Effect::Permit && anybody && anything && mints(policy) && !policy.has_non_scope_constraint();
+    let boundless = policy.effect() == Effect::Permit
+        && anybody
+        && anything
+        && bears_on(policy, "mint")
+        && !policy.has_non_scope_constraint();
     boundless.then(|| rule.finding("lets everybody mint every role: name the principal, the resource, or a condition"))
 }
 
-fn mints(policy: &Policy) -> bool {
-    let is_mint = |action: &EntityUid| action.id().unescaped() == "mint";
+/// A policy that keeps one grant, by its id, from being ended: who may end a set is decided for all grants that are alike,
+/// and would be asked without that id. A permit of one grant alone takes nothing away.
+fn of_one_grant(rule: &Rule) -> Option<Finding> {
+    let policy = &rule.policy;
+    let permitted = match policy.resource_constraint() {
+        ResourceConstraint::Eq(grant) if policy.effect() == Effect::Permit => Some(grant),
+        _ => None,
+    };
+    let literals = policy.entity_literals();
+    let mut others = literals.iter().filter(|entity| Some(*entity) != permitted.as_ref());
+    let tells = bears_on(policy, "revoke") && others.any(|entity| entity.type_name().to_string() == "Grant");
+    tells.then(|| {
+        rule.finding(
+            "tells a grant by its id, which whoever ends a set of grants would pass by: say what such grants are like",
+        )
+    })
+}
+
+fn bears_on(policy: &Policy, action: &str) -> bool {
+    let is_it = |one: &EntityUid| one.id().unescaped() == action;
     match policy.action_constraint() {
         ActionConstraint::Any => true,
-        ActionConstraint::Eq(action) => is_mint(&action),
-        ActionConstraint::In(actions) => actions.iter().any(is_mint),
+        ActionConstraint::Eq(one) => is_it(&one),
+        ActionConstraint::In(several) => several.iter().any(is_it),
     }
 }

@@ -168,6 +168,27 @@ fn a_grant_is_in_its_role_and_in_the_namespaces_of_its_role() {
     assert_eq!(outcome(elsewhere, &query), Outcome::Deny);
 }
 
+/// Sets of grants are decided for all that are alike: what one grant alone is kept from by its id, a set would not be.
+#[test]
+fn no_policy_keeps_one_grant_from_being_ended_by_its_id() {
+    let grant = format!("Grant::\"{}\"", sample::id::<GrantId>(1));
+    let revoke = "action == Action::\"revoke\"";
+    for text in [
+        format!("@id(\"a\") forbid(principal, {revoke}, resource == {grant});"),
+        format!("@id(\"a\") forbid(principal, action, resource is Grant) when {{ resource == {grant} }};"),
+        format!("@id(\"a\") permit(principal, {revoke}, resource is Grant) unless {{ resource == {grant} }};"),
+    ] {
+        assert!(refused(&text).contains("tells a grant by its id"), "{text}");
+    }
+    for text in [
+        format!("@id(\"a\") permit(principal, {revoke}, resource == {grant});"),
+        format!("@id(\"a\") permit(principal, {revoke}, resource == {grant}) when {{ context.holder }};"),
+        format!("@id(\"a\") forbid(principal, action == Action::\"renew\", resource == {grant});"),
+    ] {
+        assert!(load(&text).is_ok(), "{text}");
+    }
+}
+
 #[test]
 fn recorded_facts_decide_even_when_the_role_has_changed_since() {
     let text =

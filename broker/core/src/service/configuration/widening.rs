@@ -190,7 +190,9 @@ impl Comparison<'_> {
                     findings.insert(found(file, format!("changes {name}, by which you prove who you are")));
                 }
                 Some(before) if before.trust != facts.trust => {
-                    let reason = format!("changes whom the proofs of {name} come from; nobody else has agreed to it");
+                    let reason = format!(
+                        "changes whom the proofs of {name} come from, or what is taken from them; nobody else has agreed"
+                    );
                     findings.insert(found(file, reason));
                 }
                 Some(_) => {}
