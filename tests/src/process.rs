@@ -125,6 +125,16 @@ impl Process {
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
+    /// Runs the binary with these arguments and this configuration, beside it or without it.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    #[must_use]
+    pub fn beside(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = quiet_command(&program("hallpass-broker"));
+        command.args(arguments).arg("--config").arg(&self.configuration).output().expect("the broker's binary starts")
+    }
+
     /// Whether the process that was started still runs.
     pub fn runs(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))

@@ -31,7 +31,8 @@ pub use history::{
 };
 pub use kek::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 pub use keys::{
-    AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, StoredKey, TokenSigners,
+    Attests, AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, NotAttested,
+    StoredKey, TokenSigners,
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};

@@ -94,7 +94,8 @@ pub(super) struct ImportFile {
 pub(super) struct Distrust {
     #[command(flatten)]
     common: Common,
-    /// Its `kid`, as `keys list` and the headers of tokens have it.
+    /// Its `kid`, as `keys list` and the headers of tokens have it. One in 64 begins with `-`.
+    #[arg(allow_hyphen_values = true)]
     key_id: String,
     /// Why; it is recorded.
     #[arg(long)]
@@ -130,6 +131,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let keys = match control::ask(&foundation.store, &request).await? {
         Some(Answer::Keys(keys)) => keys,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
+        Some(Answer::Unfinished) => bail!("the broker takes its time, and goes on: `keys list` tells what came of it"),
         Some(Answer::Token(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
         None => {
             let Command::Keys(command) = request.command else { bail!("that is no command about keys") };
@@ -140,16 +142,6 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 return show(&carry_out(command, &broker.key_keeper(), offline_root).await?, json);
             }
             let room = Strongroom::open(&foundation).await?;
-            if let KeyCommand::Distrust { key_id, .. } = &command {
-                let listed = room.keeper.list().await?;
-                let purpose = listed.iter().find(|key| key.key_id == *key_id).map(|key| key.purpose.as_str());
-                if purpose == Some(KeyPurpose::Audit.as_str()) {
-                    bail!(
-                        "start the broker first: the newest checkpoint of the audit log is signed by this key, and the \
-                         broker would not start on a log whose checkpoint nobody trusts"
-                    );
-                }
-            }
             carry_out(command, &room.keeper, false).await?
         }
     };

@@ -42,6 +42,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let token = match control::ask(&foundation.store, &request).await? {
         Some(Answer::Token(token)) => token,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
+        Some(Answer::Unfinished) => {
+            bail!("the broker took too long; the grant that it may open is recorded, and ends by itself")
+        }
         Some(Answer::Keys(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
         None => {
             let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;

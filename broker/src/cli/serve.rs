@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use hallpass_core::time::Ttl;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config;
@@ -61,7 +62,8 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
     let driver = Driver::start(&broker.ports, config.audit.checkpoint_every, &lifecycle.tasks, &lifecycle.stopping());
     driver.tend_keys(broker.key_keeper(), &broker.ports, &lifecycle.tasks, &lifecycle.stopping());
     let control = control::listen(&config.store.path).context("the control socket cannot be made")?;
-    lifecycle.tasks.spawn(answer_commands(control, Arc::clone(&broker), lifecycle.stopped()));
+    let commands = answer_commands(control, Arc::clone(&broker), lifecycle.tasks.clone(), lifecycle.stopped());
+    lifecycle.tasks.spawn(commands);
 
     let server = &config.server;
     let gates = Gates {
@@ -133,7 +135,12 @@ async fn reload(broker: &Broker, driver: &Driver, source: &BundleSource) {
     }
 }
 
-async fn answer_commands(listener: tokio::net::UnixListener, broker: Arc<Broker>, stopped: impl Future<Output = ()>) {
+async fn answer_commands(
+    listener: tokio::net::UnixListener,
+    broker: Arc<Broker>,
+    tasks: TaskTracker,
+    stopped: impl Future<Output = ()>,
+) {
     let answer = |request: Request| {
         let broker = Arc::clone(&broker);
         async move {
@@ -173,7 +180,7 @@ async fn answer_commands(listener: tokio::net::UnixListener, broker: Arc<Broker>
             }
         }
     };
-    control::serve(listener, stopped, answer).await;
+    control::serve(listener, stopped, &tasks, answer).await;
 }
 
 /// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine.

@@ -9,6 +9,7 @@ use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, DataKeyRecord, KeyRe
 use hallpass_core::service::Evidence;
 use hallpass_core::service::distrust::Distrust;
 use hallpass_core::time::{Clock, Timestamp};
+use hallpass_core::work::checkpoint::Attestation;
 use hallpass_sqlite::SqliteStore;
 
 use super::{Foundation, keks};
@@ -92,6 +93,11 @@ impl Strongroom {
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
             }),
+            Arc::new(Attestation {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                evidence: evidence.clone(),
+                clock: Arc::clone(&clock),
+            }),
         );
         let (keeper, data_keys) = (Arc::new(keeper), Arc::new(data_keys));
         Ok((Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks }, is_new))
@@ -121,5 +127,6 @@ fn evidence(foundation: &Foundation, keys: &Arc<KeyRing>, log: LogId) -> anyhow:
         anchor: anchor.map(|file| Arc::new(file) as Arc<dyn Anchor>),
         // Only a broker that runs takes its log anywhere.
         exports: Vec::new(),
+        turn: Arc::default(),
     })
 }

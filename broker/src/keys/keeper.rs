@@ -3,6 +3,9 @@
 //!
 //! The one exception to that order is distrust: the ring lets go of the key *before* the store knows. What the store then
 //! commits moves the epoch, so that whatever was being signed by the key meanwhile is decided and signed again.
+//!
+//! What the store keeps is what holds. Where an answer of its was lost, or whoever asked for a change did not see it
+//! through, the next tick has the ring follow; until then a key whose distrust may have been kept counts as distrusted.
 
 use std::sync::Arc;
 
@@ -10,7 +13,8 @@ use hallpass_core::audit::{Actor, AuditAction};
 use hallpass_core::entropy::Entropy;
 use hallpass_core::id::KeyId;
 use hallpass_core::port::{
-    EndsSigned, KeyChange, KeyPurpose, KeyRecord, Sealer, SignatureAlgorithm, StoreError, StoredKey,
+    Attests, EndsSigned, KeyChange, KeyPurpose, KeyRecord, NotAttested, Sealer, SignatureAlgorithm, StoreError,
+    StoredKey, TokenSigners as _,
 };
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,7 @@ pub struct KeyKeeper {
     certify: Box<Certify>,
     announce: Ttl,
     ends: Arc<dyn EndsSigned>,
+    attests: Arc<dyn Attests>,
     changing: Mutex<()>,
 }
 
@@ -110,7 +115,7 @@ pub struct Import {
 
 impl KeyKeeper {
     /// Changes the keys of `ring`, which are kept in `store`. A new key is published for `announce` before it signs; what
-    /// a distrusted one signed is ended by `ends`.
+    /// a distrusted one signed is ended by `ends`, and before one of the audit log is, `attests` has another sign that.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own, given once, where all is put together")]
     pub fn new(
@@ -122,8 +127,9 @@ impl KeyKeeper {
         certify: Box<Certify>,
         announce: Ttl,
         ends: Arc<dyn EndsSigned>,
+        attests: Arc<dyn Attests>,
     ) -> Self {
-        Self { ring, store, sealer, clock, entropy, certify, announce, ends, changing: Mutex::default() }
+        Self { ring, store, sealer, clock, entropy, certify, announce, ends, attests, changing: Mutex::default() }
     }
 
     /// Every key, in the order in which they begin to sign.
@@ -236,15 +242,31 @@ impl KeyKeeper {
         let mut after = stored.clone();
         after.iter_mut().filter(|other| other.id == key.id).for_each(|other| other.clone_from(&distrusted));
         self.ring.replace(&after, self.sealer.as_ref())?;
-        let entry = entry_about(&distrusted, now, actor, AuditAction::KeyDistrust).for_reason("key_distrusted");
-        let entries = vec![entry.with("reason", reason)];
-        let change = KeyChange { put: vec![distrusted], entries, moves_epoch: true, ..KeyChange::default() };
-        if let Err(error) = self.store.change_keys(change).await {
-            // What is not recorded does not hold. Should the answer have been lost, a restart knows better.
+        // The next start believes the log by what was signed last: that must be by a key that counts then.
+        if key.purpose == KeyPurpose::Audit.as_str()
+            && let Err(error) = self.attests.attest().await
+        {
             self.ring.replace(&stored, self.sealer.as_ref())?;
             return Err(error.into());
         }
+        let entry = entry_about(&distrusted, now, actor, AuditAction::KeyDistrust).for_reason("key_distrusted");
+        let entries = vec![entry.with("reason", reason)];
+        let change = KeyChange { put: vec![distrusted], entries, moves_epoch: true, ..KeyChange::default() };
+        fail::fail_point!("keys::before-distrust");
+        if let Err(error) = self.store.change_keys(change).await {
+            // It may be kept all the same. Until the store says that it is not, nothing that the key signed counts here.
+            let Ok(kept) = self.stored().await else { return Err(KeyChangeError::Unconfirmed(error)) };
+            if !kept.iter().any(|other| other.id == key.id && other.distrusted_at.is_some()) {
+                self.ring.replace(&kept, self.sealer.as_ref())?;
+                return Err(error.into());
+            }
+        }
+        fail::fail_point!("keys::after-distrust");
         count("distrust", &key.purpose);
+        if SignatureAlgorithm::parse(&key.algorithm).is_some_and(|algorithm| self.ring.awaits(algorithm)) {
+            let algorithm = &key.algorithm;
+            tracing::warn!(algorithm, "no key signs such tokens any more, until one is imported; they are refused");
+        }
         // Should this fail, the next tick does it: the key itself is done with.
         self.end_signed_by(&key).await?;
         let of_kind: Vec<_> = after
@@ -255,26 +277,43 @@ impl KeyKeeper {
         self.in_effect(&of_kind).await
     }
 
-    /// Ends what distrusted keys signed, where a crash came in between, and removes keys that nobody need know any
-    /// longer. Answers how many. What cannot be done for one key keeps nothing from being done for the others.
+    /// Catches up, and removes keys that nobody need know any longer. Answers how many. What cannot be done for one key
+    /// keeps nothing from being done for the others.
     ///
     /// # Errors
     /// [`KeyChangeError`], the first of them.
     pub async fn tick(&self) -> Result<usize, KeyChangeError> {
         let _changing = self.changing.lock().await;
         let (stored, now) = (self.stored().await?, self.clock.now());
-        let mut ended = Ok(());
-        for key in stored.iter().filter(|key| key.distrusted_at.is_some()) {
-            ended = ended.and(self.end_signed_by(key).await);
-        }
+        let caught_up = self.follow(&stored, now).await;
         let removed = self.remove_what_is_over(&stored, now).await?;
-        ended.map(|()| removed)
+        caught_up.map(|()| removed)
+    }
+
+    /// Has the ring follow what the store keeps, and ends what distrusted keys signed, where a crash or a lost answer came
+    /// in between.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`], the first of them.
+    pub async fn catch_up(&self) -> Result<(), KeyChangeError> {
+        let _changing = self.changing.lock().await;
+        self.follow(&self.stored().await?, self.clock.now()).await
+    }
+
+    async fn follow(&self, stored: &[StoredKey], now: Timestamp) -> Result<(), KeyChangeError> {
+        let mut followed = Ok(());
+        if !self.ring.agrees_with(stored) {
+            tracing::warn!("the signing keys in use are not those that the store keeps; they are taken over");
+            followed = self.ring.replace(stored, self.sealer.as_ref()).map_err(KeyChangeError::from);
+        }
+        for key in stored.iter().filter(|key| key.distrusted_at.is_some() && !life::is_over(key, stored, now)) {
+            followed = followed.and(self.end_signed_by(key).await);
+        }
+        followed
     }
 
     async fn remove_what_is_over(&self, stored: &[StoredKey], now: Timestamp) -> Result<usize, KeyChangeError> {
-        // A checkpoint of the log is verified by the key of its time, however long ago that was.
-        let over =
-            stored.iter().filter(|key| key.purpose != KeyPurpose::Audit.as_str() && life::is_over(key, stored, now));
+        let over = stored.iter().filter(|key| !life::is_kept_for_good(key) && life::is_over(key, stored, now));
         let over: Vec<_> = over.collect();
         if over.is_empty() {
             return Ok(0);
@@ -379,7 +418,9 @@ fn make_room(
             return Err(KeyChangeError::Announced { key_id: key.key_id.clone(), signs_from });
         }
     }
-    if of_kind.len() >= MOST_OF_A_KIND {
+    // What was distrusted and is kept only to be known again is not published, and takes nobody's place.
+    let published = of_kind.iter().filter(|key| key.distrusted_at.is_none() || !life::is_over(key, stored, now));
+    if published.count() >= MOST_OF_A_KIND {
         return Err(KeyChangeError::TooMany { most: MOST_OF_A_KIND });
     }
     Ok(())
@@ -448,6 +489,16 @@ pub enum KeyChangeError {
     /// The key is done with, and what it signed is not ended yet.
     #[error("the key is distrusted, and what it signed is not ended yet: {0}; the broker tries again by itself")]
     NotEnded(String),
+    /// The key that takes over could not sign what the audit log comes to.
+    #[error(
+        "the key still counts, because the one that takes over could not sign the audit log's newest checkpoint: {0}"
+    )]
+    NotAttested(#[from] NotAttested),
+    /// The store did not say whether the distrust is kept.
+    #[error(
+        "the store failed, and did not say whether the change is kept: {0}; until it does, the key counts for nothing"
+    )]
+    Unconfirmed(StoreError),
     /// The reason says nothing, or too much.
     #[error("say why, in one line of at most {MAX_REASON_CHARS} characters")]
     Reason,

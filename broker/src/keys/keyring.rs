@@ -56,6 +56,10 @@ struct Held {
     generation: u64,
     /// In the order in which they begin to sign. None is distrusted.
     keys: Vec<RingKey>,
+    /// What distrusted tokens' keys signed with.
+    distrusted: Vec<SignatureAlgorithm>,
+    /// The certificates of distrusted keys of the authority.
+    distrusted_certificates: Vec<String>,
 }
 
 /// A key that signs, will, or did until lately.
@@ -98,7 +102,7 @@ impl KeyRing {
             let signs = |key: &&StoredKey| {
                 life::is_of_kind(key, purpose.as_str(), algorithm.as_str())
                     && key.distrusted_at.is_none()
-                    && key.retires_at.is_none_or(|at| now < at)
+                    && stops_at(key, &stored).is_none_or(|at| now < at)
             };
             if !stored.iter().any(|key| signs(&key)) {
                 let made = make(purpose, algorithm, now, sealer, clock.as_ref(), entropy, certify)?;
@@ -123,11 +127,7 @@ impl KeyRing {
     pub(super) fn replace(&self, stored: &[StoredKey], sealer: &dyn Sealer) -> Result<(), KeyRingError> {
         let held = self.held.load_full();
         let mut keys = Vec::with_capacity(stored.len());
-        let mut in_order: Vec<&StoredKey> = stored.iter().filter(|key| key.distrusted_at.is_none()).collect();
-        in_order.sort_by_key(|key| life::order(key));
-        for key in in_order {
-            // Keys of purposes that this version does not know are another's to use.
-            let Some(purpose) = KeyPurpose::parse(&key.purpose) else { continue };
+        for (purpose, key) in in_use(stored) {
             let known = held.keys.iter().find(|known| known.signer.key_id() == key.key_id);
             let signer = match known {
                 Some(known) => Arc::clone(&known.signer),
@@ -144,8 +144,30 @@ impl KeyRing {
         let tokens = keys.iter().filter(|key| key.purpose == KeyPurpose::Token);
         let verifying = tokens.map(|key| VerificationKey::of(&*key.signer)).collect();
         self.verifying.store(Arc::new(verifying));
-        self.held.store(Arc::new(Held { generation: held.generation.saturating_add(1), keys }));
+        let distrusted = |purpose: KeyPurpose| {
+            let of_purpose = move |key: &&StoredKey| key.distrusted_at.is_some() && key.purpose == purpose.as_str();
+            stored.iter().filter(of_purpose)
+        };
+        self.held.store(Arc::new(Held {
+            generation: held.generation.saturating_add(1),
+            keys,
+            distrusted: distrusted(KeyPurpose::Token)
+                .filter_map(|key| SignatureAlgorithm::parse(&key.algorithm))
+                .collect(),
+            distrusted_certificates: distrusted(KeyPurpose::Ca).map(|key| key.public.clone()).collect(),
+        }));
         Ok(())
+    }
+
+    /// Whether it holds what these keys make.
+    pub(super) fn agrees_with(&self, stored: &[StoredKey]) -> bool {
+        let held = self.held.load();
+        let expected = in_use(stored);
+        held.keys.len() == expected.len()
+            && held.keys.iter().zip(expected).all(|(held, (purpose, key))| {
+                (held.purpose, held.signer.key_id()) == (purpose, key.key_id.as_str())
+                    && (held.activates_at, held.stops_at) == (key.activates_at, stops_at(key, stored))
+            })
     }
 
     /// The key that signs now for this purpose with this algorithm.
@@ -191,6 +213,10 @@ impl TokenSigners for KeyRing {
     fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
         self.signing(KeyPurpose::Token, algorithm)
     }
+
+    fn awaits(&self, algorithm: SignatureAlgorithm) -> bool {
+        self.held.load().distrusted.contains(&algorithm) && self.signer(algorithm).is_none()
+    }
 }
 
 impl AuditKeys for KeyRing {
@@ -216,12 +242,25 @@ impl AuthorityKeys for KeyRing {
         };
         authorities.map(key).collect()
     }
+
+    fn distrusted_certificates(&self) -> Vec<String> {
+        self.held.load().distrusted_certificates.clone()
+    }
 }
 
 impl Held {
     const fn none() -> Self {
-        Self { generation: 0, keys: Vec::new() }
+        Self { generation: 0, keys: Vec::new(), distrusted: Vec::new(), distrusted_certificates: Vec::new() }
     }
+}
+
+/// Those of `stored` that are not distrusted, in the order in which they begin to sign. Keys of purposes that this version
+/// does not know are another's to use.
+fn in_use(stored: &[StoredKey]) -> Vec<(KeyPurpose, &StoredKey)> {
+    let trusted = stored.iter().filter(|key| key.distrusted_at.is_none());
+    let mut keys: Vec<_> = trusted.filter_map(|key| Some((KeyPurpose::parse(&key.purpose)?, key))).collect();
+    keys.sort_by_key(|(_, key)| life::order(key));
+    keys
 }
 
 /// Makes a key that begins to sign at `activates_at`, sealed for its place.

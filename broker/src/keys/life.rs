@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Of the keys of one purpose and algorithm the newest whose time has come is active: it takes the place of the one
-//! before it, which stays published for as long as what it signed can be in use.
+//! before it, which stays published for as long as what it signed can be in use. A key that has stopped to sign never
+//! begins again, also when the one that took its place is distrusted.
 
-use hallpass_core::port::StoredKey;
+use hallpass_core::port::{KeyPurpose, SignatureAlgorithm, StoredKey};
 use hallpass_core::time::{Timestamp, Ttl};
 
 /// How long a key stays published after it has stopped to sign: as long as the longest-lived credential that it signed (a
@@ -65,11 +66,15 @@ impl Phase {
     }
 }
 
-/// When `key` stops to sign: when the next of its kind begins, or at an end of its own.
+/// When `key` stops to sign: when the next of its kind begins, or at an end of its own. One that was distrusted before its
+/// time never begins; and one that begins at the instant of a distrust does so in the distrusted key's place.
 pub(super) fn stops_at(key: &StoredKey, keys: &[StoredKey]) -> Option<Timestamp> {
-    let successors = keys.iter().filter(|other| {
-        other.distrusted_at.is_none() && is_of_kind(other, &key.purpose, &key.algorithm) && order(other) > order(key)
-    });
+    let begins = |other: &&StoredKey| {
+        let had_begun = |at: Timestamp| key.activates_at < other.activates_at && other.activates_at <= at;
+        other.distrusted_at.is_none_or(had_begun)
+    };
+    let next = |other: &&StoredKey| is_of_kind(other, &key.purpose, &key.algorithm) && order(other) > order(key);
+    let successors = keys.iter().filter(begins).filter(next);
     successors.map(|successor| successor.activates_at).chain(key.retires_at).min()
 }
 
@@ -77,6 +82,15 @@ pub(super) fn stops_at(key: &StoredKey, keys: &[StoredKey]) -> Option<Timestamp>
 pub(super) fn is_over(key: &StoredKey, keys: &[StoredKey], now: Timestamp) -> bool {
     let last_signed = stops_at(key, keys).into_iter().chain(key.distrusted_at).min();
     last_signed.is_some_and(|at| at.plus(OVERLAP) <= now)
+}
+
+/// Whether the row of `key` stays when nothing that it signed can be in use any longer. Checkpoints of the log are verified
+/// by the key of their time, however long ago that was; and what was made elsewhere could be brought again, or be asked
+/// for by a certificate in a file: that it was distrusted must not be forgotten.
+pub(super) fn is_kept_for_good(key: &StoredKey) -> bool {
+    key.purpose == KeyPurpose::Audit.as_str()
+        || (key.distrusted_at.is_some()
+            && (key.purpose == KeyPurpose::Ca.as_str() || key.algorithm == SignatureAlgorithm::Rs256.as_str()))
 }
 
 /// Whether a key is one of this purpose and algorithm.
@@ -137,13 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn a_distrusted_key_takes_nobodys_place() {
+    fn a_key_that_was_distrusted_before_its_time_takes_nobodys_place() {
         let mut keys = [key(1, 0, 0), key(2, 60, 120), key(3, 130, 130)];
-        keys[1].distrusted_at = Some(at(125));
+        keys[1].distrusted_at = Some(at(115));
         assert_eq!(phases(&keys, at(125)), ["active", "distrusted", "announced"]);
         assert_eq!(phases(&keys, at(130)), ["retired", "distrusted", "active"]);
-        assert!(!is_over(&keys[1], &keys, at(125)));
-        assert!(is_over(&keys[1], &keys, at(125).plus(OVERLAP)));
+        assert!(!is_over(&keys[1], &keys, at(115)));
+        assert!(is_over(&keys[1], &keys, at(115).plus(OVERLAP)));
+    }
+
+    #[test]
+    fn the_key_whose_place_a_distrusted_one_had_taken_does_not_come_back() {
+        let mut keys = [key(1, 0, 0), key(2, 60, 120), key(3, 130, 130)];
+        keys[1].distrusted_at = Some(at(125));
+        assert_eq!(phases(&keys, at(125)), ["retired", "distrusted", "announced"]);
+        assert_eq!(phases(&keys, at(130)), ["retired", "distrusted", "active"]);
+        assert_eq!(Phase::of(&keys[0], &keys, at(125)), Phase::Retired { published_until: at(120).plus(OVERLAP) });
     }
 
     #[test]

@@ -19,16 +19,26 @@ pub(super) struct MemoryKeys {
     pub(super) epoch: Mutex<u64>,
     /// Fails the changes to come.
     pub(super) broken: Mutex<bool>,
+    /// Makes the changes to come, and answers that it did not.
+    pub(super) answers_lost: Mutex<bool>,
+    /// Where a change fails, nothing can be read either.
+    pub(super) broken_and_unreadable: Mutex<bool>,
+    /// Cannot be read.
+    pub(super) unreadable: Mutex<bool>,
 }
 
 #[async_trait]
 impl KeyRecord for MemoryKeys {
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        if *self.unreadable.lock().unwrap() {
+            return Err(StoreError::Unavailable("the test says so".to_owned()));
+        }
         Ok(self.keys.lock().unwrap().clone())
     }
 
     async fn change_keys(&self, change: KeyChange) -> Result<(), StoreError> {
         if *self.broken.lock().unwrap() {
+            *self.unreadable.lock().unwrap() |= *self.broken_and_unreadable.lock().unwrap();
             return Err(StoreError::Unavailable("the test says so".to_owned()));
         }
         let mut keys = self.keys.lock().unwrap();
@@ -40,11 +50,28 @@ impl KeyRecord for MemoryKeys {
         keys.sort_by_key(|key| (key.created_at, key.id));
         self.entries.lock().unwrap().extend(change.entries);
         *self.epoch.lock().unwrap() += u64::from(change.moves_epoch);
+        if *self.answers_lost.lock().unwrap() {
+            // Whoever lost the answer cannot ask either.
+            *self.unreadable.lock().unwrap() = true;
+            return Err(StoreError::Unavailable("the answer was lost".to_owned()));
+        }
         Ok(())
     }
 }
 
 impl MemoryKeys {
+    /// From the next change on nothing can be read, also where it was not made.
+    pub(super) fn unreadable_after_a_change(&self, made: bool) {
+        *self.broken_and_unreadable.lock().unwrap() = !made;
+    }
+
+    /// Everything works again.
+    pub(super) fn mended(&self) {
+        for fault in [&self.broken, &self.answers_lost, &self.unreadable, &self.broken_and_unreadable] {
+            *fault.lock().unwrap() = false;
+        }
+    }
+
     /// What the entries since the last call tell of.
     pub(super) fn told(&self) -> Vec<AuditEntry> {
         std::mem::take(&mut *self.entries.lock().unwrap())

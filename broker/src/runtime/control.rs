@@ -2,10 +2,14 @@
 //!
 //! It lies beside the store, mode 0600, so that whoever connects could open the store too. The caller also shows that it
 //! can unwrap the store's data key: its request carries a digest keyed by it.
+//!
+//! A command is carried out to its end, also when its caller does not wait for that: a key that is changed halfway would be
+//! one thing in the store and another in use.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hallpass_core::id::KeyId;
@@ -14,13 +18,21 @@ use hallpass_core::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::keys::{KeyView, Rewrapped};
 
-/// Longest request or answer in bytes.
+/// Longest request in bytes.
 const MAX_LINE: u64 = 16 * 1024;
+/// Longest answer in bytes: a list of keys has those that were distrusted long ago.
+const MAX_ANSWER: u64 = 1024 * 1024;
 /// How long one exchange may take.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a command's end is awaited. What takes longer goes on, and its caller is told so, before the deadline.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Commands that may go on without a caller.
+const UNFINISHED: usize = 8;
 /// How old a request may be: a digest that somebody recorded is worth nothing a minute later.
 const FRESH: Ttl = Ttl::from_secs(60);
 
@@ -141,6 +153,8 @@ pub enum Answer {
     Rewrapped(Rewrapped),
     /// Why not.
     Refused(String),
+    /// It takes longer than its caller is kept waiting, and goes on.
+    Unfinished,
 }
 
 /// Where the socket of the store at `store` lies.
@@ -166,12 +180,14 @@ pub fn listen(store: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers requests, one at a time, until `stopped`.
-pub async fn serve<A, F>(listener: UnixListener, stopped: impl Future<Output = ()>, answer: A)
+/// Answers requests, one at a time, until `stopped`. What they ask for runs among `tasks`.
+pub async fn serve<A, F>(listener: UnixListener, stopped: impl Future<Output = ()>, tasks: &TaskTracker, answer: A)
 where
     A: Fn(Request) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output = Answer> + Send + 'static,
 {
+    let places = Arc::new(Semaphore::new(UNFINISHED));
+    let carry_out = |request: Request| carry_out(tasks, &places, answer(request));
     tokio::pin!(stopped);
     loop {
         let stream = tokio::select! {
@@ -179,7 +195,7 @@ where
             accepted = listener.accept() => accepted,
         };
         if let Ok((stream, _)) = stream
-            && !matches!(tokio::time::timeout(DEADLINE, converse(stream, &answer)).await, Ok(Ok(())))
+            && !matches!(tokio::time::timeout(DEADLINE, converse(stream, &carry_out)).await, Ok(Ok(())))
         {
             tracing::warn!("a caller at the control socket did not finish its request");
         }
@@ -203,6 +219,26 @@ where
     write.write_all(text.as_bytes()).await
 }
 
+async fn carry_out(
+    tasks: &TaskTracker,
+    places: &Arc<Semaphore>,
+    command: impl Future<Output = Answer> + Send + 'static,
+) -> Answer {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        return Answer::Refused("too many commands are still being carried out; ask again later".to_owned());
+    };
+    let carried_out = tasks.spawn(async move {
+        let answer = command.await;
+        drop(place);
+        answer
+    });
+    match tokio::time::timeout(ANSWERED_WITHIN, carried_out).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => Answer::Refused(format!("the command failed: {error}")),
+        Err(_) => Answer::Unfinished,
+    }
+}
+
 /// Asks the broker that runs on the store at `store`; `None` when none listens.
 ///
 /// # Errors
@@ -220,8 +256,53 @@ pub async fn ask(store: &Path, request: &Request) -> io::Result<Option<Answer>> 
         text.push('\n');
         stream.write_all(text.as_bytes()).await?;
         let mut line = String::new();
-        BufReader::new((&mut stream).take(MAX_LINE)).read_line(&mut line).await?;
+        BufReader::new((&mut stream).take(MAX_ANSWER)).read_line(&mut line).await?;
         Ok::<_, io::Error>(serde_json::from_str(&line)?)
     };
     tokio::time::timeout(DEADLINE, talk).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use hallpass_core::testing::TestSealer;
+    use hallpass_core::testing::sample::NOW;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_longer_than_its_caller_waits_is_carried_out_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("hallpass.db");
+        let (goes_on, done, tasks) = (Arc::new(Notify::new()), Arc::new(Notify::new()), TaskTracker::new());
+        let answer = {
+            let (goes_on, done) = (Arc::clone(&goes_on), Arc::clone(&done));
+            move |request: Request| {
+                let (goes_on, done) = (Arc::clone(&goes_on), Arc::clone(&done));
+                async move {
+                    if matches!(request.command, Command::Keys(KeyCommand::List)) {
+                        return Answer::Keys(Vec::new());
+                    }
+                    goes_on.notified().await;
+                    done.notify_one();
+                    Answer::Keys(Vec::new())
+                }
+            }
+        };
+        let (listener, of_server) = (listen(&store).unwrap(), tasks.clone());
+        let serving = tokio::spawn(async move { serve(listener, std::future::pending(), &of_server, answer).await });
+        let asked = async |command: KeyCommand| {
+            let request = Request::new(Command::Keys(command), NOW, &TestSealer::new(1));
+            ask(&store, &request).await.unwrap().unwrap()
+        };
+        let slow = || KeyCommand::Distrust { key_id: "a".to_owned(), reason: "b".to_owned() };
+        for _ in 0..UNFINISHED {
+            assert!(matches!(asked(slow()).await, Answer::Unfinished));
+        }
+        assert!(matches!(asked(slow()).await, Answer::Refused(_)), "they are bounded");
+        goes_on.notify_one();
+        done.notified().await;
+        assert!(matches!(asked(KeyCommand::List).await, Answer::Keys(_)), "the control: it is answered");
+        serving.abort();
+    }
 }

@@ -221,14 +221,12 @@ async fn tend_keys(
     while !*stopping.borrow() {
         // A key that went too early would take live credentials with it: not by a clock that may be wrong.
         let stepped = clock_watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
-        if stepped.is_none() {
-            let tended = keeper.tick().await;
-            if let Err(error) = &tended {
-                tracing::error!(%error, "the signing keys could not be looked after; it is tried again");
-            }
-            let trouble = tended.is_err().then(|| "the keys cannot be looked after; the log says why".to_owned());
-            vitals.note("key_care", None, trouble);
+        let tended = if stepped.is_none() { keeper.tick().await.map(|_removed| ()) } else { keeper.catch_up().await };
+        if let Err(error) = &tended {
+            tracing::error!(%error, "the signing keys could not be looked after; it is tried again");
         }
+        let trouble = tended.is_err().then(|| "the keys cannot be looked after; the log says why".to_owned());
+        vitals.note("key_care", None, trouble);
         tokio::select! {
             () = tokio::time::sleep(KEY_PERIOD) => {}
             _ = stopping.changed() => {}

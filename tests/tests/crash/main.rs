@@ -25,6 +25,7 @@ mod exec;
 mod house;
 mod io;
 mod issuer_trouble;
+mod keys;
 mod ledger;
 mod moments;
 mod points;

@@ -102,11 +102,12 @@ async fn killed_while_it_ends_the_grants_of_the_silent_it_still_ends_them() {
 /// A fail point that no experiment names would be a place where nobody has looked.
 #[test]
 fn every_fail_point_is_killed_at_or_cannot_be_reached() {
-    let mut known: BTreeSet<String> = [ISSUANCE, REVOCATION, COMMITS, PUBLISHING, REMOTE, crate::sets::SETS]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let mut known: BTreeSet<String> =
+        [ISSUANCE, REVOCATION, COMMITS, PUBLISHING, REMOTE, crate::sets::SETS, crate::keys::DISTRUST]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
     known.insert(ENDING.to_owned());
     let named = Regex::new(r#"fail_point!\(\s*"([^"]+)""#).expect("the pattern is valid");
     let mut found = BTreeSet::new();

@@ -130,6 +130,12 @@ impl CheckpointSigner {
         signers.iter().filter_map(|signer| VerifierKey::new(&self.origin, signer.public_key()).ok()).collect()
     }
 
+    /// Whether one of its keys, of now or of before, has signed `note`.
+    #[must_use]
+    pub fn has_signed(&self, note: &str) -> bool {
+        self.verifier_keys().iter().any(|key| SignedCheckpoint::open(note, key).is_ok())
+    }
+
     /// Signs that the log stands at `head`. The entries must be committed: what is signed cannot be taken back.
     ///
     /// # Errors
@@ -222,7 +228,7 @@ mod tests {
         assert_ne!(signer.verifier_key(), before);
         assert!(SignedCheckpoint::open(&by_second.note, &signer.verifier_key()).is_ok());
         assert!(SignedCheckpoint::open(&by_second.note, &before).is_err());
-        let counts = |note: &str| signer.verifier_keys().iter().any(|key| SignedCheckpoint::open(note, key).is_ok());
+        let counts = |note: &str| signer.has_signed(note);
         assert!(counts(&by_first.note) && counts(&by_second.note));
         keys.0.lock().unwrap().pop();
         assert!(!counts(&by_first.note) && counts(&by_second.note));

@@ -102,6 +102,12 @@ impl KeyPurpose {
 pub trait TokenSigners: Send + Sync {
     /// The key that signs with `algorithm` now, if there is one.
     fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Arc<dyn Signer>>;
+
+    /// Whether the last key of `algorithm` was distrusted and none has come in its place: what asks for it stays
+    /// configured, and is minted again once there is another.
+    fn awaits(&self, _algorithm: SignatureAlgorithm) -> bool {
+        false
+    }
 }
 
 /// Keys that stay: for tests, and for checks that have no store.
@@ -119,6 +125,11 @@ pub trait AuthorityKeys: Send + Sync {
     /// All that verifiers should trust: those that sign, will sign, or signed what may still be in use. In the order in
     /// which they begin to sign.
     fn authority_keys(&self) -> Vec<AuthorityKey>;
+
+    /// Certificates, PEM, that were made with keys that are distrusted: what else is of such a key can be told by them.
+    fn distrusted_certificates(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Ends the grants whose credentials a key of the broker's own signed.
@@ -130,6 +141,21 @@ pub trait EndsSigned: Send + Sync {
     /// [`StoreError`]; then it has not begun.
     async fn end_signed_by(&self, key_id: &str) -> Result<(), StoreError>;
 }
+
+/// Has the key of the audit log that signs now attest to it.
+#[async_trait]
+pub trait Attests: Send + Sync {
+    /// Signs what the log comes to, and keeps that in the store and beside it, in the place of whatever another key signed.
+    ///
+    /// # Errors
+    /// [`NotAttested`]; then what is kept may be of another key.
+    async fn attest(&self) -> Result<(), NotAttested>;
+}
+
+/// Why the log is not attested to by the key that signs now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAttested(pub String);
 
 /// The keys of the audit log's checkpoints, which sign nothing else.
 pub trait AuditKeys: Send + Sync {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::Ports;
 use super::exports::{self, Export};
 use super::revoke::{MAX_REASON_CHARS, checked_reason};
@@ -15,6 +17,7 @@ use crate::port::{Anchor, AnchorFailed, AuditLog, SigningFailed, Store, StoreErr
 use crate::time::Timestamp;
 
 /// What the audit log is proved with.
+#[derive(Clone)]
 pub struct Evidence {
     /// Signs what the log comes to.
     pub checkpoints: CheckpointSigner,
@@ -22,6 +25,9 @@ pub struct Evidence {
     pub anchor: Option<Arc<dyn Anchor>>,
     /// Where the log is taken to as it grows.
     pub exports: Vec<Arc<Export>>,
+    /// Held while a checkpoint is signed and kept: of two at once the older one could stay beside the store, by a key
+    /// that is distrusted meanwhile.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for Evidence {

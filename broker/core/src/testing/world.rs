@@ -93,6 +93,7 @@ impl World {
                 checkpoints: CheckpointSigner::new(Self::ORIGIN, Arc::new(TestSigner::new(1))).unwrap(),
                 anchor: None,
                 exports: Vec::new(),
+                turn: Arc::default(),
             }),
             rates: Arc::default(),
             statements: Arc::new(PlainStatements),

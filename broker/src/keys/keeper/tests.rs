@@ -14,6 +14,26 @@ struct House {
     ring: Arc<KeyRing>,
     keeper: KeyKeeper,
     ended: Arc<Ended>,
+    attested: Arc<Attested>,
+}
+
+/// By which keys the log was signed, in order; an empty id where that was to fail.
+struct Attested {
+    ring: Arc<KeyRing>,
+    by: std::sync::Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Attests for Attested {
+    async fn attest(&self) -> Result<(), NotAttested> {
+        let mut by = self.by.lock().unwrap();
+        if by.last().is_some_and(String::is_empty) {
+            return Err(NotAttested("the test says so".to_owned()));
+        }
+        let signers = hallpass_core::port::AuditKeys::audit_signers(&*self.ring);
+        by.push(signers[0].key_id().to_owned());
+        Ok(())
+    }
 }
 
 /// Of which keys what they signed was to be ended; the store may fail meanwhile.
@@ -44,6 +64,7 @@ impl House {
         store.told();
         clock.advance(Ttl::from_hours(24 * 30));
         let ended = Arc::new(Ended::default());
+        let attested = Arc::new(Attested { ring: Arc::clone(&ring), by: std::sync::Mutex::default() });
         let keeper = KeyKeeper::new(
             Arc::clone(&ring),
             Arc::clone(&store) as Arc<dyn KeyRecord>,
@@ -53,8 +74,9 @@ impl House {
             Box::new(certify),
             ANNOUNCE,
             Arc::clone(&ended) as Arc<dyn EndsSigned>,
+            Arc::clone(&attested) as Arc<dyn Attests>,
         );
-        Self { store, clock, ring, keeper, ended }
+        Self { store, clock, ring, keeper, ended, attested }
     }
 
     async fn rotate(
@@ -261,6 +283,82 @@ async fn a_distrust_that_is_not_recorded_does_not_hold_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_distrust_whose_outcome_is_unknown_holds_until_the_store_says_otherwise() {
+    for written in [true, false] {
+        let house = House::new().await;
+        let key = house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap().pop().unwrap().key_id;
+        assert!(house.ring.jwks().contains(&key));
+        *(if written { &house.store.answers_lost } else { &house.store.broken }).lock().unwrap() = true;
+        house.store.unreadable_after_a_change(written);
+        house.distrust(&key).await.unwrap_err();
+        assert!(!house.ring.jwks().contains(&key), "nobody knows that it is trusted: written {written}");
+        assert!(house.keeper.tick().await.is_err());
+        assert!(!house.ring.jwks().contains(&key));
+        house.store.mended();
+        house.keeper.tick().await.unwrap();
+        assert_eq!(house.ring.jwks().contains(&key), !written, "the store says so");
+        assert_eq!(house.ended.keys.lock().unwrap().contains(&key), written);
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_takes_effect_with_the_next_tick() {
+    let house = House::new().await;
+    *house.store.answers_lost.lock().unwrap() = true;
+    house.rotate(KeyPurpose::Token, Some(ES256)).await.unwrap_err();
+    house.store.mended();
+    let made = house.keeper.list().await.unwrap().into_iter().find(|key| key.phase == "announced").unwrap();
+    assert!(!house.ring.jwks().contains(&made.key_id), "the control: the ring does not know it yet");
+    house.keeper.tick().await.unwrap();
+    assert!(house.ring.jwks().contains(&made.key_id));
+    let generation = hallpass_core::port::AuthorityKeys::generation(&*house.ring);
+    house.keeper.tick().await.unwrap();
+    assert_eq!(hallpass_core::port::AuthorityKeys::generation(&*house.ring), generation, "nothing has changed");
+}
+
+#[tokio::test]
+async fn an_imported_key_that_was_distrusted_is_never_taken_in_again() {
+    let house = House::new().await;
+    let (bad, good) = (rsa(2048), rsa(2048));
+    let imported = house.import(100, &bad).await.unwrap();
+    house.distrust(&imported.key_id).await.unwrap();
+    for days in [0, 1, 30] {
+        house.clock.advance(Ttl::from_hours(24 * days));
+        house.clock.advance(life::OVERLAP);
+        house.keeper.tick().await.unwrap();
+        let refused = house.import(101, &bad).await;
+        assert!(matches!(refused, Err(KeyChangeError::Known { .. })), "after {days} days: {refused:?}");
+        assert_eq!(house.signing(SignatureAlgorithm::Rs256), None);
+    }
+    let other = house.import(102, &good).await.unwrap();
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256), Some(other.key_id), "the control: another is");
+}
+
+#[tokio::test]
+async fn distrusting_the_imported_key_that_signs_does_not_bring_back_the_one_before_it() {
+    let house = House::new().await;
+    let first = house.import(100, &rsa(2048)).await.unwrap();
+    house.clock.advance(ANNOUNCE);
+    let second = house.import(101, &rsa(2048)).await.unwrap();
+    house.clock.advance(ANNOUNCE);
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256).as_ref(), Some(&second.key_id));
+    house.distrust(&second.key_id).await.unwrap();
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256), None, "it was retired for a reason");
+    assert_eq!(
+        house.phases("RS256").await,
+        [(first.key_id.clone(), "retired".to_owned()), (second.key_id, "distrusted".to_owned())]
+    );
+    assert!(house.ring.jwks().contains(&first.key_id), "what it signed still counts");
+    let awaits = |ring: &KeyRing| [ES256, SignatureAlgorithm::Rs256].map(|algorithm| ring.awaits(algorithm));
+    assert_eq!(awaits(&house.ring), [false, true], "and what asks for one stays configured");
+    assert_eq!(awaits(&open(&house.store, &house.clock).await.unwrap()), [false, true], "at the next start, too");
+    let third = house.import(102, &rsa(2048)).await.unwrap();
+    assert_eq!(third.phase, "active", "it takes nobody's place");
+    assert_eq!(house.signing(SignatureAlgorithm::Rs256), Some(third.key_id));
+    assert_eq!(awaits(&house.ring), [false, false]);
+}
+
+#[tokio::test]
 async fn an_imported_key_signs_and_is_published_and_only_a_sound_one_is_taken_in() {
     let house = House::new().await;
     assert_eq!(house.signing(SignatureAlgorithm::Rs256), None);
@@ -313,6 +411,31 @@ impl LocalKey {
     fn es256() -> Vec<u8> {
         crate::keys::LocalSigner::generate(ES256).unwrap().to_vec()
     }
+}
+
+#[tokio::test]
+async fn before_a_key_of_the_log_is_distrusted_another_signs_the_log() {
+    let house = House::new().await;
+    let key = async |phase: &str| {
+        let listed = house.keeper.list().await.unwrap().into_iter();
+        let mut found = listed.filter(|key| key.purpose == "audit" && key.phase == phase).map(|key| key.key_id);
+        found.next().unwrap()
+    };
+    let first = key("active").await;
+    house.attested.by.lock().unwrap().push(String::new());
+    assert!(matches!(house.distrust(&first).await, Err(KeyChangeError::NotAttested(_))));
+    let signers = hallpass_core::port::AuditKeys::audit_signers(&*house.ring);
+    assert!(signers.iter().any(|signer| signer.key_id() == first), "it still counts");
+    house.attested.by.lock().unwrap().clear();
+
+    // The one that took over signs already; now the retired one goes, and then the one that signs.
+    let second = key("active").await;
+    house.distrust(&first).await.unwrap();
+    house.distrust(&second).await.unwrap();
+    let third = key("active").await;
+    assert_eq!(*house.attested.by.lock().unwrap(), [second, third]);
+    house.distrust(&house.signing(ES256).unwrap()).await.unwrap();
+    assert_eq!(house.attested.by.lock().unwrap().len(), 2, "other keys are not the log's concern");
 }
 
 #[tokio::test]
