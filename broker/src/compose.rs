@@ -478,7 +478,7 @@ fn backends(
         let name = backend.name.clone();
         let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
             BackendKind::Jwt { algorithm } => {
-                if keys.signer(*algorithm).is_none() {
+                if keys.signer(*algorithm).is_none() && !keys.awaits(*algorithm) {
                     let algorithm = algorithm.as_str();
                     let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
                     return Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))]);

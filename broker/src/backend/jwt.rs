@@ -102,7 +102,8 @@ impl CredentialBackend for JwtBackend {
         let parameters = Parameters::read(role)?;
         let reserved = std::iter::once(&self.public_url).chain(&self.reserved_audiences);
         parameters.check_audience(reserved.map(String::as_str))?;
-        match parameters.algorithm.filter(|algorithm| self.keys.signer(*algorithm).is_none()) {
+        let lacks = |asked: &SignatureAlgorithm| self.keys.signer(*asked).is_none() && !self.keys.awaits(*asked);
+        match parameters.algorithm.filter(lacks) {
             Some(missing) => Err(parameters::invalid_algorithm(missing)),
             None => Ok(()),
         }
@@ -136,8 +137,11 @@ impl CredentialBackend for JwtBackend {
             });
         }
         let algorithm = parameters.algorithm.unwrap_or(self.algorithm);
-        let signer = self.keys.signer(algorithm).ok_or_else(|| IssueError::Unavailable {
-            internal: format!("backend {} has no signing key for role {}", self.name, order.role.name),
+        let signer = self.keys.signer(algorithm).ok_or_else(|| IssueError::Suspended {
+            detail: format!(
+                "the broker has no {} key that signs, until whoever runs it brings one",
+                algorithm.as_str()
+            ),
         })?;
         let claims = Claims::new(order, &parameters, &self.public_url, expires_at)?;
         let token = sign(&*signer, TOKEN_TYPE, &claims).ok_or_else(|| IssueError::Unavailable {

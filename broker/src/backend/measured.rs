@@ -169,7 +169,7 @@ impl CredentialBackend for Measured {
     async fn issue(&self, order: &IssueOrder, handle: &Handle) -> Result<IssuedCredential, IssueError> {
         let call = self.call("issue");
         call.ended(self.inner.issue(order, handle).await, |error| match error {
-            IssueError::Refused { .. } => Outcome::Refused,
+            IssueError::Refused { .. } | IssueError::Suspended { .. } => Outcome::Refused,
             IssueError::Unavailable { .. } => Outcome::Unavailable,
             IssueError::OutcomeUnknown { .. } => Outcome::Unknown,
         })

@@ -152,8 +152,11 @@ impl CredentialBackend for X509Backend {
             issued_at: order.issued_at,
             expires_at: order.expires_at,
         };
-        let authority = self.authorities.signing().ok_or_else(|| IssueError::Unavailable {
-            internal: format!("backend {} has no authority that signs now", self.name),
+        let authority = self.authorities.signing().ok_or_else(|| match self.authorities.trouble() {
+            Some(trouble) => IssueError::Suspended { detail: trouble.to_owned() },
+            None => {
+                IssueError::Unavailable { internal: format!("backend {} has no authority that signs now", self.name) }
+            }
         })?;
         let (signed, private_key) = match &order.csr {
             Some(csr) => self.certify_request(&authority, csr, &leaf)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hallpass_core::id::BackendName;
-use hallpass_core::port::{AuditKeys as _, KeyPurpose, SignatureAlgorithm, StoreError};
+use hallpass_core::port::{AuditKeys as _, KeyPurpose, SignatureAlgorithm, StoreError, TokenSigners as _};
 use hallpass_core::service::Ports;
 use hallpass_core::time::{Timestamp, Ttl};
 
@@ -69,8 +69,15 @@ impl Health {
     fn signing_keys(&self) -> Part {
         let part = Part::ok("signing_keys");
         let signs = |purpose| self.keys.signing(purpose, SignatureAlgorithm::Es256).is_some();
+        let uncertified = self.composer.authorities.load().as_ref().and_then(|authorities| authorities.trouble());
         match (signs(KeyPurpose::Token), signs(KeyPurpose::Ca), !self.keys.audit_signers().is_empty()) {
-            (true, true, true) => part,
+            (true, true, true) => match uncertified {
+                Some(trouble) => part.in_condition(Condition::Degraded, trouble),
+                None if self.keys.awaits(SignatureAlgorithm::Rs256) => {
+                    part.in_condition(Condition::Degraded, "the RS256 key was distrusted, and none was imported since")
+                }
+                None => part,
+            },
             (false, _, _) => part.in_condition(Condition::Unready, "there is no key that signs tokens"),
             (_, false, _) => part.in_condition(Condition::Degraded, "there is no key that signs certificates"),
             _ => part.in_condition(Condition::Degraded, "there is no key that signs checkpoints of the audit log"),

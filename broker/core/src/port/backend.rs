@@ -103,6 +103,12 @@ pub enum IssueError {
         /// The request's parameter that was wrong, where it is the caller's fault.
         parameter: Option<&'static str>,
     },
+    /// Nothing is minted until whoever runs the broker has done something. There is nothing to undo.
+    #[error("suspended: {detail}")]
+    Suspended {
+        /// What, for the caller.
+        detail: String,
+    },
     /// The call was not sent, or surely had no effect.
     #[error("unavailable: {internal}")]
     Unavailable {

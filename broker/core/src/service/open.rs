@@ -577,6 +577,10 @@ fn issue_failure(backend: &crate::id::BackendName, error: IssueError) -> (Servic
             };
             (failure, detail, Cause::BACKEND_REFUSED)
         }
+        IssueError::Suspended { detail } => {
+            let told = format!("backend {backend} mints nothing for now: {detail}");
+            (ServiceError::unavailable(Reason::SigningUnavailable, told), detail, Cause::BACKEND_UNAVAILABLE)
+        }
         IssueError::Unavailable { internal } => {
             let detail = format!("backend {backend} does not answer");
             let failure = ServiceError::unavailable(Reason::BackendUnavailable, detail);

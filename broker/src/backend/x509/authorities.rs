@@ -11,6 +11,11 @@ use hallpass_core::port::{AuthorityKey, AuthorityKeys};
 use hallpass_core::time::{Clock, Timestamp};
 
 use super::authority::{Authority, AuthorityError};
+use super::certificates::Certificates;
+
+/// What must happen once the key in the file is distrusted.
+const AWAITS_CERTIFICATE: &str = "the authority's key was distrusted, and an offline root has yet to certify the one that \
+                                  took its place: put what it signs into ca_certificate_file";
 
 /// The authorities of a broker, by its keys as they are at the time.
 pub struct Authorities {
@@ -27,10 +32,19 @@ pub struct Authorities {
 struct Built {
     generation: u64,
     authorities: Vec<(Timestamp, Arc<Authority>)>,
+    /// The certificates in the file are of a key that is distrusted.
+    awaits_certificate: bool,
+}
+
+impl Built {
+    const fn of(generation: u64, authorities: Vec<(Timestamp, Arc<Authority>)>) -> Self {
+        Self { generation, authorities, awaits_certificate: false }
+    }
 }
 
 impl Authorities {
-    /// The authorities of `keys`. With `file`, the one whose certificate, and those above it, the file has.
+    /// The authorities of `keys`. With `file`, the one whose certificate, and those above it, the file has; none for now,
+    /// where that is of a key that is distrusted.
     ///
     /// # Errors
     /// [`AuthorityError`] when a certificate is unusable or no key has the one in the file.
@@ -42,14 +56,14 @@ impl Authorities {
     ) -> Result<Self, AuthorityError> {
         let certificates = file.map(Authority::read_certificates).transpose()?;
         let authorities = Self {
-            built: ArcSwap::from_pointee(Built { generation: 0, authorities: Vec::new() }),
+            built: ArcSwap::from_pointee(Built::of(0, Vec::new())),
             building: Mutex::default(),
             public_url: public_url.to_owned(),
             keys,
             certificates,
             clock,
         };
-        let built = authorities.build(&Built { generation: 0, authorities: Vec::new() })?;
+        let built = authorities.build(&Built::of(0, Vec::new()))?;
         authorities.built.store(Arc::new(built));
         Ok(authorities)
     }
@@ -88,6 +102,12 @@ impl Authorities {
         self.certificates.is_some()
     }
 
+    /// Why nothing is certified, where the key that an offline root had certified is distrusted.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        self.current().awaits_certificate.then_some(AWAITS_CERTIFICATE)
+    }
+
     /// Whether `key` is one of the authorities' own.
     pub(super) fn have_key(&self, key: &[u8]) -> bool {
         self.current().authorities.iter().any(|(_, authority)| authority.has_key(key))
@@ -114,7 +134,7 @@ impl Authorities {
         }
         let fresh = self.build(&built).unwrap_or_else(|error| {
             tracing::error!(%error, "the authority's keys have changed and cannot be used; nothing is certified");
-            Built { generation: self.keys.generation(), authorities: Vec::new() }
+            Built::of(self.keys.generation(), Vec::new())
         });
         let fresh = Arc::new(fresh);
         self.built.store(Arc::clone(&fresh));
@@ -126,10 +146,16 @@ impl Authorities {
         let generation = self.keys.generation();
         let keys = self.keys.authority_keys();
         let authorities = match &self.certificates {
-            Some(certificates) => vec![(Timestamp::MIN, self.certified(certificates, &keys)?)],
+            Some(certificates) => match self.certified(certificates, &keys) {
+                Err(AuthorityError::OtherKey) if self.are_of_a_distrusted_key(certificates) => {
+                    tracing::warn!("{AWAITS_CERTIFICATE}; nothing is certified until then");
+                    return Ok(Built { awaits_certificate: true, ..Built::of(generation, Vec::new()) });
+                }
+                certified => vec![(Timestamp::MIN, certified?)],
+            },
             None => keys.iter().map(|key| self.own_root(key, before)).collect::<Result<_, _>>()?,
         };
-        Ok(Built { generation, authorities })
+        Ok(Built::of(generation, authorities))
     }
 
     fn own_root(&self, key: &AuthorityKey, before: &Built) -> Result<(Timestamp, Arc<Authority>), AuthorityError> {
@@ -142,6 +168,12 @@ impl Authorities {
             }
         };
         Ok((key.activates_at, authority))
+    }
+
+    fn are_of_a_distrusted_key(&self, certificates: &str) -> bool {
+        let Some(key) = Certificates::first_key(certificates) else { return false };
+        let distrusted = self.keys.distrusted_certificates();
+        distrusted.iter().any(|certificate| Certificates::first_key(certificate).as_ref() == Some(&key))
     }
 
     /// The authority whose key the certificates are of.
@@ -179,7 +211,7 @@ impl Authorities {
             certificates: None,
             public_url: String::new(),
             clock: Arc::new(hallpass_core::testing::MockClock::starting_at(hallpass_core::testing::sample::NOW)),
-            built: ArcSwap::from_pointee(Built { generation: 0, authorities: vec![(Timestamp::MIN, authority)] }),
+            built: ArcSwap::from_pointee(Built::of(0, vec![(Timestamp::MIN, authority)])),
             building: Mutex::default(),
         })
     }

@@ -56,6 +56,13 @@ impl Certificates {
         Ok(Self { path, not_before, not_after })
     }
 
+    /// The public key of the first of these certificates, whatever else is in the text.
+    pub(super) fn first_key(pem: &str) -> Option<Vec<u8>> {
+        let first = CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()?;
+        let parsed = parse(&first).ok()?;
+        PublicKey::of(parsed.public_key()).ok().map(|key| key.bytes().to_vec())
+    }
+
     /// The authority's own certificate.
     pub(super) fn own(&self) -> Option<&CertificateDer<'static>> {
         self.path.first()

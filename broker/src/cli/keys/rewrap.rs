@@ -50,6 +50,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         match control::ask(&foundation.store, &request).await? {
             Some(Answer::Rewrapped(rewrapped)) => return show(&rewrapped, arguments.json),
             Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
+            Some(Answer::Unfinished) => {
+                bail!("the broker takes its time, and goes on; ask again what the data key is wrapped by")
+            }
             Some(Answer::Token(_) | Answer::Keys(_)) => bail!("the broker answered something else"),
             None => {}
         }

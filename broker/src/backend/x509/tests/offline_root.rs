@@ -131,6 +131,40 @@ fn an_authority_whose_certificates_would_verify_nothing_does_not_start() {
 }
 
 #[tokio::test]
+async fn once_the_key_that_an_offline_root_certified_is_distrusted_nothing_is_certified_until_the_next_is() {
+    let (openssl, root, old, new) = (OpenSsl::new(), OfflineRoot::new(1), ca_signer(), ca_signer());
+    let install = |signer: &Arc<dyn Signer>| {
+        let own = root.sign(&certificate_request(signer).unwrap(), |_| {});
+        openssl.write("ca.pem", format!("{own}{}", root.pem));
+    };
+    install(&old);
+    let keys = keys([Arc::clone(&old)]);
+    let start = || Authorities::new(Arc::clone(&keys) as _, Some(&openssl.path("ca.pem")), URL, clock()).map(Arc::new);
+    let backend = |authorities: &Arc<Authorities>| {
+        X509Backend::new(BackendName::new("pki").unwrap(), "example.org", Arc::clone(authorities)).unwrap()
+    };
+    let running = start().unwrap();
+    mint(&backend(&running), &by_repository(1)).await.unwrap();
+
+    keys.distrust(&old, Arc::clone(&new));
+    let restarted = start().expect("the other backends do not depend on it");
+    for authorities in [running, restarted] {
+        assert!(authorities.trouble().is_some_and(|trouble| trouble.contains("ca_certificate_file")));
+        let refused = mint(&backend(&authorities), &by_repository(2)).await.map(drop).unwrap_err();
+        assert!(matches!(&refused, IssueError::Suspended { detail } if detail.contains("distrusted")), "{refused}");
+        assert!(authorities.of_key(old.key_id()).is_none());
+    }
+
+    install(&new);
+    let mended = start().unwrap();
+    assert_eq!(mended.trouble(), None);
+    mint(&backend(&mended), &by_repository(3)).await.unwrap();
+    // The control: a file for a key that was never here is a mistake, and is told before anything runs on it.
+    install(&ca_signer());
+    assert_eq!(start().map(drop), Err(AuthorityError::OtherKey));
+}
+
+#[tokio::test]
 async fn a_certificate_never_outlives_its_authority() {
     let (root, signer) = (OfflineRoot::new(1), ca_signer());
     let own = root.sign(&certificate_request(&signer).unwrap(), |params| {

@@ -10,9 +10,15 @@ use super::*;
 
 /// Keys that a test changes.
 #[derive(Default)]
-pub(super) struct Keys(Mutex<(u64, Vec<AuthorityKey>)>);
+pub(super) struct Keys(Mutex<(u64, Vec<AuthorityKey>)>, Mutex<Vec<String>>);
 
 impl Keys {
+    /// Another has come in its place.
+    pub(super) fn distrust(&self, key: &Arc<dyn Signer>, next: Arc<dyn Signer>) {
+        self.1.lock().unwrap().push(root_certificate(key, NOW).unwrap());
+        self.set([(next, NOW)]);
+    }
+
     fn set(&self, keys: impl IntoIterator<Item = (Arc<dyn Signer>, Timestamp)>) {
         let mut held = self.0.lock().unwrap();
         held.0 += 1;
@@ -34,6 +40,10 @@ impl AuthorityKeys for Keys {
 
     fn authority_keys(&self) -> Vec<AuthorityKey> {
         self.0.lock().unwrap().1.clone()
+    }
+
+    fn distrusted_certificates(&self) -> Vec<String> {
+        self.1.lock().unwrap().clone()
     }
 }
 
