@@ -55,9 +55,11 @@ pub struct ListenerLimits {
     pub max_handshakes: usize,
     /// How long a TLS handshake may take, the wait for its turn included.
     pub handshake_timeout: Duration,
-    /// How long the head of an HTTP/1 request may take to arrive; also how long an idle HTTP/1 connection is kept.
+    /// How long the head of an HTTP/1 request may take to arrive; also how long an idle HTTP/1 connection is kept, and how
+    /// long the peer of an idle HTTP/2 connection may take to leave.
     pub header_read_timeout: Duration,
-    /// How long an HTTP/2 connection without requests is kept, whether or not its peer answers pings.
+    /// How long an HTTP/2 connection without requests is kept before its peer is told to leave, whether or not it answers
+    /// pings.
     pub idle_timeout: Duration,
     /// How long a peer may take to take what it is sent.
     pub write_timeout: Duration,
@@ -115,6 +117,7 @@ pub async fn serve(
         http: http(&limits),
         handshake_timeout: limits.handshake_timeout,
         idle_timeout: limits.idle_timeout,
+        leave_timeout: limits.header_read_timeout,
         write_timeout: limits.write_timeout,
         stop: CancellationToken::new(),
     });
@@ -169,6 +172,7 @@ struct Server {
     http: auto::Builder<TokioExecutor>,
     handshake_timeout: Duration,
     idle_timeout: Duration,
+    leave_timeout: Duration,
     write_timeout: Duration,
     /// Every connection is to finish what it is doing.
     stop: CancellationToken,
@@ -213,12 +217,13 @@ impl Server {
         finish(served, self.stop.cancelled(), |served| served.graceful_shutdown()).await;
     }
 
-    /// Pings keep one alive, so being idle has a limit of its own.
+    /// Pings keep one alive, so being idle has a limit of its own. Whoever is told to leave has a part in it: to have sent
+    /// its preface (RFC 9113 §3.4), to answer a ping, to take what it asked for. One that does none of that is cut.
     async fn answer_http2<S>(&self, stream: S, connection: Connection)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Activity::new();
+        let (activity, peer) = (Activity::new(), connection.peer);
         let (router, requests) = (self.router.clone(), activity.clone());
         let service = service_fn(move |request| {
             let (work, answered) = (requests.begin(), call(&router, &connection, request));
@@ -235,7 +240,12 @@ impl Server {
                 () = activity.idle_for(self.idle_timeout) => {}
             }
         };
-        finish(served, until, |served| served.graceful_shutdown()).await;
+        tokio::select! {
+            () = finish(served, until, |served| served.graceful_shutdown()) => {}
+            () = activity.idle_for(self.idle_timeout.saturating_add(self.leave_timeout)) => {
+                tracing::debug!(%peer, "an idle HTTP/2 connection was cut");
+            }
+        }
     }
 }
 

@@ -254,6 +254,40 @@ async fn an_http_2_connection_without_requests_is_not_kept_for_ever_though_it_an
 }
 
 #[tokio::test]
+async fn whoever_negotiates_http_2_and_sends_no_preface_or_half_of_one_is_sent_away() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |limits| {
+        (limits.idle_timeout, limits.header_read_timeout) = (Duration::from_millis(50), Duration::from_millis(50));
+    })
+    .await;
+    for sent in ["", "PRI * HTTP/2.0\r\n"] {
+        let mut stream = handshake(&house, &client(&certificate, &rustls::version::TLS13, &["h2"])).await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        rest(&mut stream).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_takes_no_answer_over_http_2_is_sent_away_though_it_answers_pings() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |limits| {
+        (limits.idle_timeout, limits.header_read_timeout) = (Duration::from_millis(50), Duration::from_millis(50));
+    })
+    .await;
+    let stream = handshake(&house, &client(&certificate, &rustls::version::TLS13, &["h2"])).await;
+    let (mut requests, served) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake::<_, Body>(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let ended = tokio::spawn(served);
+    let request = Request::get("https://localhost/").body(Body::empty()).unwrap();
+    let answer = requests.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let _: hyper::Result<()> = tokio::time::timeout(PATIENCE, ended).await.expect("it is cut").unwrap();
+}
+
+#[tokio::test]
 async fn one_source_does_not_take_every_place() {
     let capped = |limits: &mut ListenerLimits| limits.max_connections_per_source = 2;
     let house = House::open(None, capped).await;
