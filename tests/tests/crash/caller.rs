@@ -7,7 +7,10 @@ use std::time::Duration;
 use hallpass_tests::config::AUDIENCE;
 use hallpass_tests::{Exchange, Issuer, SigningKey};
 use http::HeaderMap;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
 
 /// A workload that the standard policy lets have the open roles.
 const WORKLOAD: &str = "repo:acme@111/app@222:ref:refs/heads/main";
@@ -17,6 +20,8 @@ const WORKLOAD: &str = "repo:acme@111/app@222:ref:refs/heads/main";
 pub(crate) struct Caller {
     pub(crate) client: reqwest::Client,
     listen: SocketAddr,
+    /// The only authority that is trusted, where it speaks TLS.
+    trusted: Option<CertificateDer<'static>>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) key: Arc<SigningKey>,
 }
@@ -48,7 +53,27 @@ pub(crate) enum NoReply {
 
 impl Caller {
     pub(crate) fn new(listen: SocketAddr, issuer: Issuer, key: SigningKey) -> Self {
-        Self { client: client(), listen, issuer: Arc::new(issuer), key: Arc::new(key) }
+        Self { client: client(None), listen, trusted: None, issuer: Arc::new(issuer), key: Arc::new(key) }
+    }
+
+    /// The same over TLS, trusting this certificate alone.
+    pub(crate) fn over_tls(self, certificate: &[u8]) -> Self {
+        let trusted = CertificateDer::from_pem_slice(certificate).expect("a certificate in PEM");
+        Self { client: client(Some(&trusted)), trusted: Some(trusted), ..self }
+    }
+
+    /// The same at another listener.
+    pub(crate) fn at_listener(self, listen: SocketAddr) -> Self {
+        Self { listen, ..self }
+    }
+
+    /// What opens TLS connections like its own, with these protocols.
+    pub(crate) fn connector(&self, protocols: &[&[u8]]) -> TlsConnector {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.trusted.clone().expect("it speaks TLS")).expect("an authority");
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
     }
 
     /// A fresh proof of the workload.
@@ -112,7 +137,8 @@ impl Caller {
     }
 
     pub(crate) fn at(&self, path: &str) -> String {
-        format!("http://{}{path}", self.listen)
+        let scheme = if self.trusted.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.listen)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -162,9 +188,12 @@ fn with_key(request: reqwest::RequestBuilder, key: Option<&str>) -> reqwest::Req
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own client; it is bounded here")]
-fn client() -> reqwest::Client {
+fn client(trusted: Option<&CertificateDer<'_>>) -> reqwest::Client {
     // Another test of the same process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let mut builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    if let Some(trusted) = trusted {
+        builder = builder.tls_certs_only([reqwest::Certificate::from_der(trusted).expect("a certificate")]);
+    }
     builder.timeout(Duration::from_secs(20)).build().expect("a client")
 }

@@ -32,6 +32,7 @@ mod points;
 mod process;
 mod repeats;
 mod sets;
+mod siege;
 mod starts;
 mod starvation;
 mod trust;

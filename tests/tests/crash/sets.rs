@@ -22,6 +22,9 @@ pub(crate) const SETS: &[&str] = &[
     "revocation::before-completion",
 ];
 
+/// The longest that a set is revoked before a crash.
+const LONGEST_MILLIS: u64 = 250;
+
 /// How long the rows of a set may take, on a machine that builds at the same time.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -112,7 +115,14 @@ async fn killed_at_random_moments_of_revoking_a_set_it_ends_the_set_and_nothing_
         let spared = Set::open(&house.caller, &format!("good {round}"), 20).await;
         let revocation = condemned.revoke(&house.caller).await.expect("an answer");
         revocation.assert_status(202);
-        tokio::time::sleep(Duration::from_millis(chance.below(250))).await;
+        let holds = async {
+            loop {
+                assert!(!condemned.works(&house.caller).await, "it was answered, and does not hold");
+            }
+        };
+        let moment = Duration::from_millis(chance.below(LONGEST_MILLIS));
+        let asked: Result<(), _> = tokio::time::timeout(moment, holds).await;
+        assert!(asked.is_err(), "asking has no end");
         house.process.kill9().await;
         house.start().await;
         assert!(!condemned.works(&house.caller).await);

@@ -1,11 +1,12 @@
 //! The process gets too little of what it needs: no file descriptors, hardly any more memory, a fifth of the processor.
 //! Then it is slow or silent, and never generous; what is to end ends; and it works again without a restart.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use hallpass_tests::config::ROLE;
 use hallpass_tests::{eventually, size};
-use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -13,13 +14,14 @@ use tokio::net::TcpStream;
 use crate::caller::Proof;
 use crate::house::House;
 use crate::ledger::{self, hex, text};
-use crate::process::DEADLINE;
+use crate::process::{DEADLINE, Process};
 use crate::witness::{Wanted, Witness};
 
 /// Descriptors that the broker may have.
 const DESCRIPTORS: u64 = 128;
-/// How long the broker runs, and how long it is stopped, in turns.
-const TURN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
+/// The broker runs in one turn of these, and is stopped for the four after it.
+const TURN: Duration = Duration::from_millis(10);
+const TURNS: u32 = 5;
 /// Memory that it may have beyond what it has.
 const SPARE_MEGABYTES: u64 = 256;
 
@@ -29,7 +31,7 @@ async fn without_file_descriptors_it_ends_what_is_to_end_and_serves_again_when_s
     let mut house = House::open().await;
     let witness = Witness::default();
     let before = witness.ask(&house.caller, Wanted::Token).await.expect("an answer");
-    let silent = open_with_heartbeat(&house).await;
+    let silent = hex(&open_with_heartbeat(&house).await);
     let process = house.process.id();
     limit(&house, Resource::Nofile, DESCRIPTORS);
 
@@ -74,22 +76,13 @@ async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
     let mut house = House::open().await;
     let witness = Witness::default();
     assert!(witness.ask(&house.caller, Wanted::Token).await.is_some());
-    let held = address_space(house.process.id());
-    limit(&house, Resource::As, held + SPARE_MEGABYTES * 1024 * 1024);
+    let held = kilobytes(house.process.id(), "VmSize:");
+    limit(&house, Resource::As, (held + SPARE_MEGABYTES * 1024) * 1024);
     let load = tokio::spawn({
         let (witness, caller) = (witness.clone(), house.caller.clone());
         async move { witness.watch_until_silence(&caller).await }
     });
     let wanted = size(60, 3_000);
-    // These sleeps are the trouble itself, and wait for nothing.
-    let starved = async {
-        loop {
-            house.process.signal(Signal::STOP);
-            tokio::time::sleep(TURN.1).await;
-            house.process.signal(Signal::CONT);
-            tokio::time::sleep(TURN.0).await;
-        }
-    };
     let enough = async {
         // Longer than elsewhere: it has a fifth of the time.
         eventually("credentials come", DEADLINE * 5, async || (witness.received().len() >= wanted).then_some(())).await;
@@ -100,7 +93,7 @@ async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
         .await;
     };
     tokio::select! {
-        () = starved => {}
+        never = starve(&house.process) => match never {},
         () = enough => {}
     }
     house.process.signal(Signal::CONT);
@@ -113,24 +106,37 @@ async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
     witness.assert_kept(&house).await;
 }
 
+/// Lets the broker run for a fifth of the time: the trouble itself, which waits for nothing.
+async fn starve(process: &Process) -> Infallible {
+    let mut turns = tokio::time::interval(TURN);
+    loop {
+        process.signal(Signal::CONT);
+        turns.tick().await;
+        process.signal(Signal::STOP);
+        for _ in 1..TURNS {
+            turns.tick().await;
+        }
+    }
+}
+
 fn limit(house: &House, of: Resource, to: u64) {
     let maximum = rustix::process::getrlimit(of).maximum;
     let set = prlimit(Some(house.process.id()), of, Rlimit { current: Some(to), maximum });
     set.expect("the limit of our own process can be set");
 }
 
-/// In bytes.
-fn address_space(process: rustix::process::Pid) -> u64 {
+/// A figure of `/proc/PID/status`, such as `VmSize:`.
+pub(crate) fn kilobytes(process: Pid, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its size");
-    line.split_whitespace().next().expect("a number").parse::<u64>().expect("kilobytes") * 1024
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("its size");
+    line.split_whitespace().next().expect("a number").parse().expect("kilobytes")
 }
 
-/// A grant that ends when its holder is silent for five seconds; gives its id as the ledger has it.
-async fn open_with_heartbeat(house: &House) -> String {
+/// A grant that ends when its holder is silent for five seconds.
+pub(crate) async fn open_with_heartbeat(house: &House) -> String {
     let body = json!({"role": ROLE, "purpose": "deploy build 4f2c", "ends_when": {"heartbeat": "5s"}});
     let proof: Proof = house.caller.proof();
     let reply = house.caller.open(&proof, &body, None).await.expect("an answer");
     reply.assert_status(201);
-    hex(reply.grant())
+    reply.grant().to_owned()
 }
