@@ -36,7 +36,7 @@ const DRIP: Duration = Duration::from_secs(1);
 /// Addresses that strangers come from: one source alone has its share of the places for requests and no more.
 const SOURCES: usize = 20;
 /// What one connection may cost the broker, in kilobytes.
-const KILOBYTES_EACH: u64 = 128;
+const KILOBYTES_EACH: u64 = 64;
 /// Files and connections of the broker that are no stranger's.
 const OTHER_DESCRIPTORS: usize = 128;
 
