@@ -25,5 +25,6 @@ mod quarantines;
 mod record;
 mod renewal;
 mod secrets;
+mod sets;
 mod states;
 mod terms;
