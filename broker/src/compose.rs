@@ -1,5 +1,8 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
+mod composer;
+mod desks;
+mod exports;
 mod keks;
 mod press;
 mod readiness;
@@ -7,51 +10,43 @@ mod strongroom;
 #[cfg(test)]
 mod widening_tests;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use arc_swap::{ArcSwap, ArcSwapOption};
-use async_trait::async_trait;
-use bytes::Bytes;
-use hallpass_core::catalog::Revision;
+use arc_swap::ArcSwap;
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
-    AuditLog as _, AuditSink, AuthorityKey, AuthorityKeys, BundleSource, CredentialBackend, Governance, History as _,
-    IdentityVerifier, Occasion, Restart as _, SignatureAlgorithm, Signer, Store, TokenSigners,
+    BundleSource, Governance, History as _, Occasion, Restart as _, SignatureAlgorithm, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
 use hallpass_core::service::operator::open_operator;
-use hallpass_core::service::{Export, Limits, Ports, RateRules, Rates, RefusalBudget};
-use hallpass_core::time::{Clock, Timestamp, Ttl};
+use hallpass_core::service::{Limits, Ports, RateRules, Rates, RefusalBudget};
+use hallpass_core::time::Ttl;
 use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
+use self::composer::Composer;
+pub use self::composer::check_parameters;
+use self::desks::{BuiltInPki, Desk, Jwks, Statuses};
+use self::exports::exports;
 pub use self::keks::{Rewrapping, rewrapping, sealer};
-use self::press::{BundlePress, Kept};
+use self::press::BundlePress;
 use self::readiness::Health;
 pub use self::strongroom::Strongroom;
-use crate::audit::{FileSink, HttpsSink, StdoutSink};
 use crate::backend;
 use crate::backend::jwt::JwtBackend;
-use crate::backend::measured::{BackendHealth, Measured};
-use crate::backend::x509::{Authorities, RevocationLists, X509Backend, root_certificate};
+use crate::backend::x509::RevocationLists;
 use crate::config::Finding;
-use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
-use crate::config::issuer::Issuer;
-use crate::config::server::{Audit, Destination, Keys};
-use crate::http::desk::{OwnToken, Pki, PublicKeys, Published, Readiness, StatusLists, TokenDesk};
+use crate::config::server::{Audit, Keys};
+use crate::http::desk::{Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
 use crate::identity::jose::JwsReader;
-use crate::identity::oidc::OidcVerifier;
 use crate::identity::ring_provider;
-use crate::keys::{
-    DataKeyKeeper, DataKeySealer, KeyKeeper, KeyRing, LocalSigner, OwnTokens, Statements, SystemEntropy,
-};
+use crate::keys::{DataKeyKeeper, DataKeySealer, KeyKeeper, KeyRing, Statements, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::governed::Governed;
@@ -267,17 +262,6 @@ impl Broker {
     }
 }
 
-/// The destinations that the audit log is taken to, each from where it was left.
-async fn exports(foundation: &Foundation, store: &SqliteStore) -> anyhow::Result<Vec<Arc<Export>>> {
-    let mut exports = Vec::new();
-    for export in &foundation.audit.exports {
-        let sink = sink(&export.destination)?;
-        let next = store.exported(sink.name()).await?;
-        exports.push(Arc::new(Export::new(sink, export.max_lag, next)));
-    }
-    Ok(exports)
-}
-
 /// The bundle to begin with, where bundles come from, and what its publication is called where it is one.
 async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(BundleSource, Bundle, Occasion)> {
     let bootstrap = match beginning {
@@ -302,23 +286,6 @@ async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(Bun
         bail!("the store's content of revision {} has the digest {}: it was changed", active.id, bundle.revision);
     }
     Ok((BundleSource::Api, bundle, Occasion::Bootstrap))
-}
-
-/// Where the log is taken to.
-fn sink(destination: &Destination) -> anyhow::Result<Arc<dyn AuditSink>> {
-    let name = destination.name();
-    let sink: Arc<dyn AuditSink> = match destination {
-        Destination::File { path } => Arc::new(FileSink::new(name, path.clone())),
-        Destination::Stdout => Arc::new(StdoutSink::new(name)?),
-        Destination::Https { url, token_file, ca_file, plain_http } => Arc::new(HttpsSink {
-            name,
-            outbound: Outbound::new(ca_file.as_deref())?,
-            url: url.clone(),
-            token_file: token_file.clone(),
-            allow_http: if *plain_http { AllowHttp::DangerousAnywhere } else { AllowHttp::Never },
-        }),
-    };
-    Ok(sink)
 }
 
 /// The name under which operators' tokens are minted; configuration cannot use it for anything else.
@@ -355,271 +322,8 @@ pub async fn migrate(foundation: &Foundation) -> anyhow::Result<String> {
     Ok(format!("{}: {done}; the database verifies", foundation.store.display()))
 }
 
-type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
-type BackendsHealth = BTreeMap<BackendName, Arc<BackendHealth>>;
-type Verifiers = BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>;
-
-/// Builds revisions out of bundles.
-struct Composer {
-    clock: Arc<dyn Clock>,
-    outbound: Arc<Outbound>,
-    allow_http: AllowHttp,
-    public_url: String,
-    keys: Arc<KeyRing>,
-    /// Of the revision in force.
-    verifiers: ArcSwap<Verifiers>,
-    authorities: Arc<ArcSwapOption<Authorities>>,
-    health: ArcSwap<BackendsHealth>,
-}
-
-impl Composer {
-    /// The revision of a bundle, with what is to be kept of it once it is in force. Without effect.
-    fn compose(&self, bundle: &Bundle) -> Result<(Revision, Kept), Vec<Finding>> {
-        let authorities = self.authorities(&bundle.backends)?;
-        let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
-        let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
-        check_roles(bundle, &backends)?;
-        let health = self.health_of(&backends);
-        let backends = self.measured(backends, &health);
-        let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
-        let kept = Kept { verifiers, authorities: Some(authorities), health: Arc::new(health) };
-        let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
-        let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
-        let revision = Revision {
-            id: bundle.revision.clone(),
-            catalog: bundle.catalog.clone(),
-            policy: Arc::clone(&bundle.policy),
-            verifiers: verifiers.chain([own]).collect(),
-            backends,
-        };
-        Ok((revision, kept))
-    }
-
-    /// Keeps what belongs to the revision in force.
-    fn adopt(&self, kept: Kept) {
-        self.verifiers.store(kept.verifiers);
-        self.authorities.store(kept.authorities);
-        self.health.store(kept.health);
-    }
-
-    /// How the backends have been: remembered over revisions.
-    fn health_of(&self, backends: &Backends) -> BackendsHealth {
-        let known = self.health.load();
-        backends.keys().map(|name| (name.clone(), known.get(name).cloned().unwrap_or_default())).collect()
-    }
-
-    /// The same backends with their calls counted.
-    fn measured(&self, backends: Backends, health: &BackendsHealth) -> Backends {
-        let measured = |(name, backend): (BackendName, Arc<dyn CredentialBackend>)| {
-            let health = health.get(&name).cloned().unwrap_or_default();
-            let measured = Measured::new(backend, name.clone(), Arc::clone(&self.clock), health);
-            (name, Arc::new(measured) as Arc<dyn CredentialBackend>)
-        };
-        backends.into_iter().map(measured).collect()
-    }
-
-    fn verifiers(&self, issuers: &[Issuer]) -> Result<Verifiers, Vec<Finding>> {
-        let kept = self.verifiers.load();
-        let mut next = BTreeMap::new();
-        let mut findings = Vec::new();
-        for issuer in issuers {
-            if issuer.url == self.public_url {
-                let reason = format!("the issuer {:?} has the broker's own public_url", issuer.name.as_str());
-                findings.push(in_bundle("issuers.toml", reason));
-                continue;
-            }
-            let known = kept.get(&issuer.name).filter(|(settings, _)| settings == issuer);
-            let verifier = match known {
-                Some((_, verifier)) => Ok(Arc::clone(verifier)),
-                None => OidcVerifier::new(
-                    issuer.clone(),
-                    Arc::clone(&self.clock),
-                    Arc::clone(&self.outbound),
-                    self.allow_http,
-                )
-                .map(Arc::new),
-            };
-            match verifier {
-                Ok(verifier) => {
-                    next.insert(issuer.name.clone(), (issuer.clone(), verifier));
-                }
-                Err(error) => findings.push(in_bundle("issuers.toml", format!("issuer {}: {error}", issuer.name))),
-            }
-        }
-        if findings.is_empty() { Ok(next) } else { Err(findings) }
-    }
-
-    /// The one built-in authority. Backends share its keys, and so its certificates.
-    fn authorities(&self, backends: &[Backend]) -> Result<Arc<Authorities>, Vec<Finding>> {
-        let mut files = backends.iter().filter_map(|backend| match &backend.kind {
-            BackendKind::X509 { ca_certificate_file, .. } => Some(ca_certificate_file.as_deref()),
-            BackendKind::Jwt { .. } => None,
-        });
-        let file = files.next().flatten();
-        if files.any(|other| other != file) {
-            let reason = "every x509 backend must name the same ca_certificate_file: there is one built-in authority";
-            return Err(vec![in_bundle("backends.toml", reason)]);
-        }
-        let keys = Arc::clone(&self.keys) as Arc<dyn AuthorityKeys>;
-        let authorities = Authorities::new(keys, file, &self.public_url, Arc::clone(&self.clock));
-        authorities.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
-    }
-}
-
-/// The adapters of the configured backends.
-fn backends(
-    configured: &[Backend],
-    public_url: &str,
-    keys: &Arc<dyn TokenSigners>,
-    authorities: &Arc<Authorities>,
-) -> Result<Backends, Vec<Finding>> {
-    let mut built = BTreeMap::new();
-    for backend in configured {
-        let name = backend.name.clone();
-        let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
-            BackendKind::Jwt { algorithm } => {
-                if keys.signer(*algorithm).is_none() && !keys.awaits(*algorithm) {
-                    let algorithm = algorithm.as_str();
-                    let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
-                    return Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))]);
-                }
-                Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), Arc::clone(keys)))
-            }
-            BackendKind::X509 { trust_domain, .. } => {
-                let adapter = X509Backend::new(name, trust_domain, Arc::clone(authorities));
-                let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
-                Arc::new(adapter.map_err(wrong)?)
-            }
-        };
-        built.insert(backend.name.clone(), adapter);
-    }
-    Ok(built)
-}
-
-/// Has each role's parameters checked as at load, by backends with a throw-away key: for `check`, which has no store and
-/// so cannot know which keys were imported.
-///
-/// # Errors
-/// When no key can be made.
-pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
-    let found = throw_away_backends(bundle)?.and_then(|backends| check_roles(bundle, &backends));
-    Ok(found.err().unwrap_or_default())
-}
-
-/// The backends of a bundle, with a key that nobody keeps.
-fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Backends, Vec<Finding>>> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let key = LocalSigner::generate(SignatureAlgorithm::Es256)?;
-    let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(SignatureAlgorithm::Es256, &key)?);
-    let keys = Arc::new(ThrowAway { certificate: root_certificate(&signer, clock.now())?, signer });
-    let public_url = "https://hallpass.invalid";
-    let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, clock)?);
-    Ok(backends(&bundle.backends, public_url, &(keys as Arc<dyn TokenSigners>), &authorities))
-}
-
-/// One key that stands for all: nothing is signed with it.
-struct ThrowAway {
-    signer: Arc<dyn Signer>,
-    certificate: String,
-}
-
-impl TokenSigners for ThrowAway {
-    fn signer(&self, _: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
-        Some(Arc::clone(&self.signer))
-    }
-}
-
-impl AuthorityKeys for ThrowAway {
-    fn generation(&self) -> u64 {
-        0
-    }
-
-    fn authority_keys(&self) -> Vec<AuthorityKey> {
-        let (signer, certificate) = (Arc::clone(&self.signer), self.certificate.clone());
-        vec![AuthorityKey { signer, certificate, activates_at: Timestamp::MIN }]
-    }
-}
-
-/// Has each role's parameters checked by the backend that will mint it.
-fn check_roles(bundle: &Bundle, backends: &Backends) -> Result<(), Vec<Finding>> {
-    let findings: Vec<_> = bundle
-        .catalog
-        .roles
-        .values()
-        .filter_map(|role| {
-            let backend = backends.get(&role.backend)?;
-            let error = backend.validate(role).err()?;
-            Some(bundle.parameter_finding(&role.name, &error.key, &error.problem))
-        })
-        .collect();
-    if findings.is_empty() { Ok(()) } else { Err(findings) }
-}
-
-fn in_bundle(file: impl Into<PathBuf>, reason: impl Into<String>) -> Finding {
-    Finding { file: file.into(), line: None, reason: reason.into() }
-}
-
 /// All findings as one error, a line each.
 pub fn findings_error(findings: Vec<Finding>) -> anyhow::Error {
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("the configuration is refused:\n{}", lines.join("\n"))
-}
-
-struct Desk(OwnTokens);
-
-impl TokenDesk for Desk {
-    fn read(&self, token: &str) -> Option<OwnToken> {
-        let token = self.0.read(token).ok()?;
-        Some(OwnToken {
-            grant: token.grant,
-            client_id: Some(token.subject.clone()),
-            subject: token.subject,
-            audiences: token.audiences,
-            scope: token.scope,
-            token_id: Some(token.grant.to_string()),
-            issued_at: token.issued_at,
-            expires_at: token.expires_at,
-        })
-    }
-}
-
-struct Jwks(Arc<KeyRing>);
-
-impl PublicKeys for Jwks {
-    fn jwks(&self) -> Bytes {
-        Bytes::from(self.0.jwks())
-    }
-
-    fn algorithms(&self) -> Vec<&'static str> {
-        self.0.token_algorithms().into_iter().map(SignatureAlgorithm::as_str).collect()
-    }
-}
-
-struct BuiltInPki {
-    authorities: Arc<ArcSwapOption<Authorities>>,
-    lists: RevocationLists,
-}
-
-#[async_trait]
-impl Pki for BuiltInPki {
-    fn ca_pem(&self) -> String {
-        self.authorities.load().as_ref().map(|authorities| authorities.ca_pem()).unwrap_or_default()
-    }
-
-    async fn crl(&self, key_id: Option<&str>) -> Result<Option<Published>, ServiceError> {
-        Ok(self.lists.list(key_id).await?.map(published))
-    }
-}
-
-struct Statuses(backend::jwt::StatusLists);
-
-#[async_trait]
-impl StatusLists for Statuses {
-    async fn list(&self, number: u64) -> Result<Option<Published>, ServiceError> {
-        Ok(self.0.list(number).await?.map(published))
-    }
-}
-
-fn published(list: backend::Published) -> Published {
-    Published { bytes: list.bytes, etag: list.etag }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press};
 
-use super::{BackendsHealth, Composer, Verifiers};
+use super::composer::{BackendsHealth, Composer, Verifiers};
 use crate::backend::x509::Authorities;
 use crate::config::Finding;
 use crate::config::bundle::Bundle;

@@ -9,7 +9,7 @@ use hallpass_core::port::{AuditKeys as _, KeyPurpose, SignatureAlgorithm, StoreE
 use hallpass_core::service::Ports;
 use hallpass_core::time::{Timestamp, Ttl};
 
-use super::{BackendsHealth, Composer};
+use super::composer::{BackendsHealth, Composer};
 use crate::http::desk::{Condition, Part, Readiness};
 use crate::identity::jwks::KeyHealth;
 use crate::keys::KeyRing;

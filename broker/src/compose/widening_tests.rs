@@ -16,7 +16,7 @@ use hallpass_core::revocation::Likeness;
 use hallpass_core::service::configuration::widening::of_own_rights;
 use hallpass_core::time::{Clock as _, Timestamp};
 
-use super::throw_away_backends;
+use super::composer::throw_away_backends;
 use crate::config::bundle::Bundle;
 use crate::runtime::clock::SystemClock;
 

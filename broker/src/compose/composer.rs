@@ -1,0 +1,230 @@
+//! Builds revisions out of bundles.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hallpass_core::catalog::Revision;
+use hallpass_core::id::{BackendName, IssuerName};
+use hallpass_core::port::{
+    AuthorityKey, AuthorityKeys, CredentialBackend, IdentityVerifier, SignatureAlgorithm, Signer, TokenSigners,
+};
+use hallpass_core::time::{Clock, Timestamp};
+
+use super::press::Kept;
+use crate::backend::jwt::JwtBackend;
+use crate::backend::measured::{BackendHealth, Measured};
+use crate::backend::x509::{Authorities, X509Backend, root_certificate};
+use crate::config::Finding;
+use crate::config::backend::{Backend, BackendKind};
+use crate::config::bundle::Bundle;
+use crate::config::issuer::Issuer;
+use crate::identity::oidc::OidcVerifier;
+use crate::keys::{KeyRing, LocalSigner};
+use crate::outbound::{AllowHttp, Outbound};
+use crate::runtime::clock::SystemClock;
+
+pub(super) type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
+pub(super) type BackendsHealth = BTreeMap<BackendName, Arc<BackendHealth>>;
+pub(super) type Verifiers = BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>;
+
+/// Builds revisions out of bundles.
+pub(super) struct Composer {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) allow_http: AllowHttp,
+    pub(super) public_url: String,
+    pub(super) keys: Arc<KeyRing>,
+    /// Of the revision in force.
+    pub(super) verifiers: ArcSwap<Verifiers>,
+    pub(super) authorities: Arc<ArcSwapOption<Authorities>>,
+    pub(super) health: ArcSwap<BackendsHealth>,
+}
+
+impl Composer {
+    /// The revision of a bundle, with what is to be kept of it once it is in force. Without effect.
+    pub(super) fn compose(&self, bundle: &Bundle) -> Result<(Revision, Kept), Vec<Finding>> {
+        let authorities = self.authorities(&bundle.backends)?;
+        let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
+        let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
+        check_roles(bundle, &backends)?;
+        let health = self.health_of(&backends);
+        let backends = self.measured(backends, &health);
+        let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
+        let kept = Kept { verifiers, authorities: Some(authorities), health: Arc::new(health) };
+        let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
+        let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
+        let revision = Revision {
+            id: bundle.revision.clone(),
+            catalog: bundle.catalog.clone(),
+            policy: Arc::clone(&bundle.policy),
+            verifiers: verifiers.chain([own]).collect(),
+            backends,
+        };
+        Ok((revision, kept))
+    }
+
+    /// Keeps what belongs to the revision in force.
+    pub(super) fn adopt(&self, kept: Kept) {
+        self.verifiers.store(kept.verifiers);
+        self.authorities.store(kept.authorities);
+        self.health.store(kept.health);
+    }
+
+    /// How the backends have been: remembered over revisions.
+    fn health_of(&self, backends: &Backends) -> BackendsHealth {
+        let known = self.health.load();
+        backends.keys().map(|name| (name.clone(), known.get(name).cloned().unwrap_or_default())).collect()
+    }
+
+    /// The same backends with their calls counted.
+    fn measured(&self, backends: Backends, health: &BackendsHealth) -> Backends {
+        let measured = |(name, backend): (BackendName, Arc<dyn CredentialBackend>)| {
+            let health = health.get(&name).cloned().unwrap_or_default();
+            let measured = Measured::new(backend, name.clone(), Arc::clone(&self.clock), health);
+            (name, Arc::new(measured) as Arc<dyn CredentialBackend>)
+        };
+        backends.into_iter().map(measured).collect()
+    }
+
+    fn verifiers(&self, issuers: &[Issuer]) -> Result<Verifiers, Vec<Finding>> {
+        let kept = self.verifiers.load();
+        let mut next = BTreeMap::new();
+        let mut findings = Vec::new();
+        for issuer in issuers {
+            if issuer.url == self.public_url {
+                let reason = format!("the issuer {:?} has the broker's own public_url", issuer.name.as_str());
+                findings.push(in_bundle("issuers.toml", reason));
+                continue;
+            }
+            let known = kept.get(&issuer.name).filter(|(settings, _)| settings == issuer);
+            let verifier = match known {
+                Some((_, verifier)) => Ok(Arc::clone(verifier)),
+                None => OidcVerifier::new(
+                    issuer.clone(),
+                    Arc::clone(&self.clock),
+                    Arc::clone(&self.outbound),
+                    self.allow_http,
+                )
+                .map(Arc::new),
+            };
+            match verifier {
+                Ok(verifier) => {
+                    next.insert(issuer.name.clone(), (issuer.clone(), verifier));
+                }
+                Err(error) => findings.push(in_bundle("issuers.toml", format!("issuer {}: {error}", issuer.name))),
+            }
+        }
+        if findings.is_empty() { Ok(next) } else { Err(findings) }
+    }
+
+    /// The one built-in authority. Backends share its keys, and so its certificates.
+    fn authorities(&self, backends: &[Backend]) -> Result<Arc<Authorities>, Vec<Finding>> {
+        let mut files = backends.iter().filter_map(|backend| match &backend.kind {
+            BackendKind::X509 { ca_certificate_file, .. } => Some(ca_certificate_file.as_deref()),
+            BackendKind::Jwt { .. } => None,
+        });
+        let file = files.next().flatten();
+        if files.any(|other| other != file) {
+            let reason = "every x509 backend must name the same ca_certificate_file: there is one built-in authority";
+            return Err(vec![in_bundle("backends.toml", reason)]);
+        }
+        let keys = Arc::clone(&self.keys) as Arc<dyn AuthorityKeys>;
+        let authorities = Authorities::new(keys, file, &self.public_url, Arc::clone(&self.clock));
+        authorities.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
+    }
+}
+
+/// The adapters of the configured backends.
+fn backends(
+    configured: &[Backend],
+    public_url: &str,
+    keys: &Arc<dyn TokenSigners>,
+    authorities: &Arc<Authorities>,
+) -> Result<Backends, Vec<Finding>> {
+    let mut built = BTreeMap::new();
+    for backend in configured {
+        let name = backend.name.clone();
+        let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
+            BackendKind::Jwt { algorithm } => {
+                if keys.signer(*algorithm).is_none() && !keys.awaits(*algorithm) {
+                    let algorithm = algorithm.as_str();
+                    let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
+                    return Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))]);
+                }
+                Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), Arc::clone(keys)))
+            }
+            BackendKind::X509 { trust_domain, .. } => {
+                let adapter = X509Backend::new(name, trust_domain, Arc::clone(authorities));
+                let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
+                Arc::new(adapter.map_err(wrong)?)
+            }
+        };
+        built.insert(backend.name.clone(), adapter);
+    }
+    Ok(built)
+}
+
+/// Has each role's parameters checked as at load, by backends with a throw-away key: for `check`, which has no store and
+/// so cannot know which keys were imported.
+///
+/// # Errors
+/// When no key can be made.
+pub fn check_parameters(bundle: &Bundle) -> anyhow::Result<Vec<Finding>> {
+    let found = throw_away_backends(bundle)?.and_then(|backends| check_roles(bundle, &backends));
+    Ok(found.err().unwrap_or_default())
+}
+
+/// The backends of a bundle, with a key that nobody keeps.
+pub(super) fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Backends, Vec<Finding>>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let key = LocalSigner::generate(SignatureAlgorithm::Es256)?;
+    let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(SignatureAlgorithm::Es256, &key)?);
+    let keys = Arc::new(ThrowAway { certificate: root_certificate(&signer, clock.now())?, signer });
+    let public_url = "https://hallpass.invalid";
+    let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, clock)?);
+    Ok(backends(&bundle.backends, public_url, &(keys as Arc<dyn TokenSigners>), &authorities))
+}
+
+/// One key that stands for all: nothing is signed with it.
+struct ThrowAway {
+    signer: Arc<dyn Signer>,
+    certificate: String,
+}
+
+impl TokenSigners for ThrowAway {
+    fn signer(&self, _: SignatureAlgorithm) -> Option<Arc<dyn Signer>> {
+        Some(Arc::clone(&self.signer))
+    }
+}
+
+impl AuthorityKeys for ThrowAway {
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn authority_keys(&self) -> Vec<AuthorityKey> {
+        let (signer, certificate) = (Arc::clone(&self.signer), self.certificate.clone());
+        vec![AuthorityKey { signer, certificate, activates_at: Timestamp::MIN }]
+    }
+}
+
+/// Has each role's parameters checked by the backend that will mint it.
+fn check_roles(bundle: &Bundle, backends: &Backends) -> Result<(), Vec<Finding>> {
+    let findings: Vec<_> = bundle
+        .catalog
+        .roles
+        .values()
+        .filter_map(|role| {
+            let backend = backends.get(&role.backend)?;
+            let error = backend.validate(role).err()?;
+            Some(bundle.parameter_finding(&role.name, &error.key, &error.problem))
+        })
+        .collect();
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+fn in_bundle(file: impl Into<PathBuf>, reason: impl Into<String>) -> Finding {
+    Finding { file: file.into(), line: None, reason: reason.into() }
+}
