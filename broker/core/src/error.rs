@@ -112,6 +112,8 @@ reasons! {
     WrongAudience = "wrong_audience",
     /// Used before.
     Replayed = "replayed",
+    /// May have been used before: the record of such uses was put back to an older one.
+    IssuedBeforeRestore = "issued_before_restore",
     /// Bound to a key whose possession was not shown.
     PopRequired = "pop_required",
     /// Says that somebody acts for another; delegation is not configured.

@@ -192,6 +192,28 @@ impl VerifiedIdentity {
         Ok(Self { proof, expires_at, source })
     }
 
+    /// Refuses a proof for single use that may have been used before `restored_at`, when the record of such uses was put
+    /// back to an older one. Judged by `iat`, with the leeway that it was accepted with; without `iat` by whether its
+    /// lifetime let it be accepted then.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says which proof would do.
+    pub fn confirm_unused_before(&self, restored_at: Timestamp) -> Result<(), Refusal> {
+        let rules = &self.proof.rules;
+        let (last_use, parameter) = match self.proof.issued_at {
+            Some(_) => (restored_at.plus(rules.leeway), "iat"),
+            None => (restored_at.plus(rules.leeway).plus(rules.max_lifetime), "exp"),
+        };
+        if !rules.single_use || self.proof.issued_at.unwrap_or(self.expires_at) > last_use {
+            return Ok(());
+        }
+        let detail = format!(
+            "the broker's record was put back to an older one, and whether this proof was used before is not known; ask \
+             your issuer for one whose `{parameter}` is after {last_use}"
+        );
+        Err(Refusal::proof(Reason::IssuedBeforeRestore, detail).about(parameter))
+    }
+
     /// Configured issuer.
     #[must_use]
     pub fn issuer(&self) -> &IssuerName {
@@ -241,4 +263,44 @@ const REPLAY_RECORD_MARGIN: Ttl = Ttl::from_hours(1);
 
 fn missing(claim: &'static str) -> Refusal {
     Refusal::proof(Reason::MissingClaim, format!("the proof has no `{claim}`")).about(claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::sample::{self, NOW};
+
+    /// A proof as it is, accepted at the instant at which it was issued.
+    fn accepted(change: impl FnOnce(&mut VerifiedProof)) -> VerifiedIdentity {
+        let mut proof = sample::proof("repo:acme/app", "jti");
+        change(&mut proof);
+        VerifiedIdentity::accept(proof, None, NOW).unwrap()
+    }
+
+    fn later(secs: u64) -> Timestamp {
+        NOW.plus(Ttl::from_secs(secs))
+    }
+
+    #[test]
+    fn a_proof_that_may_have_been_used_before_a_restore_is_told_from_one_that_cannot_have_been() {
+        let dated = accepted(|_| ());
+        let leeway = dated.proof().rules.leeway;
+        // By a clock that is ahead by the leeway it was accepted just before the record was put back.
+        let (last, first) = (NOW.minus(leeway), NOW.minus(leeway).minus(Ttl::from_secs(1)));
+        let refusal = dated.confirm_unused_before(last).unwrap_err();
+        assert_eq!((refusal.reason, refusal.parameter.as_deref()), (Reason::IssuedBeforeRestore, Some("iat")));
+        assert!(refusal.detail.contains(&NOW.to_string()), "it says which would do: {}", refusal.detail);
+        assert_eq!(dated.confirm_unused_before(first), Ok(()));
+        assert!(dated.confirm_unused_before(later(60)).is_err());
+
+        // Without a date, by how long proofs may live: until then it could have been accepted already.
+        let undated = accepted(|proof| proof.issued_at = None);
+        let longest = leeway.plus(undated.proof().rules.max_lifetime);
+        let last = undated.expires_at().minus(longest);
+        assert_eq!(undated.confirm_unused_before(last).unwrap_err().parameter.as_deref(), Some("exp"));
+        assert_eq!(undated.confirm_unused_before(last.minus(Ttl::from_secs(1))), Ok(()));
+
+        let anew = accepted(|proof| proof.rules.single_use = false);
+        assert_eq!(anew.confirm_unused_before(later(60)), Ok(()), "it may be shown again anyway");
+    }
 }

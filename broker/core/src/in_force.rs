@@ -1,5 +1,5 @@
-//! The commands in force: revocations whose rows still follow, and quarantines. What a store keeps in memory beside the
-//! record, changed by the commit of each command and by nothing else.
+//! The commands in force: revocations whose rows still follow, quarantines, and that an older copy was put back. What a
+//! store keeps in memory beside the record, changed by the commit of each command and by nothing else.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct InForce {
     pub revocations: Vec<Arc<Revocation>>,
     /// Quarantines that are not lifted.
     pub quarantines: Vec<Arc<Quarantine>>,
+    /// When an older copy of the store was put back the last time: what was used, ended and opened between is not known.
+    pub restored_at: Option<Timestamp>,
 }
 
 /// Why a grant can be neither opened, nor activated, nor renewed.

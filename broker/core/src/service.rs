@@ -1,6 +1,7 @@
 //! Use-cases, one a file. Each takes the [`Ports`], who is calling and what is wanted, and answers or fails typed.
 
 pub mod abandon;
+pub mod accept;
 pub mod authenticate;
 mod barred;
 pub mod configuration;
@@ -33,8 +34,9 @@ use crate::error::{Reason, ServiceError};
 use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, StoreError};
 use crate::time::{Clock, Timestamp, Ttl};
 
+pub use accept::{Accepted, Accepting, NotAccepted};
 pub use authenticate::Use;
-pub use evidence::{Evidence, HistoryBroken, NotAccepted};
+pub use evidence::{Evidence, HistoryBroken};
 pub use exports::Export;
 pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;

@@ -29,6 +29,7 @@ mod queue;
 mod quota;
 mod readers;
 mod restart;
+mod restore;
 mod revocations;
 mod rows;
 mod select;
@@ -102,14 +103,13 @@ impl SqliteStore {
         queue::release_all(&connection, &lock).map_err(&failed)?;
         let log = transaction::claim_log(&connection, fresh_log).map_err(&failed)?;
         log::complete_tiles(&mut connection, log).map_err(OpenError::refused(path))?;
-        let next = "SELECT coalesce(max(status_index) + 1, 0) FROM grants";
-        let next: i64 = connection.query_row(next, [], |row| row.get(0)).map_err(&failed)?;
+        let next_index = restore::next_index(&connection).map_err(&failed)?;
         let writer = Writer::start(path, connection, lock)?;
         Ok(Self {
             path: path.to_owned(),
             log,
             sealer,
-            next_status_index: AtomicU64::new(u64::try_from(next).unwrap_or(0)),
+            next_status_index: AtomicU64::new(next_index),
             readers: Readers::new(path),
             writer,
         })

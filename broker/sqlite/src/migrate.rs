@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0012_facts_of_the_role.sql"),
     include_str!("../migrations/0013_data_keys.sql"),
     include_str!("../migrations/0014_publications_in_the_log.sql"),
+    include_str!("../migrations/0015_restores.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

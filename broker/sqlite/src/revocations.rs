@@ -1,6 +1,6 @@
 //! Revocations of sets: one commit from which they hold, steps in which their grants follow, one commit that ends them.
 
-mod begin;
+pub(crate) mod begin;
 mod follow;
 pub(crate) mod selection;
 

@@ -1,5 +1,6 @@
 //! Status indexes of credentials that verifiers must refuse.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::SqliteStore;
 use crate::error::Outcome;
+use crate::restore;
 use crate::revocations;
 use crate::rows::integer;
 
@@ -30,16 +32,29 @@ pub(crate) const ENDED_EARLY: &str = "SELECT status_index FROM grants INDEXED BY
     WHERE (fenced_at IS NOT NULL OR state IN ('revoking', 'abandoned')) AND status_index >= ?1 AND status_index < ?2
     ORDER BY status_index";
 
+/// Of indexes that may have been given out before an older copy was put back, those that a grant has.
+pub(crate) const KNOWN: &str =
+    "SELECT status_index FROM grants WHERE status_index >= ?1 AND status_index < ?2 ORDER BY status_index";
+
 fn ended_early(connection: &Connection, indexes: &Range<u64>) -> Outcome<Option<Vec<u64>>> {
-    let highest = "SELECT max(status_index) FROM grants";
-    let highest: Option<i64> = connection.prepare_cached(highest)?.query_row([], |row| row.get(0))?;
-    if highest.is_none_or(|highest| highest < integer(indexes.start)) {
+    if restore::next_index(connection)? <= indexes.start {
         return Ok(None);
     }
-    let mut statement = connection.prepare_cached(ENDED_EARLY)?;
+    let mut ended = among(connection, ENDED_EARLY, indexes)?;
+    let given_up = indexes.start..indexes.end.min(restore::given_up_below(connection)?);
+    if !given_up.is_empty() {
+        let known: HashSet<u64> = among(connection, KNOWN, &given_up)?.into_iter().collect();
+        ended.extend(given_up.filter(|index| !known.contains(index)));
+        ended.sort_unstable();
+    }
+    Ok(Some(ended))
+}
+
+fn among(connection: &Connection, sql: &str, indexes: &Range<u64>) -> Outcome<Vec<u64>> {
+    let mut statement = connection.prepare_cached(sql)?;
     let found =
         statement.query_map(params![integer(indexes.start), integer(indexes.end)], |row| row.get::<_, i64>(0))?;
     let indexes: Result<Vec<u64>, _> =
         found.map(|index| index.map(|index| u64::try_from(index).unwrap_or(0))).collect();
-    Ok(Some(indexes?))
+    Ok(indexes?)
 }

@@ -11,6 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::error::Outcome;
 use crate::log;
+use crate::restore;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{id_bytes, integer, quarantine, revocation};
 
@@ -44,6 +45,7 @@ impl Numbers {
         let in_force = InForce {
             revocations: revocation::running(connection)?.into_iter().map(Arc::new).collect(),
             quarantines: quarantine::in_force(connection)?.into_iter().map(Arc::new).collect(),
+            restored_at: restore::restored_at(connection)?,
         };
         Ok(Self {
             log,

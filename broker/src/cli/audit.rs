@@ -13,8 +13,9 @@ use clap::Subcommand;
 pub(super) enum Command {
     /// Write the audit log as JSON lines (OCSF events), up to the newest checkpoint. Works beside a running broker.
     Export(export::Arguments),
-    /// Take the log as it is where the configured checkpoint file is not there: after an older database was put back on
-    /// purpose, or when the file is new to the configuration. Recorded; while no broker runs.
+    /// Take the log as it is where the configured checkpoint file is of a later one, or not there: after an older database
+    /// was put back on purpose, or when the file is new to the configuration. Ends what is live in it, and refuses what may
+    /// have been used since. Recorded; while no broker runs.
     Accept(accept::Arguments),
     /// Examine an exported log against a checkpoint, offline. Exit status: 0 when it is what was signed, 1 when it is not,
     /// 2 when that cannot be told.

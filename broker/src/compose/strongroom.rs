@@ -6,8 +6,8 @@ use hallpass_core::audit::{Actor, CheckpointSigner};
 use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::id::LogId;
 use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, DataKeyRecord, KeyRecord, Sealer, Signer, Store};
-use hallpass_core::service::Evidence;
 use hallpass_core::service::distrust::Distrust;
+use hallpass_core::service::{Accepted, Accepting, Evidence};
 use hallpass_core::time::{Clock, Timestamp};
 use hallpass_core::work::checkpoint::Attestation;
 use hallpass_sqlite::SqliteStore;
@@ -51,14 +51,16 @@ impl Strongroom {
         Ok(room)
     }
 
-    /// Takes the audit log as it is where no checkpoint is kept beside the store, and has the log tell of that. Answers
-    /// how many entries it has then.
+    /// Takes the audit log as it is where what is kept beside the store does not speak for it, and has the log tell of that
+    /// and of what is made of what is lost. `keep_grants`: what is live stays so.
     ///
     /// # Errors
     /// Where there is nothing to accept, and as [`Strongroom::open`].
-    pub async fn accept_log(foundation: &Foundation, reason: &str) -> anyhow::Result<u64> {
+    pub async fn accept_log(foundation: &Foundation, reason: &str, keep_grants: bool) -> anyhow::Result<Accepted> {
         let (room, _) = Self::unlock(foundation).await?;
-        Ok(room.evidence.accept(room.store.as_ref(), reason, room.clock.now()).await?)
+        let fresh = fresh_id(room.clock.as_ref(), room.entropy.as_ref())?;
+        let asked = Accepting { reason, keep_grants, fresh, now: room.clock.now() };
+        Ok(room.evidence.accept(room.store.as_ref(), &asked).await?)
     }
 
     /// The store and the keys, and whether the audit log is new; what is in it is not judged yet.

@@ -332,6 +332,7 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::LifetimeTooLong
         | Reason::WrongAudience
         | Reason::Replayed
+        | Reason::IssuedBeforeRestore
         | Reason::PopRequired
         | Reason::NotAllowedActor
         | Reason::ProofMissing

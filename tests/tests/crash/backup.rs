@@ -1,22 +1,26 @@
-//! An older copy of the database is put back: what the broker then knows is what it knew when the copy was made, and it
-//! does not start on it unasked.
+//! An older copy of the database is put back: what the broker then knows is what it knew when the copy was made. It does
+//! not start on it unasked, and once asked it believes nothing of what came after the copy.
 //!
-//! What came after the copy is gone from the record, and these tests say what that means: a token that was minted since is
-//! unknown and so not active, though it verifies until it expires; a grant that was ended since is live again until
-//! somebody ends it; a proof that was used since can be used once more, until it expires.
+//! What came after it is gone from the record, and these tests say what that means: a token that was minted since is
+//! unknown, so not active, and listed as invalid; what the copy holds live ends, because it may have ended since; a proof
+//! that may have been used since is refused, and only one that was issued later works.
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallpass_tests::config::LEEWAY_SECONDS;
 use hallpass_tests::eventually;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::house::House;
 use crate::ledger::{self, hex, text};
-use crate::process::{DEADLINE, program, quiet_command};
-use crate::witness::{CLIENTS, Received, Wanted, Witness};
+use crate::process::{DEADLINE, assert_killed, program, quiet_command};
+use crate::witness::{CLIENTS, Errand, Received, Wanted, Witness};
 
 /// A broker with its newest checkpoint kept beside the database.
 async fn house() -> (House, PathBuf) {
@@ -29,14 +33,16 @@ async fn house() -> (House, PathBuf) {
 }
 
 /// Takes the log as it is.
-fn accept(house: &House) {
-    let file = house.folder().join("hallpass.toml");
-    let accepted = quiet_command(&program("hallpass-broker"))
-        .args(["audit", "accept", "--reason", "the disk was lost", "--config"])
-        .arg(file)
-        .output()
-        .expect("the binary starts");
+fn accept(house: &House, options: &[&str]) {
+    let accepted = accepting(house, options).output().expect("the binary starts");
     assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+}
+
+fn accepting(house: &House, options: &[&str]) -> Command {
+    let mut command = quiet_command(&program("hallpass-broker"));
+    command.args(["audit", "accept", "--reason", "the disk was lost", "--config"]);
+    command.arg(house.folder().join("hallpass.toml")).args(options);
+    command
 }
 
 /// What happened around a copy that was made under load.
@@ -45,6 +51,7 @@ struct Copied {
     ended_before: Received,
     ended_since: Received,
     opened_since: Received,
+    never_used: Errand,
 }
 
 // EXP-13
@@ -73,7 +80,7 @@ async fn an_older_copy_is_refused_and_once_accepted_revives_nothing_that_had_end
     fs::rename(&checkpoint, checkpoint.with_extension("of-before")).expect("moved");
     let status = house.start_in_vain().await;
     assert!(!status.success() && house.process.output().contains("there is no checkpoint file"), "{status}");
-    accept(&house);
+    accept(&house, &[]);
     house.start().await;
     assert!(log_length(&house) >= length);
     ledger::assert_sound(&house.store());
@@ -88,37 +95,141 @@ async fn an_older_copy_is_refused_and_once_accepted_revives_nothing_that_had_end
 
 // EXP-13
 #[tokio::test]
-async fn what_came_after_the_copy_is_unknown_and_whoever_puts_it_back_must_end_what_it_revives() {
+async fn what_came_after_the_copy_is_not_believed_once_it_is_accepted() {
     let (mut house, checkpoint) = house().await;
     let witness = Witness::default();
     let copied = copy_under_load(&house, &witness).await;
+    assert_checkpoint_is_newer_than(&copied, &checkpoint).await;
+    let lost = copied.opened_since.assert_verifies(&house.caller).await;
+    assert!(!is_listed(&house, &lost).await, "a token that works is listed as one that does not");
     house.process.kill9().await;
     put_back(&house, &copied.copy);
-    let _ = fs::remove_file(&checkpoint);
-    accept(&house);
+
+    // Killed between its commit and the checkpoint beside the database, accepting goes on where it was.
+    let before = fs::read_to_string(&checkpoint).expect("a checkpoint");
+    let killed = accepting(&house, &[]).env("HALLPASS_KILL_AT", "accept::after-commit").output().expect("it starts");
+    assert_killed(killed.status, &String::from_utf8_lossy(&killed.stderr));
+    assert_eq!(fs::read_to_string(&checkpoint).expect("a checkpoint"), before);
+    assert!(!house.start_in_vain().await.success());
+    accept(&house, &[]);
+    let restores = house.store().rows("SELECT number, revocation_id IS NOT NULL AS ending FROM restores", &[]);
+    assert_eq!((restores.len(), &restores[0]["number"], &restores[0]["ending"]), (1, &json!(1), &json!(1)));
+    let told = house.store().rows("SELECT count(*) AS told FROM audit_entries WHERE action = 'audit.accept'", &[]);
+    assert_eq!(told[0]["told"], 1);
     house.start().await;
 
-    // Minted since: there is no record of it. Whoever asks is told that it is not active; whoever has the keys alone
-    // accepts it until it expires.
+    // Ended since: the copy does not know of it, and it is ended all the same.
+    assert!(!is_active(&house, &copied.ended_since).await, "a grant that had ended works again");
+    let ended = copied.ended_since.assert_verifies(&house.caller).await;
+    assert!(is_listed(&house, &ended).await);
+    let follows = "SELECT reason, author FROM revocations WHERE completed_at IS NOT NULL";
+    let followed = async || house.store().rows(follows, &[]).pop();
+    let revocation = eventually("the rows have followed", DEADLINE, followed).await;
+    assert_eq!(text(&revocation, "reason"), "restored from an older copy");
+    assert!(text(&revocation, "author").contains("local_administrator"), "{revocation:?}");
     let grants = ledger::grants(&house.store());
-    assert!(!grants.contains_key(&hex(&copied.opened_since.grant)));
-    assert!(!is_active(&house, &copied.opened_since).await, "a token without a record is active");
-    copied.opened_since.assert_verifies(&house.caller).await;
+    assert_eq!(text(&grants[&hex(&copied.ended_since.grant)], "cause"), "revocation");
+    let live = grants.values().filter(|grant| matches!(text(grant, "state"), "pending" | "active")).count();
+    assert_eq!(live, 0, "something of the copy is still live");
 
-    // Ended since: the copy does not know of it. The operator ends it again, and it stays so.
-    assert_eq!(text(&grants[&hex(&copied.ended_since.grant)], "state"), "active");
+    assert_lost(&house, &copied, &lost).await;
+    assert_not_replayed(&house, &copied).await;
+
+    // What is opened now is as good as ever, and stays so.
+    let fresh = ask_anew(&house, &witness).await;
+    assert!(is_active(&house, &fresh).await);
+    let claims = fresh.assert_verifies(&house.caller).await;
+    assert!(!is_listed(&house, &claims).await);
+    let number = |claims: &Value| place(claims).0.rsplit('/').next().and_then(|number| number.parse::<u64>().ok());
+    assert!(number(&claims) > number(&lost), "a list that lost tokens may name");
+    house.process.kill9().await;
+    house.start().await;
+    assert!(is_active(&house, &fresh).await);
+    assert_lost(&house, &copied, &lost).await;
+    assert_not_replayed(&house, &copied).await;
+    assert!(is_active(&house, &ask_anew(&house, &witness).await).await);
+    ledger::assert_sound(&house.store());
+}
+
+// EXP-13
+#[tokio::test]
+async fn whoever_knows_that_nothing_was_revoked_since_the_copy_can_keep_its_grants_and_nothing_else() {
+    let (mut house, checkpoint) = house().await;
+    let witness = Witness::default();
+    let copied = copy_under_load(&house, &witness).await;
+    assert_checkpoint_is_newer_than(&copied, &checkpoint).await;
+    let lost = copied.opened_since.assert_verifies(&house.caller).await;
+    house.process.kill9().await;
+    put_back(&house, &copied.copy);
+    accept(&house, &["--keep-grants"]);
+    house.start().await;
+
+    let kept = "SELECT json_extract(CAST(entry AS TEXT), '$.detail.grants') AS grants,
+                       json_extract(CAST(entry AS TEXT), '$.detail.reason') AS reason
+                FROM audit_entries WHERE action = 'audit.accept'";
+    let kept = house.store().rows(kept, &[]);
+    assert_eq!((text(&kept[0], "grants"), text(&kept[0], "reason")), ("kept", "the disk was lost"));
+    assert!(!is_active(&house, &copied.ended_before).await);
+    // Nobody knew better: it is live again until somebody ends it.
     assert!(is_active(&house, &copied.ended_since).await);
     assert!(witness.end(&house.caller, &copied.ended_since).await);
     assert!(!is_active(&house, &copied.ended_since).await);
 
-    // Used since: it opens something once more, and then no more.
-    let errand = &copied.opened_since.errand;
-    let again = errand.run(&house.caller, None).await.expect("an answer");
-    again.assert_status(200);
-    assert_ne!(again.grant(), copied.opened_since.grant);
-    assert_used_before_is_used_up(&house, &copied.opened_since).await;
-    assert_used_before_is_used_up(&house, &copied.ended_since).await;
+    assert_lost(&house, &copied, &lost).await;
+    assert_not_replayed(&house, &copied).await;
+    assert!(is_active(&house, &ask_anew(&house, &witness).await).await);
     ledger::assert_sound(&house.store());
+}
+
+/// Minted since: there is no record of it. Whoever asks, or reads the list that it names, is told that it does not work;
+/// whoever has the keys alone accepts it until it expires.
+async fn assert_lost(house: &House, copied: &Copied, claims: &Value) {
+    assert!(!ledger::grants(&house.store()).contains_key(&hex(&copied.opened_since.grant)));
+    assert!(!is_active(house, &copied.opened_since).await, "a token without a record is active");
+    assert!(is_listed(house, claims).await, "a token without a record is not listed as invalid");
+    copied.opened_since.assert_verifies(&house.caller).await;
+}
+
+/// Used since, with and without the key that it was used with; and used never, but issued too early to tell.
+async fn assert_not_replayed(house: &House, copied: &Copied) {
+    let (errand, never) = (&copied.opened_since.errand, &copied.never_used);
+    for (errand, key) in [(errand, None), (errand, Some(errand.key.as_str())), (never, None)] {
+        let reply = errand.run(&house.caller, key).await.expect("an answer");
+        reply.assert_status(400);
+        assert_eq!(reply.body["reason"], "issued_before_restore", "{}", reply.text);
+        assert!(ledger::grants_of_proof(&house.store(), &errand.proof.id).is_empty());
+    }
+}
+
+/// By a proof that was issued since, whatever the clocks are: by one that is ahead by as much as is tolerated.
+async fn ask_anew(house: &House, witness: &Witness) -> Received {
+    eventually("a proof of now is accepted", DEADLINE, async || {
+        let proof = house.caller.proof_dated(LEEWAY_SECONDS);
+        let errand = Errand { key: format!("key-of-{}", proof.id), proof, wanted: Wanted::Token };
+        let reply = errand.run(&house.caller, None).await.expect("an answer");
+        (reply.status == 200).then(|| witness.receive(errand, &reply))
+    })
+    .await
+}
+
+/// The path of the list that a token names, and its place there.
+fn place(claims: &Value) -> (&str, usize) {
+    let listed = &claims["status"]["status_list"];
+    let uri = listed["uri"].as_str().expect("the URL of a list");
+    let path = uri.find("/status-lists/").and_then(|at| uri.get(at..)).expect("a list of the broker's");
+    (path, usize::try_from(listed["idx"].as_u64().expect("a place")).expect("a small number"))
+}
+
+/// What the published list says of a token (draft-ietf-oauth-status-list §4.1).
+async fn is_listed(house: &House, claims: &Value) -> bool {
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64url");
+    let (path, place) = place(claims);
+    let reply = house.caller.get(path).await.expect("an answer");
+    reply.assert_status(200);
+    let list: Value = serde_json::from_slice(&decode(reply.text.split('.').nth(1).expect("claims"))).expect("JSON");
+    let packed = decode(list["status_list"]["lst"].as_str().expect("a list"));
+    let bits = miniz_oxide::inflate::decompress_to_vec_zlib(&packed).expect("zlib");
+    bits[place / 8] >> (place % 8) & 1 == 1
 }
 
 async fn copy_under_load(house: &House, witness: &Witness) -> Copied {
@@ -146,7 +257,8 @@ async fn copy_under_load(house: &House, witness: &Witness) -> Copied {
     let opened_since = witness.ask(caller, Wanted::Token).await.expect("an answer");
     assert!(witness.end(caller, &ended_since).await);
     assert!(!is_active(house, &ended_since).await);
-    let copied = Copied { copy, ended_before, ended_since, opened_since };
+    let never_used = Errand::new(caller, Wanted::Token);
+    let copied = Copied { copy, ended_before, ended_since, opened_since, never_used };
     ledger::assert_sound(&store_of(&copied));
     copied
 }

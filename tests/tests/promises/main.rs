@@ -24,6 +24,7 @@ mod publishing;
 mod quarantines;
 mod record;
 mod renewal;
+mod restores;
 mod secrets;
 mod sets;
 mod states;

@@ -10,10 +10,11 @@ use super::StoreError;
 #[async_trait]
 pub trait StatusRecord: Send + Sync {
     /// The status indexes within `indexes` whose grants ended, or began to end, before their credentials expire, in
-    /// ascending order. `None` when no grant has an index as high as the first of `indexes`: there is no such list.
+    /// ascending order. `None` when no grant has, or may have had, an index as high as the first of `indexes`: there is no such list.
     ///
     /// A grant stays among them after its credential expired: a verifier whose clock is behind, or that forgives a
-    /// minute, must not find valid again what it was told to refuse.
+    /// minute, must not find valid again what it was told to refuse. So are indexes without a grant that may have been
+    /// given out before an older copy was put back ([`RestoreRecord`](super::RestoreRecord)): their grants are lost.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -23,6 +23,7 @@ pub trait Store:
     + super::History
     + super::KeyRecord
     + super::Restart
+    + super::RestoreRecord
     + super::Standing
     + super::StatusRecord
     + RevocationStore

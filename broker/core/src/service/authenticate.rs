@@ -74,6 +74,11 @@ async fn verify(
     let verified = verifier.verify(proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
+    if purpose == Use::Mint
+        && let Some(restored_at) = ports.store.in_force().restored_at
+    {
+        identity.confirm_unused_before(restored_at).map_err(Refusal::after_signature)?;
+    }
     if let Some(id) = identity.proof().grant
         && live_grant(ports, id).await?.is_none()
     {

@@ -47,7 +47,7 @@ impl EndsSigned for Distrust {
             let revocation = Revocation {
                 id,
                 selector: selector.clone(),
-                reach: self.everything().await?,
+                reach: everything(self.store.as_ref()).await?,
                 author: Actor::LocalAdministrator,
                 reason: "the key that signed their credentials is distrusted".to_owned(),
                 quarantine: None,
@@ -80,17 +80,16 @@ impl EndsSigned for Distrust {
     }
 }
 
-impl Distrust {
-    /// Whatever has been opened, whoever holds it. What is opened later is of another key.
-    async fn everything(&self) -> Result<Reach, StoreError> {
-        let author = HolderKey {
-            issuer: IssuerName::hallpass(),
-            subject: "local-administrator".to_owned(),
-            run: None,
-            run_attempt: None,
-            binding_key: None,
-        };
-        let all = |likeness| (likeness, Right { own: true, others: true });
-        Ok(Reach::new(author, self.store.likenesses().await?.into_iter().map(all), None))
-    }
+/// The reach of whoever runs the broker: whatever has been opened, whoever holds it. What is opened later may be of another
+/// kind, and is not in it.
+pub(super) async fn everything(store: &(impl Store + ?Sized)) -> Result<Reach, StoreError> {
+    let author = HolderKey {
+        issuer: IssuerName::hallpass(),
+        subject: "local-administrator".to_owned(),
+        run: None,
+        run_attempt: None,
+        binding_key: None,
+    };
+    let all = |likeness| (likeness, Right { own: true, others: true });
+    Ok(Reach::new(author, store.likenesses().await?.into_iter().map(all), None))
 }

@@ -7,14 +7,10 @@ use tokio::sync::Mutex;
 
 use super::Ports;
 use super::exports::{self, Export};
-use super::revoke::{MAX_REASON_CHARS, checked_reason};
 use crate::audit::tree::TreeHead;
-use crate::audit::{
-    Actor, AuditAction, AuditEntry, AuditObject, CheckpointRejected, CheckpointSigner, SignedCheckpoint,
-};
+use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
 use crate::error::{Reason, ServiceError};
-use crate::port::{Anchor, AnchorFailed, AuditLog, SigningFailed, Store, StoreError};
-use crate::time::Timestamp;
+use crate::port::{Anchor, AnchorFailed, AuditLog, SigningFailed, StoreError};
 
 /// What the audit log is proved with.
 #[derive(Clone)]
@@ -74,15 +70,16 @@ pub enum HistoryBroken {
     /// Nothing is kept beside the store, and something was.
     #[error(
         "there is no checkpoint file, and the audit log has {entries} entries: nothing outside of the database says that they \
-         are those that were written. If the file was moved away on purpose, or is new to the configuration, \
-         `hallpass-broker audit accept --reason …` takes the log as it is, and the log will tell of that"
+         are those that were written. `hallpass-broker audit accept --reason …` takes the log as it is, and ends what it has \
+         live: what came after an older copy is not known. Where the file is new to the configuration, and the database was \
+         not put back, `--keep-grants` keeps that"
     )]
     NoAnchor {
         /// How many there are.
         entries: u64,
     },
     /// What is kept beside the store is not this log's.
-    #[error("the checkpoint file cannot be believed: {0}")]
+    #[error("the checkpoint file cannot be believed ({0}); to go on without it, look at why, and move it away")]
     Unbelievable(#[source] CheckpointRejected),
     /// What is to be kept beside the store cannot be signed.
     #[error(transparent)]
@@ -95,25 +92,6 @@ pub enum HistoryBroken {
     Store(#[from] StoreError),
 }
 
-/// Why the log was not taken as it is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAccepted {
-    /// Nothing is configured to be kept beside the store.
-    #[error("no checkpoint_file is configured: there is nothing to accept")]
-    NoPlace,
-    /// Something is kept.
-    #[error(
-        "there is a checkpoint file: the broker starts by it, or says why not. Look at why; to give it up, move it away first"
-    )]
-    Kept,
-    /// The reason is missing or too long.
-    #[error("say in --reason why, on one line of at most {MAX_REASON_CHARS} characters")]
-    Reason,
-    /// The log contradicts itself, or something failed.
-    #[error(transparent)]
-    Broken(#[from] HistoryBroken),
-}
-
 impl Evidence {
     /// Whether `log` begins with what was signed last: by what the store keeps itself, and by what is kept beside it. At
     /// start, before anything is appended to it. Only beside a log that `is_new` may nothing be kept yet; from then on
@@ -124,13 +102,23 @@ impl Evidence {
     pub async fn confirm(&self, log: &(impl AuditLog + ?Sized), is_new: bool) -> Result<(), HistoryBroken> {
         self.confirm_kept(log).await?;
         let Some(anchor) = &self.anchor else { return Ok(()) };
-        let Some(note) = anchor.read().await? else {
-            if !is_new {
-                return Err(HistoryBroken::NoAnchor { entries: log.log_size() });
-            }
-            let signed = self.checkpoints.sign(log.tree_head())?;
-            return Ok(anchor.keep(&signed.note).await?);
-        };
+        if self.confirm_beside(log, anchor.as_ref()).await? {
+            return Ok(());
+        }
+        if !is_new {
+            return Err(HistoryBroken::NoAnchor { entries: log.log_size() });
+        }
+        let signed = self.checkpoints.sign(log.tree_head())?;
+        Ok(anchor.keep(&signed.note).await?)
+    }
+
+    /// The same by what is kept beside the store; false where nothing is.
+    pub(super) async fn confirm_beside(
+        &self,
+        log: &(impl AuditLog + ?Sized),
+        anchor: &dyn Anchor,
+    ) -> Result<bool, HistoryBroken> {
+        let Some(note) = anchor.read().await? else { return Ok(false) };
         let origin = note.lines().next().unwrap_or_default();
         if origin != self.checkpoints.origin() {
             let (found, expected) = (origin.chars().take(200).collect(), self.checkpoints.origin().to_owned());
@@ -140,36 +128,16 @@ impl Evidence {
         let earlier =
             || self.checkpoints.verifier_keys().iter().find_map(|key| SignedCheckpoint::open(&note, key).ok());
         let signed = newest.or_else(|error| earlier().ok_or(HistoryBroken::Unbelievable(error)))?;
-        extends(log, signed.checkpoint.head, "the checkpoint file").await
+        extends(log, signed.checkpoint.head, "the checkpoint file").await?;
+        Ok(true)
     }
 
     /// The same by what the store keeps itself.
-    async fn confirm_kept(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
+    pub(super) async fn confirm_kept(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
         match log.newest_checkpoint().await? {
             Some(kept) => extends(log, kept.head, "the newest checkpoint in the store").await,
             None => Ok(()),
         }
-    }
-
-    /// Takes the log as it is where nothing is kept beside the store, has it tell of that, and keeps what it comes to.
-    /// Answers how many entries that is.
-    ///
-    /// # Errors
-    /// [`NotAccepted`]; then nothing is kept.
-    pub async fn accept(&self, store: &dyn Store, reason: &str, now: Timestamp) -> Result<u64, NotAccepted> {
-        let anchor = self.anchor.as_ref().ok_or(NotAccepted::NoPlace)?;
-        if anchor.read().await.map_err(HistoryBroken::from)?.is_some() {
-            return Err(NotAccepted::Kept);
-        }
-        self.confirm_kept(store).await?;
-        let reason = checked_reason(Some(reason.to_owned())).ok().flatten().ok_or(NotAccepted::Reason)?;
-        let entry = AuditEntry::success(now, Actor::LocalAdministrator, AuditAction::AuditAccept, AuditObject::Broker)
-            .with("entries", &store.log_size().to_string())
-            .with("reason", &reason);
-        store.record(vec![entry], None).await.map_err(HistoryBroken::from)?;
-        let signed = self.checkpoints.sign(store.tree_head()).map_err(HistoryBroken::from)?;
-        anchor.keep(&signed.note).await.map_err(HistoryBroken::from)?;
-        Ok(signed.checkpoint.head.size)
     }
 
     /// Whether something may be issued, as far as the log's destinations keep up.

@@ -16,7 +16,8 @@ use crate::policy::Decision;
 use crate::port::{
     Applied, AuditFilter, Change, DataKeyChange, DataKeyRecord, Fenced, Files, GrantFilter, History, KeyChange,
     KeyRecord, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved,
-    Restart, RevisionRecord, StatusRecord, Store, StoreError, StoredDataKey, StoredKey,
+    Restart, Restoration, RestoreRecord, Restored, RevisionRecord, StatusRecord, Store, StoreError, StoredDataKey,
+    StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -71,6 +72,8 @@ pub enum Write {
     CompleteRevocation,
     /// `add_quarantine`.
     AddQuarantine,
+    /// `restore`.
+    Restore,
 }
 
 /// How a write fails.
@@ -155,6 +158,13 @@ fn lost() -> StoreError {
 impl Restart for FaultingStore {
     async fn resume(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.inner().resume(now).await
+    }
+}
+
+#[async_trait]
+impl RestoreRecord for FaultingStore {
+    async fn restore(&self, restoration: Restoration) -> Result<Restored, StoreError> {
+        faulting!(self.fault(Write::Restore), self.inner().restore(restoration))
     }
 }
 

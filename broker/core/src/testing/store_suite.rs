@@ -21,6 +21,7 @@ pub mod queue;
 pub mod quotas;
 pub mod repeats;
 pub mod replacing;
+pub mod restores;
 pub mod revocations;
 pub mod standing;
 pub mod statuses;
@@ -162,6 +163,12 @@ macro_rules! store_suite {
                 revocations_that_run_are_bounded,
                 what_a_distrusted_key_signed_has_a_place_of_its_own,
                 revocations_are_listed_by_author,
+            }
+            restores {
+                a_restore_ends_what_the_copy_holds_from_its_commit_on,
+                a_restore_is_recorded_once_until_something_follows_it,
+                status_indexes_that_may_have_been_given_out_are_given_up,
+                a_restore_waits_for_no_place_and_for_no_clock_that_is_behind,
             }
             quarantines {
                 a_quarantine_stops_what_would_be_opened_or_renewed,

@@ -45,6 +45,37 @@ impl Begin {
         })
     }
 
+    pub(crate) fn id(&self) -> RevocationId {
+        self.revocation.id
+    }
+
+    /// Writes it; with the commit it holds.
+    pub(crate) fn place(&self, transaction: &mut Transaction<'_>) -> Outcome<()> {
+        for decision in &self.decisions {
+            decision.insert(transaction)?;
+        }
+        let sql = "INSERT INTO revocations (id, selector, reach, author, reason, quarantine_id, created_at,
+                       idempotency_scope, request_digest)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let revocation = &self.revocation;
+        let values = params![
+            id_bytes(revocation.id.as_uuid()),
+            self.selector,
+            self.reach,
+            self.author,
+            revocation.reason,
+            revocation.quarantine.map(|id| id_bytes(id.as_uuid())),
+            revocation.created_at.as_millis(),
+            self.idempotency.as_ref().map(|claim| claim.scope),
+            self.idempotency.as_ref().map(|claim| claim.request_digest),
+        ];
+        transaction.execute(sql, values)?;
+        transaction.numbers.epoch = transaction.numbers.epoch.saturating_add(1);
+        transaction.command(|in_force| in_force.revocations.push(Arc::clone(&self.revocation)));
+        transaction.append(&self.entries)?;
+        Ok(())
+    }
+
     /// What the same idempotency key began before.
     fn earlier(&self, transaction: &Transaction<'_>) -> Outcome<Option<Begun>> {
         let Some(claim) = &self.idempotency else { return Ok(None) };
@@ -78,28 +109,7 @@ impl Operation for Begin {
         {
             return Ok(Begun::TooManyQuarantines);
         }
-        for decision in &self.decisions {
-            decision.insert(transaction)?;
-        }
-        let sql = "INSERT INTO revocations (id, selector, reach, author, reason, quarantine_id, created_at,
-                       idempotency_scope, request_digest)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let revocation = &self.revocation;
-        let values = params![
-            id_bytes(revocation.id.as_uuid()),
-            self.selector,
-            self.reach,
-            self.author,
-            revocation.reason,
-            revocation.quarantine.map(|id| id_bytes(id.as_uuid())),
-            revocation.created_at.as_millis(),
-            self.idempotency.as_ref().map(|claim| claim.scope),
-            self.idempotency.as_ref().map(|claim| claim.request_digest),
-        ];
-        transaction.execute(sql, values)?;
-        transaction.numbers.epoch = transaction.numbers.epoch.saturating_add(1);
-        transaction.command(|in_force| in_force.revocations.push(Arc::clone(&self.revocation)));
-        transaction.append(&self.entries)?;
+        self.place(transaction)?;
         Ok(Begun::Begun)
     }
 

@@ -129,4 +129,10 @@ fn a_status_list_is_read_from_its_index_alone() {
         plan.contains("SEARCH grants USING COVERING INDEX grants_ended_early (status_index>? AND status_index<?)"),
         "{plan}"
     );
+    // So are those of them that a grant has, where an older copy was put back.
+    let sql = format!("EXPLAIN QUERY PLAN {}", crate::status::KNOWN);
+    let mut statement = connection.prepare(&sql).unwrap();
+    let lines = statement.query_map([0, 1], |row| row.get::<_, String>(3)).unwrap();
+    let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+    assert!(plan.contains("COVERING INDEX") && plan.contains("(status_index>? AND status_index<?)"), "{plan}");
 }

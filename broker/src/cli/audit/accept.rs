@@ -16,11 +16,22 @@ pub(in crate::cli) struct Arguments {
     /// Why; it is recorded.
     #[arg(long)]
     reason: String,
+    /// Keep the grants that this database has live, for who knows that it is no older copy, or that nothing was revoked
+    /// since. Without it they end. Recorded, too.
+    #[arg(long)]
+    keep_grants: bool,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = serve::load(&arguments.config)?;
-    let entries = Strongroom::accept_log(&serve::foundation(&config), &arguments.reason).await?;
-    println!("the audit log is taken as it is, with {entries} entries; the last of them says so");
+    let foundation = serve::foundation(&config);
+    let accepted = Strongroom::accept_log(&foundation, &arguments.reason, arguments.keep_grants).await?;
+    println!("the audit log is taken as it is, with {} entries; the last of them says so", accepted.entries);
+    match accepted.restored.revocation {
+        Some(id) => println!("what it has live is ended by revocation {id}"),
+        None => println!("what it has live is kept"),
+    }
+    let at = accepted.restored.at.to_rfc3339();
+    println!("proofs for single use that were issued before {at} are refused for minting until they expire");
     Ok(())
 }

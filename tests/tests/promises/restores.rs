@@ -1,0 +1,160 @@
+//! Promises 2, 5 and 8 where an older copy of the store is gone on from: in one commit, once, and nothing is believed of
+//! what came after the copy.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use hallpass_core::audit::AuditAction;
+use hallpass_core::error::Reason;
+use hallpass_core::grant::StateName;
+use hallpass_core::port::{Anchor, AnchorFailed, RevocationStore as _};
+use hallpass_core::service::{Accepted, Accepting, Evidence, NotAccepted, open};
+use hallpass_core::testing::{Nature, StoreFault, World, Write, sample};
+use hallpass_core::time::Ttl;
+
+use crate::lab::{Lab, in_no_time};
+
+/// A place for a checkpoint.
+#[derive(Default)]
+struct Beside(Mutex<Option<String>>);
+
+#[async_trait]
+impl Anchor for Beside {
+    async fn read(&self) -> Result<Option<String>, AnchorFailed> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn keep(&self, note: &str) -> Result<(), AnchorFailed> {
+        *self.0.lock().unwrap() = Some(note.to_owned());
+        Ok(())
+    }
+}
+
+/// A store, and the place for its checkpoint, where there is none.
+struct Copy {
+    lab: Lab,
+    beside: Arc<Beside>,
+    evidence: Evidence,
+}
+
+impl Copy {
+    fn new(nature: Nature) -> Self {
+        let (lab, beside) = (Lab::new(nature), Arc::new(Beside::default()));
+        let evidence =
+            Evidence { anchor: Some(Arc::clone(&beside) as Arc<dyn Anchor>), ..(*lab.ports.evidence).clone() };
+        Self { lab, beside, evidence }
+    }
+
+    async fn accept(&self, keep_grants: bool) -> Result<Accepted, NotAccepted> {
+        let fresh = self.lab.ports.fresh_id().unwrap();
+        let now = self.lab.ports.now();
+        let asked = Accepting { reason: "the disk was lost", keep_grants, fresh, now };
+        self.evidence.accept(self.lab.ports.store.as_ref(), &asked).await
+    }
+
+    fn is_kept(&self) -> bool {
+        self.beside.0.lock().unwrap().is_some()
+    }
+
+    async fn told(&self, action: AuditAction) -> usize {
+        self.lab.log().await.iter().filter(|one| one.entry.action == action).count()
+    }
+}
+
+#[test]
+fn promise_8_a_copy_is_gone_on_from_in_one_commit_whenever_accepting_it_is_broken_off() {
+    in_no_time(async {
+        for nature in [Nature::hard(), Nature::local()] {
+            let copy = Copy::new(nature);
+            let lab = &copy.lab;
+            let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+            let before = lab.log().await.len();
+            let live = async || lab.store.in_force().is_live(&lab.grant(id).await, lab.ports.now());
+
+            copy.accept(false).await.unwrap();
+            assert!(!live().await, "what the copy held live has ended with the answer");
+            assert!(copy.is_kept());
+            assert_eq!((copy.told(AuditAction::AuditAccept).await, lab.log().await.len()), (1, before + 2));
+            assert!(matches!(copy.accept(false).await, Err(NotAccepted::Kept)), "the log is the one that was signed");
+            lab.settle().await;
+            assert!(lab.grant(id).await.state_name().is_final());
+            assert_eq!(copy.told(AuditAction::RevocationComplete).await, 1);
+
+            // Broken off: before the commit nothing is there, after it everything, and asking again goes on from it.
+            let copy = Copy::new(Nature::local());
+            let lab = &copy.lab;
+            let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+            let live = async || lab.store.in_force().is_live(&lab.grant(id).await, lab.ports.now());
+            let before = lab.log().await.len();
+            lab.store.fail(Write::Restore, 0, StoreFault::Lost);
+            assert!(matches!(copy.accept(false).await, Err(NotAccepted::Broken(_))));
+            assert!(live().await && !copy.is_kept() && lab.log().await.len() == before);
+            lab.store.fail(Write::Restore, 0, StoreFault::AnswerLost);
+            assert!(matches!(copy.accept(false).await, Err(NotAccepted::Broken(_))));
+            assert!(!live().await && !copy.is_kept());
+            let after = lab.log().await.len();
+            let accepted = copy.accept(false).await.unwrap();
+            assert_eq!((accepted.restored.number, lab.log().await.len()), (1, after), "it is told of once");
+            assert!(copy.is_kept());
+            lab.restart().await;
+            assert!(!live().await, "a start does not bring it back");
+        }
+    });
+}
+
+#[test]
+fn promise_5_a_proof_that_may_have_been_used_after_the_copy_mints_nothing() {
+    in_no_time(async {
+        for keep_grants in [false, true] {
+            let copy = Copy::new(Nature::local());
+            let lab = &copy.lab;
+            let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+            let never_used = lab.proof(World::SUBJECT);
+            lab.clock.advance(Ttl::from_secs(30));
+            copy.accept(keep_grants).await.unwrap();
+            lab.restart().await;
+            lab.follow().await;
+            let state = lab.grant(id).await.state_name();
+            assert_eq!(state == StateName::Active, keep_grants, "{state:?}");
+
+            let mint = async |proof| open::open(&lab.ports, proof, &lab.request(), &lab.origin()).await;
+            let refused = mint(&never_used).await.unwrap_err();
+            assert_eq!(refused.reason(), Reason::IssuedBeforeRestore);
+            let log = lab.log().await;
+            assert_eq!(log.last().unwrap().entry.reason.as_deref(), Some("issued_before_restore"));
+            let leeway = sample::rules().leeway;
+            let refused = lab.open(&lab.request()).await.unwrap_err();
+            assert_eq!(refused.reason(), Reason::IssuedBeforeRestore, "of a clock that is ahead it could be older");
+            lab.clock.advance(leeway);
+            assert_eq!(lab.open(&lab.request()).await.unwrap_err().reason(), Reason::IssuedBeforeRestore);
+            lab.clock.advance(Ttl::from_secs(1));
+            let fresh = lab.open(&lab.request()).await.unwrap().grant;
+            assert!(lab.store.in_force().is_live(&fresh, lab.ports.now()));
+            assert_eq!(mint(&never_used).await.unwrap_err().reason(), Reason::IssuedBeforeRestore);
+            lab.clock.advance(Ttl::from_mins(5));
+            assert_eq!(mint(&never_used).await.unwrap_err().reason(), Reason::Expired, "and then it is no proof");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_accepted_says_so_and_changes_nothing() {
+    in_no_time(async {
+        let copy = Copy::new(Nature::local());
+        let lab = &copy.lab;
+        lab.open(&lab.request()).await.unwrap();
+        let (ports, before) = (&lab.ports, lab.log().await.len());
+        let asked = |reason| Accepting { reason, keep_grants: false, fresh: sample::id(5), now: ports.now() };
+        let nowhere = ports.evidence.accept(ports.store.as_ref(), &asked("the disk was lost")).await;
+        assert_eq!(nowhere, Err(NotAccepted::NoPlace));
+        for reason in ["", " ", "two\nlines", &"x".repeat(2_000)] {
+            let refused = copy.evidence.accept(ports.store.as_ref(), &asked(reason)).await;
+            assert_eq!(refused, Err(NotAccepted::Reason), "{reason}");
+        }
+        *copy.beside.0.lock().unwrap() = Some("another log\n".to_owned());
+        assert!(matches!(copy.accept(false).await, Err(NotAccepted::Broken(_))));
+        assert_eq!(lab.log().await.len(), before);
+        *copy.beside.0.lock().unwrap() = None;
+        copy.accept(false).await.unwrap();
+    });
+}
