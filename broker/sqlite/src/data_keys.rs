@@ -53,28 +53,32 @@ impl DataKeyRecord for SqliteStore {
         self.readers.read(count).await
     }
 
-    async fn change_data_keys(&self, change: DataKeyChange) -> Result<u64, StoreError> {
-        let DataKeyChange { put, remove, reseals, entries } = change;
+    async fn change_data_keys(&self, change: DataKeyChange) -> Result<Option<u64>, StoreError> {
+        let DataKeyChange { put, in_place_of, remove, reseals, entries } = change;
         let reseals = reseals.then(|| Arc::clone(&self.sealer));
-        self.writer.write(ChangeDataKeys { put, remove, reseals, entries: EncodedEntry::encode_all(entries)? }).await
+        let entries = EncodedEntry::encode_all(entries)?;
+        self.writer.write(ChangeDataKeys { put, in_place_of, remove, reseals, entries }).await
     }
 }
 
 /// A change of the data keys, ready to be written.
 struct ChangeDataKeys {
     put: Option<StoredDataKey>,
+    in_place_of: Option<Wrapping>,
     remove: Vec<DataKeyId>,
     reseals: Option<Arc<dyn Sealer>>,
     entries: Vec<EncodedEntry>,
 }
 
 impl Operation for ChangeDataKeys {
-    type Found = u64;
-    type Answer = u64;
+    type Found = Option<u64>;
+    type Answer = Option<u64>;
 
-    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<u64> {
-        if let Some(key) = &self.put {
-            put_key(transaction, key)?;
+    fn run(&self, transaction: &mut Transaction<'_>) -> Outcome<Option<u64>> {
+        if let Some(key) = &self.put
+            && !put_key(transaction, key, self.in_place_of.as_ref())?
+        {
+            return Ok(None);
         }
         let resealed = match &self.reseals {
             Some(sealer) => reseal(transaction, sealer.as_ref())?,
@@ -84,22 +88,27 @@ impl Operation for ChangeDataKeys {
             transaction.execute("DELETE FROM data_keys WHERE id = ?1", [id.0])?;
         }
         transaction.append(&self.entries)?;
-        Ok(resealed)
+        Ok(Some(resealed))
     }
 
-    fn answer(self, resealed: u64) -> u64 {
+    fn answer(self, resealed: Option<u64>) -> Option<u64> {
         resealed
     }
 }
 
-fn put_key(transaction: &Transaction<'_>, key: &StoredDataKey) -> Outcome<()> {
-    let sql = "INSERT INTO data_keys (id, kek, version, wrapped, created_at, wrapped_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-               ON CONFLICT (id) DO UPDATE SET kek = excluded.kek, version = excluded.version,
-                   wrapped = excluded.wrapped, wrapped_at = excluded.wrapped_at";
+/// Keeps a new key, or the new wrapping of one that is still in this other wrapping. Answers whether it did.
+fn put_key(transaction: &Transaction<'_>, key: &StoredDataKey, in_place_of: Option<&Wrapping>) -> Outcome<bool> {
     let Wrapping { kek, version, wrapped } = &key.wrapping;
     let (created_at, wrapped_at) = (key.created_at.as_millis(), key.wrapped_at.as_millis());
-    transaction.execute(sql, params![key.id.0, kek, version, wrapped, created_at, wrapped_at]).map(|_| ())
+    let Some(before) = in_place_of else {
+        let sql = "INSERT INTO data_keys (id, kek, version, wrapped, created_at, wrapped_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING";
+        return Ok(transaction.execute(sql, params![key.id.0, kek, version, wrapped, created_at, wrapped_at])? > 0);
+    };
+    let sql = "UPDATE data_keys SET kek = ?2, version = ?3, wrapped = ?4, wrapped_at = ?5
+               WHERE id = ?1 AND kek = ?6 AND version = ?7 AND wrapped = ?8";
+    let values = params![key.id.0, kek, version, wrapped, wrapped_at, before.kek, before.version, before.wrapped];
+    Ok(transaction.execute(sql, values)? > 0)
 }
 
 fn data_keys(connection: &Connection) -> Outcome<Vec<StoredDataKey>> {

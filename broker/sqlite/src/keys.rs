@@ -44,12 +44,14 @@ fn change_keys(
     transaction.append(entries)
 }
 
-/// Keeps a key: a new one, or what changed of one that is here.
+/// Keeps a key: a new one, or what changed of one that is here. Of that the private half only goes: it was read before
+/// this transaction, and may have been sealed anew since.
 fn put_key(transaction: &Transaction<'_>, key: &StoredKey) -> Outcome<()> {
     let sql = "INSERT INTO signing_keys (id, key_id, purpose, algorithm, private_key, public, created_at, activates_at,
                    retires_at, distrusted_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-               ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, private_key = excluded.private_key,
+               ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id,
+                   private_key = iif(length(excluded.private_key) = 0, excluded.private_key, private_key),
                    public = excluded.public, activates_at = excluded.activates_at, retires_at = excluded.retires_at,
                    distrusted_at = excluded.distrusted_at";
     let values = params![

@@ -158,8 +158,8 @@ async fn answer_commands(
                         Err(error) => Answer::Refused(super::operator_token::explain(error)),
                     }
                 }
-                Command::Rewrap { data_key, wrapping } => {
-                    let rewrapped = super::keys::take_over(&broker.data_key_keeper(), &data_key, wrapping).await;
+                Command::Rewrap { data_key, read, wrapping } => {
+                    let rewrapped = super::keys::take_over(&broker.data_key_keeper(), &data_key, read, wrapping).await;
                     telemetry::privileged_action("keys", rewrapped.is_ok());
                     rewrapped.map_or_else(|error| Answer::Refused(format!("{error:#}")), Answer::Rewrapped)
                 }

@@ -73,6 +73,8 @@ pub struct Rewrapping {
     pub sealer: Arc<dyn Sealer>,
     /// Id of its data key.
     pub data_key: String,
+    /// The wrapping that it was unwrapped from.
+    pub read: Wrapping,
     /// The new wrapping; none where that is the one it has.
     pub wrapping: Option<Wrapping>,
 }
@@ -84,9 +86,10 @@ pub struct Rewrapping {
 pub async fn rewrapping(foundation: &Foundation, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Option<Rewrapping>> {
     let keks = keks(foundation, entropy)?;
     let Some(keys) = unwrapped(foundation, &keks).await? else { return Ok(None) };
-    let newest = keys.newest().context("the store has no data key")?;
+    let (newest, read) = keys.newest().context("the store has no data key")?;
     let wrapping = keys.wrapped_anew(&keks).await?;
-    Ok(Some(Rewrapping { sealer: held(&keys, &keks, entropy), data_key: newest.to_string(), wrapping }))
+    let sealer = held(&keys, &keks, entropy);
+    Ok(Some(Rewrapping { sealer, data_key: newest.to_string(), read: read.clone(), wrapping }))
 }
 
 async fn unwrapped(foundation: &Foundation, keks: &KeyEncryptionKeys) -> anyhow::Result<Option<DataKeys>> {

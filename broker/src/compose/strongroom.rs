@@ -75,7 +75,8 @@ impl Strongroom {
         // Before keys are made, of which it tells.
         let is_new = store.log_size() == 0;
         let record = Arc::clone(&store) as Arc<dyn DataKeyRecord>;
-        let data_keys = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(&clock));
+        let changing = Arc::<tokio::sync::Mutex<()>>::default();
+        let data_keys = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(&clock), Arc::clone(&changing));
         data_keys.unlock(store.as_ref(), &keks, entropy.as_ref()).await?;
         let sealer = sealer as Arc<dyn Sealer>;
         let of_keys = Arc::clone(&clock);
@@ -100,6 +101,7 @@ impl Strongroom {
                 evidence: evidence.clone(),
                 clock: Arc::clone(&clock),
             }),
+            changing,
         );
         let (keeper, data_keys) = (Arc::new(keeper), Arc::new(data_keys));
         Ok((Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks }, is_new))

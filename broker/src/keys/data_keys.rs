@@ -16,6 +16,7 @@ use hallpass_core::port::{
 };
 use hallpass_core::time::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::kek::LocalKek;
 use super::keyring::place;
@@ -127,10 +128,10 @@ impl DataKeys {
         Ok((!same).then_some(wrapping))
     }
 
-    /// The id of the newest.
+    /// The id of the newest, and the wrapping that it was unwrapped from.
     #[must_use]
-    pub fn newest(&self) -> Option<DataKeyId> {
-        self.0.first().map(|key| key.key.id())
+    pub fn newest(&self) -> Option<(DataKeyId, &Wrapping)> {
+        self.0.first().map(|key| (key.key.id(), &key.stored.wrapping))
     }
 }
 
@@ -145,6 +146,7 @@ pub struct DataKeyKeeper {
     store: Arc<dyn DataKeyRecord>,
     sealer: Arc<DataKeySealer>,
     clock: Arc<dyn Clock>,
+    changing: Arc<Mutex<()>>,
 }
 
 /// What wrapping the data key anew came to.
@@ -163,10 +165,15 @@ pub struct Rewrapped {
 }
 
 impl DataKeyKeeper {
-    /// Keeps what `sealer` seals under in `store`.
+    /// Keeps what `sealer` seals under in `store`. Whoever holds `changing` changes keys, of whichever kind, alone.
     #[must_use]
-    pub fn new(store: Arc<dyn DataKeyRecord>, sealer: Arc<DataKeySealer>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, sealer, clock }
+    pub fn new(
+        store: Arc<dyn DataKeyRecord>,
+        sealer: Arc<DataKeySealer>,
+        clock: Arc<dyn Clock>,
+        changing: Arc<Mutex<()>>,
+    ) -> Self {
+        Self { store, sealer, clock, changing }
     }
 
     /// Has the sealer hold the data key of the store; makes one where there is none.
@@ -179,6 +186,7 @@ impl DataKeyKeeper {
         keks: &KeyEncryptionKeys,
         entropy: &dyn Entropy,
     ) -> Result<(), DataKeyError> {
+        let _changing = self.changing.lock().await;
         let stored = self.store.data_keys().await?;
         let keys = match DataKeys::unwrap(stored, keks).await? {
             Some(keys) => keys,
@@ -229,52 +237,66 @@ impl DataKeyKeeper {
         fresh: Option<&dyn Entropy>,
         actor: Actor,
     ) -> Result<Rewrapped, DataKeyError> {
+        let _changing = self.changing.lock().await;
         let keys = DataKeys::unwrap(self.store.data_keys().await?, keks).await?.ok_or(DataKeyError::Gone)?;
         let Some(entropy) = fresh else {
-            let newest = keys.newest().ok_or(DataKeyError::Gone)?;
-            return self.take_over(newest, keys.wrapped_anew(keks).await?, actor).await;
+            let (newest, read) = keys.newest().ok_or(DataKeyError::Gone)?;
+            return self.keep(newest, read, keys.wrapped_anew(keks).await?, actor).await;
         };
         let (key, now) = (Arc::new(SecretKey::generate(entropy)?), self.clock.now());
         let put = StoredDataKey { id: key.id(), wrapping: keks.wrap(&key).await?, created_at: now, wrapped_at: now };
         let before = keys.0.iter().map(|key| Arc::clone(&key.key)).chain(keks.direct.iter().cloned());
         self.sealer.hold(std::iter::once(key).chain(before).collect());
         let remove = keys.0.iter().map(|key| key.stored.id).collect();
-        let changed = self.change(put, remove, true, actor).await;
+        let changed = self.change(put, None, remove, actor).await;
         if changed.is_err() {
             keys.hand_to(&self.sealer, keks);
         }
         changed
     }
 
-    /// Takes the data key that seals now into another wrapping, which whoever asks has seen to unwrap; seals under it
-    /// what is sealed otherwise.
+    /// Takes the data key that seals now, which was `read` in its wrapping, into another, which whoever asks has seen to
+    /// unwrap; seals under it what is sealed otherwise.
     ///
     /// # Errors
-    /// [`DataKeyError`]; then nothing has changed.
+    /// [`DataKeyError`]; then nothing has changed. [`DataKeyError::Gone`] when somebody wrapped it anew since it was read.
     pub async fn take_over(
         &self,
         id: DataKeyId,
+        read: &Wrapping,
+        wrapping: Option<Wrapping>,
+        actor: Actor,
+    ) -> Result<Rewrapped, DataKeyError> {
+        let _changing = self.changing.lock().await;
+        self.keep(id, read, wrapping, actor).await
+    }
+
+    async fn keep(
+        &self,
+        id: DataKeyId,
+        read: &Wrapping,
         wrapping: Option<Wrapping>,
         actor: Actor,
     ) -> Result<Rewrapped, DataKeyError> {
         let mut stored = self.store.data_keys().await?;
-        let newest = stored.pop().filter(|newest| newest.id == id && self.sealer.current() == Some(id));
+        let is_it = |newest: &StoredDataKey| newest.id == id && newest.wrapping == *read;
+        let newest = stored.pop().filter(|newest| is_it(newest) && self.sealer.current() == Some(id));
         let mut newest = newest.ok_or(DataKeyError::Gone)?;
-        let changed = wrapping.is_some();
         if let Some(wrapping) = wrapping {
             newest = StoredDataKey { wrapping, wrapped_at: self.clock.now(), ..newest };
         }
         let remove = stored.into_iter().map(|other| other.id).collect();
-        self.change(newest, remove, changed, actor).await
+        self.change(newest, Some(read), remove, actor).await
     }
 
     async fn change(
         &self,
         put: StoredDataKey,
+        read: Option<&Wrapping>,
         remove: Vec<DataKeyId>,
-        changed: bool,
         actor: Actor,
     ) -> Result<Rewrapped, DataKeyError> {
+        let changed = read != Some(&put.wrapping);
         let otherwise = self.store.sealed_otherwise().await?;
         let Wrapping { kek, version, .. } = put.wrapping.clone();
         let mut rewrapped = Rewrapped { data_key: put.id.to_string(), kek, version, changed, sealed_anew: 0 };
@@ -282,8 +304,9 @@ impl DataKeyKeeper {
             return Ok(rewrapped);
         }
         let entry = entry_about(&put, self.clock.now(), actor).with("sealed_anew", &otherwise.to_string());
-        let change = DataKeyChange { put: Some(put), remove, reseals: otherwise > 0, entries: vec![entry] };
-        rewrapped.sealed_anew = self.store.change_data_keys(change).await?;
+        let (put, in_place_of) = (Some(put), read.cloned());
+        let change = DataKeyChange { put, in_place_of, remove, reseals: otherwise > 0, entries: vec![entry] };
+        rewrapped.sealed_anew = self.store.change_data_keys(change).await?.ok_or(DataKeyError::Gone)?;
         metrics::counter!("hallpass_key_changes_total", "change" => "wrap", "purpose" => "data").increment(1);
         Ok(rewrapped)
     }
@@ -345,7 +368,7 @@ pub enum DataKeyError {
     )]
     SealedOtherwise(#[source] SealError),
     /// The data key was changed meanwhile.
-    #[error("the store has another data key than a moment ago: try again")]
+    #[error("the store has another data key than a moment ago, or another wrapping of it: try again")]
     Gone,
     /// A key could not be made.
     #[error(transparent)]

@@ -45,7 +45,7 @@ pub struct KeyKeeper {
     announce: Ttl,
     ends: Arc<dyn EndsSigned>,
     attests: Arc<dyn Attests>,
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
 }
 
 /// What becomes of whom: a key as it is shown.
@@ -116,6 +116,7 @@ pub struct Import {
 impl KeyKeeper {
     /// Changes the keys of `ring`, which are kept in `store`. A new key is published for `announce` before it signs; what
     /// a distrusted one signed is ended by `ends`, and before one of the audit log is, `attests` has another sign that.
+    /// Whoever holds `changing` changes keys, of whichever kind, alone.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own, given once, where all is put together")]
     pub fn new(
@@ -128,8 +129,9 @@ impl KeyKeeper {
         announce: Ttl,
         ends: Arc<dyn EndsSigned>,
         attests: Arc<dyn Attests>,
+        changing: Arc<Mutex<()>>,
     ) -> Self {
-        Self { ring, store, sealer, clock, entropy, certify, announce, ends, attests, changing: Mutex::default() }
+        Self { ring, store, sealer, clock, entropy, certify, announce, ends, attests, changing }
     }
 
     /// Every key, in the order in which they begin to sign.

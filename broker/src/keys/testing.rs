@@ -42,7 +42,12 @@ impl KeyRecord for MemoryKeys {
             return Err(StoreError::Unavailable("the test says so".to_owned()));
         }
         let mut keys = self.keys.lock().unwrap();
-        for put in change.put {
+        for mut put in change.put {
+            if let Some(kept) = keys.iter().find(|key| key.id == put.id)
+                && !put.sealed_private_key.is_empty()
+            {
+                put.sealed_private_key.clone_from(&kept.sealed_private_key);
+            }
             keys.retain(|key| key.id != put.id);
             keys.push(put);
         }

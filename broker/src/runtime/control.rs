@@ -65,14 +65,16 @@ pub enum Command {
     Rewrap {
         /// Its id.
         data_key: String,
-        /// The wrapping; the one that it has, when none is said.
-        wrapping: Option<NewWrapping>,
+        /// The wrapping that it was read in: somebody may have wrapped it anew since.
+        read: WrappedKey,
+        /// The new wrapping; the one that it has, when none is said.
+        wrapping: Option<WrappedKey>,
     },
 }
 
-/// The data key as another key-encryption key, or another version of it, wrapped it.
+/// The data key as a key-encryption key wrapped it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewWrapping {
+pub struct WrappedKey {
     /// What that key is called.
     pub kek: String,
     /// Which version of it.

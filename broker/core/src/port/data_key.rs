@@ -22,11 +22,11 @@ pub trait DataKeyRecord: Send + Sync {
     async fn sealed_otherwise(&self) -> Result<u64, StoreError>;
 
     /// Makes a change of the data keys with the entries that tell of it, all or nothing. Answers how many values were
-    /// sealed anew.
+    /// sealed anew; none where the keys are not those any more that the change was made for, and nothing was written.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written.
-    async fn change_data_keys(&self, change: DataKeyChange) -> Result<u64, StoreError>;
+    async fn change_data_keys(&self, change: DataKeyChange) -> Result<Option<u64>, StoreError>;
 }
 
 /// What becomes of data keys.
@@ -34,6 +34,9 @@ pub trait DataKeyRecord: Send + Sync {
 pub struct DataKeyChange {
     /// A new key, or one that is here already in its new wrapping.
     pub put: Option<StoredDataKey>,
+    /// The wrapping whose place `put` takes, as it was read; none where `put` is a new key. Of two that were made for the
+    /// same one, the second is written nowhere: whoever made it was not told of the first.
+    pub in_place_of: Option<Wrapping>,
     /// Keys that go: nothing may be sealed under them after `reseals`.
     pub remove: Vec<DataKeyId>,
     /// Whether every value that is sealed under another key than the one that seals now is sealed anew under that one. It

@@ -29,7 +29,8 @@ pub trait KeyRecord: Send + Sync {
 /// What becomes of signing keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyChange {
-    /// New keys, and keys that are here already in their new form.
+    /// New keys, and keys that are here already in their new form. The private half of one that is here stays as it is
+    /// kept, however it was read: it may have been sealed anew since. It can only go, when it is empty here.
     pub put: Vec<StoredKey>,
     /// Keys that go.
     pub remove: Vec<KeyId>,

@@ -189,7 +189,7 @@ impl DataKeyRecord for FaultingStore {
         self.inner().sealed_otherwise().await
     }
 
-    async fn change_data_keys(&self, change: DataKeyChange) -> Result<u64, StoreError> {
+    async fn change_data_keys(&self, change: DataKeyChange) -> Result<Option<u64>, StoreError> {
         faulting!(self.fault(Write::DataKeys), self.inner().change_data_keys(change))
     }
 }

@@ -139,11 +139,13 @@ macro_rules! store_suite {
             }
             data_keys {
                 data_keys_are_read_back_as_they_were_kept,
+                a_wrapping_takes_the_place_of_none_but_the_one_that_was_read,
                 a_change_of_data_keys_is_written_whole_with_its_entries,
                 what_is_sealed_under_the_present_key_is_left_alone,
             }
             keys {
                 keys_are_read_back_as_they_were_kept,
+                the_private_half_of_a_key_that_is_here_only_goes,
                 a_change_of_keys_is_written_whole_with_its_entries,
                 a_change_that_distrusts_moves_the_epoch,
             }

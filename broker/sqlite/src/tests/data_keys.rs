@@ -46,9 +46,9 @@ async fn handed_over(sealer: TestSealer) -> (SqliteStore, String, Option<tempfil
 async fn every_value_is_carried_over_and_the_earlier_key_is_not_needed_any_more() {
     let (store, row, folder) = handed_over(TestSealer::after(1, 2)).await;
     assert_eq!(store.sealed_otherwise().await.unwrap(), 4, "three handles and a key; a distrusted key has none");
-    assert_eq!(store.change_data_keys(RESEALS()).await.unwrap(), 4);
+    assert_eq!(store.change_data_keys(RESEALS()).await.unwrap(), Some(4));
     assert_eq!(store.sealed_otherwise().await.unwrap(), 0);
-    assert_eq!(store.change_data_keys(RESEALS()).await.unwrap(), 0, "once is enough");
+    assert_eq!(store.change_data_keys(RESEALS()).await.unwrap(), Some(0), "once is enough");
     let path = store.path().to_owned();
     drop(store);
     let store = SqliteStore::open(&path, Arc::new(TestSealer::new(2)), sample::id(1)).unwrap();
@@ -59,6 +59,21 @@ async fn every_value_is_carried_over_and_the_earlier_key_is_not_needed_any_more(
     let opened = TestSealer::new(2).open(place(&row), &keys[0].sealed_private_key).unwrap();
     assert_eq!(opened.expose(), b"a private key");
     assert_eq!(keys[1].sealed_private_key, Vec::<u8>::new());
+    drop(folder);
+}
+
+/// As `keys distrust` does to the key that takes over, from what it read before the values were sealed anew.
+#[tokio::test]
+async fn a_change_of_when_a_key_signs_leaves_what_was_sealed_anew_meanwhile() {
+    let (store, row, folder) = handed_over(TestSealer::after(1, 2)).await;
+    let read_before = store.keys().await.unwrap();
+    assert_eq!(store.change_data_keys(RESEALS()).await.unwrap(), Some(4));
+    let sooner = StoredKey { activates_at: NOW.plus(hallpass_core::time::Ttl::from_secs(1)), ..read_before[0].clone() };
+    store.change_keys(KeyChange { put: vec![sooner.clone()], ..KeyChange::default() }).await.unwrap();
+    let kept = store.keys().await.unwrap();
+    assert_eq!(kept[0].activates_at, sooner.activates_at);
+    let opened = TestSealer::new(2).open(place(&row), &kept[0].sealed_private_key).unwrap();
+    assert_eq!(opened.expose(), b"a private key");
     drop(folder);
 }
 

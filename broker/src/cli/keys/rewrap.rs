@@ -17,7 +17,7 @@ use crate::cli::serve;
 use crate::compose::{self, Rewrapping, Strongroom};
 use crate::keys::{DataKeyKeeper, Rewrapped, SystemEntropy};
 use crate::runtime::clock::SystemClock;
-use crate::runtime::control::{self, Answer, Command, NewWrapping, Request};
+use crate::runtime::control::{self, Answer, Command, Request, WrappedKey};
 
 /// How.
 #[derive(Debug, Args)]
@@ -39,13 +39,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let foundation = serve::foundation(&config);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     let rewrapping = if arguments.new_data_key { None } else { compose::rewrapping(&foundation, &entropy).await? };
-    if let Some(Rewrapping { sealer, data_key, wrapping }) = rewrapping {
-        let wrapping = wrapping.map(|Wrapping { kek, version, wrapped }| NewWrapping {
-            kek,
-            version,
-            wrapped: STANDARD.encode(wrapped),
-        });
-        let command = Command::Rewrap { data_key, wrapping };
+    if let Some(Rewrapping { sealer, data_key, read, wrapping }) = rewrapping {
+        let told = |Wrapping { kek, version, wrapped }| WrappedKey { kek, version, wrapped: STANDARD.encode(wrapped) };
+        let command = Command::Rewrap { data_key, read: told(read), wrapping: wrapping.map(told) };
         let request = Request::new(command, SystemClock::start().now(), sealer.as_ref());
         match control::ask(&foundation.store, &request).await? {
             Some(Answer::Rewrapped(rewrapped)) => return show(&rewrapped, arguments.json),
@@ -65,14 +61,16 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub(in crate::cli) async fn take_over(
     keeper: &DataKeyKeeper,
     id: &str,
-    wrapping: Option<NewWrapping>,
+    read: WrappedKey,
+    wrapping: Option<WrappedKey>,
 ) -> anyhow::Result<Rewrapped> {
     let bytes = u64::from_str_radix(id, 16).context("this is no id of a data key")?.to_be_bytes();
-    let wrapping = wrapping.map(|NewWrapping { kek, version, wrapped }| {
+    let heard = |WrappedKey { kek, version, wrapped }| {
         let wrapped = STANDARD.decode(wrapped).context("the wrapped key is no base64")?;
         anyhow::Ok(Wrapping { kek, version, wrapped })
-    });
-    Ok(keeper.take_over(DataKeyId(bytes), wrapping.transpose()?, Actor::LocalAdministrator).await?)
+    };
+    let (read, wrapping) = (heard(read)?, wrapping.map(heard).transpose()?);
+    Ok(keeper.take_over(DataKeyId(bytes), &read, wrapping, Actor::LocalAdministrator).await?)
 }
 
 fn show(rewrapped: &Rewrapped, json: bool) -> anyhow::Result<()> {

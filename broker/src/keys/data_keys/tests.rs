@@ -31,11 +31,16 @@ impl DataKeyRecord for Memory {
         Ok(self.values.lock().unwrap().iter().filter(|value| !self.sealer.is_current(value)).count() as u64)
     }
 
-    async fn change_data_keys(&self, change: DataKeyChange) -> Result<u64, StoreError> {
+    async fn change_data_keys(&self, change: DataKeyChange) -> Result<Option<u64>, StoreError> {
         if *self.broken.lock().unwrap() {
             return Err(StoreError::Unavailable("the test says so".to_owned()));
         }
         let mut keys = self.keys.lock().unwrap();
+        if let Some(put) = &change.put
+            && keys.iter().find(|key| key.id == put.id).map(|key| &key.wrapping) != change.in_place_of.as_ref()
+        {
+            return Ok(None);
+        }
         keys.retain(|key| !change.remove.contains(&key.id) && change.put.as_ref().is_none_or(|put| put.id != key.id));
         keys.extend(change.put);
         let mut resealed = 0;
@@ -45,7 +50,7 @@ impl DataKeyRecord for Memory {
             resealed += 1;
         }
         self.entries.lock().unwrap().extend(change.entries);
-        Ok(resealed)
+        Ok(Some(resealed))
     }
 }
 
@@ -122,6 +127,7 @@ struct House {
     memory: Arc<Memory>,
     sealer: Arc<DataKeySealer>,
     keeper: DataKeyKeeper,
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl House {
@@ -136,9 +142,10 @@ impl House {
             sealer: Arc::clone(&sealer),
         });
         let record = Arc::clone(&memory) as Arc<dyn DataKeyRecord>;
-        let keeper = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::new(MockClock::starting_at(NOW)));
+        let (clock, changing) = (Arc::new(MockClock::starting_at(NOW)), Arc::default());
+        let keeper = DataKeyKeeper::new(record, Arc::clone(&sealer), clock, Arc::clone(&changing));
         keeper.unlock(&MemoryKeys::default(), keks, &SystemEntropyLike).await?;
-        Ok(Self { memory, sealer, keeper })
+        Ok(Self { memory, sealer, keeper, changing })
     }
 
     fn keep(&self, value: &[u8]) {
@@ -218,6 +225,38 @@ async fn a_key_moves_between_kinds_and_back_and_the_old_one_is_not_needed_afterw
         house = House::start(Some(&house), &alone).await.unwrap();
         assert_eq!(house.values(), [b"a secret"]);
     }
+}
+
+#[tokio::test]
+async fn of_two_wrappings_that_were_made_at_once_the_second_is_refused() {
+    let house = House::start(None, &locals(&[1])).await.unwrap();
+    let (read, actor) = (house.memory.keys.lock().unwrap()[0].clone(), Actor::LocalAdministrator);
+    let to = async |seed: u8, read: &Wrapping| {
+        let keks = locals(&[seed, 1, 2, 3]);
+        let keys = DataKeys::unwrap(house.memory.data_keys().await.unwrap(), &keks).await.unwrap().unwrap();
+        let wrapping = keys.wrapped_anew(&keks).await.unwrap();
+        house.keeper.take_over(keys.newest().unwrap().0, read, wrapping, actor.clone()).await
+    };
+    assert!(to(2, &read.wrapping).await.unwrap().changed);
+    let late = to(3, &read.wrapping).await;
+    assert!(matches!(late, Err(DataKeyError::Gone)), "{late:?}");
+    let unchanged = house.keeper.take_over(read.id, &read.wrapping, None, actor.clone()).await;
+    assert!(matches!(unchanged, Err(DataKeyError::Gone)), "{unchanged:?}");
+    assert_eq!(house.wrapped_by().0, local(2).name());
+    let now = house.memory.keys.lock().unwrap()[0].wrapping.clone();
+    assert!(to(3, &now).await.unwrap().changed, "whoever reads again may");
+}
+
+#[tokio::test]
+async fn while_keys_of_another_kind_are_changed_nothing_is_wrapped_anew() {
+    let keks = locals(&[2, 1]);
+    let house = House::start(None, &locals(&[1])).await.unwrap();
+    let held = house.changing.lock().await;
+    let mut rewrap = Box::pin(house.keeper.rewrap(&keks, None, Actor::LocalAdministrator));
+    assert!(std::future::poll_fn(|context| std::task::Poll::Ready(rewrap.as_mut().poll(context).is_pending())).await);
+    assert_eq!(house.wrapped_by().0, local(1).name());
+    drop(held);
+    assert!(rewrap.await.unwrap().changed);
 }
 
 #[tokio::test]

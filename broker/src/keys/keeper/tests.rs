@@ -75,6 +75,7 @@ impl House {
             ANNOUNCE,
             Arc::clone(&ended) as Arc<dyn EndsSigned>,
             Arc::clone(&attested) as Arc<dyn Attests>,
+            Arc::default(),
         );
         Self { store, clock, ring, keeper, ended, attested }
     }

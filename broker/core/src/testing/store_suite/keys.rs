@@ -50,6 +50,21 @@ pub async fn keys_are_read_back_as_they_were_kept(store: &Arc<dyn Store>) {
     assert_eq!(audit_len(store).await, 4);
 }
 
+/// Whoever changes when a key signs has read it before; it may have been sealed anew since.
+pub async fn the_private_half_of_a_key_that_is_here_only_goes(store: &Arc<dyn Store>) {
+    store.change_keys(put([key(1, "token")], entry(1))).await.unwrap();
+    let read_before = StoredKey { sealed_private_key: vec![7, 7], activates_at: later(5), ..key(1, "token") };
+    store.change_keys(put([read_before], entry(2))).await.unwrap();
+    let expected = StoredKey { activates_at: later(5), ..key(1, "token") };
+    assert_eq!(store.keys().await.unwrap(), [expected]);
+    let distrusted = StoredKey { sealed_private_key: Vec::new(), distrusted_at: Some(later(9)), ..key(1, "token") };
+    store.change_keys(put([distrusted.clone()], entry(3))).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&distrusted));
+    let read_before = StoredKey { sealed_private_key: vec![7, 7], ..distrusted.clone() };
+    store.change_keys(put([read_before], entry(4))).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), [distrusted], "what is gone does not come back");
+}
+
 /// A rotation is several keys at once, and a removal tells of itself.
 pub async fn a_change_of_keys_is_written_whole_with_its_entries(store: &Arc<dyn Store>) {
     let epoch = store.epoch();
