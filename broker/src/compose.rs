@@ -144,6 +144,7 @@ impl Broker {
             verifiers: ArcSwap::default(),
             authorities: Arc::default(),
             health: ArcSwap::default(),
+            asked_algorithms: ArcSwap::default(),
         };
         let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
         let (revision, kept) = composer.compose(&bundle).map_err(findings_error)?;

@@ -72,6 +72,12 @@ impl JwtBackend {
     }
 }
 
+/// The algorithm that a role of such a backend asks for, where it asks for one.
+#[must_use]
+pub fn algorithm_of(role: &Role) -> Option<SignatureAlgorithm> {
+    Parameters::read(role).ok().and_then(|parameters| parameters.algorithm)
+}
+
 #[async_trait]
 impl CredentialBackend for JwtBackend {
     fn kind(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! Builds revisions out of bundles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use hallpass_core::port::{
 use hallpass_core::time::{Clock, Timestamp};
 
 use super::press::Kept;
-use crate::backend::jwt::JwtBackend;
+use crate::backend::jwt::{JwtBackend, algorithm_of};
 use crate::backend::measured::{BackendHealth, Measured};
 use crate::backend::x509::{Authorities, X509Backend, root_certificate};
 use crate::config::Finding;
@@ -40,6 +40,8 @@ pub(super) struct Composer {
     pub(super) verifiers: ArcSwap<Verifiers>,
     pub(super) authorities: Arc<ArcSwapOption<Authorities>>,
     pub(super) health: ArcSwap<BackendsHealth>,
+    /// How the tokens are to be signed.
+    pub(super) asked_algorithms: ArcSwap<HashSet<SignatureAlgorithm>>,
 }
 
 impl Composer {
@@ -52,7 +54,8 @@ impl Composer {
         let health = self.health_of(&backends);
         let backends = self.measured(backends, &health);
         let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
-        let kept = Kept { verifiers, authorities: Some(authorities), health: Arc::new(health) };
+        let (health, asked_algorithms) = (Arc::new(health), Arc::new(asked_algorithms(bundle)));
+        let kept = Kept { verifiers, authorities: Some(authorities), health, asked_algorithms };
         let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
         let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
         let revision = Revision {
@@ -70,6 +73,7 @@ impl Composer {
         self.verifiers.store(kept.verifiers);
         self.authorities.store(kept.authorities);
         self.health.store(kept.health);
+        self.asked_algorithms.store(kept.asked_algorithms);
     }
 
     /// How the backends have been: remembered over revisions.
@@ -134,6 +138,17 @@ impl Composer {
         let authorities = Authorities::new(keys, file, &self.public_url, Arc::clone(&self.clock));
         authorities.map(Arc::new).map_err(|error| vec![in_bundle("backends.toml", error.to_string())])
     }
+}
+
+/// The algorithms that the backends of a bundle sign tokens with, and those that its roles ask them for instead.
+fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
+    let of_backend = |backend: &Backend| match &backend.kind {
+        BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
+        BackendKind::X509 { .. } => None,
+    };
+    let backends: BTreeMap<_, _> = bundle.backends.iter().filter_map(of_backend).collect();
+    let roles = bundle.catalog.roles.values().filter(|role| backends.contains_key(&role.backend));
+    roles.filter_map(|role| algorithm_of(role)).chain(backends.values().copied()).collect()
 }
 
 /// The adapters of the configured backends.

@@ -1,9 +1,10 @@
 //! From bundles to revisions that can be put into force.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press};
+use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press, SignatureAlgorithm};
 
 use super::composer::{BackendsHealth, Composer, Verifiers};
 use crate::backend::x509::Authorities;
@@ -20,6 +21,8 @@ pub(super) struct Kept {
     pub(super) authorities: Option<Arc<Authorities>>,
     /// How the backends have been.
     pub(super) health: Arc<BackendsHealth>,
+    /// How the tokens are to be signed.
+    pub(super) asked_algorithms: Arc<HashSet<SignatureAlgorithm>>,
 }
 
 /// Makes revisions, and puts them into force here.

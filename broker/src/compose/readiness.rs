@@ -73,15 +73,20 @@ impl Health {
         match (signs(KeyPurpose::Token), signs(KeyPurpose::Ca), !self.keys.audit_signers().is_empty()) {
             (true, true, true) => match uncertified {
                 Some(trouble) => part.in_condition(Condition::Degraded, trouble),
-                None if self.keys.awaits(SignatureAlgorithm::Rs256) => {
+                None if self.lacks(SignatureAlgorithm::Rs256) => {
                     part.in_condition(Condition::Degraded, "the RS256 key was distrusted, and none was imported since")
                 }
                 None => part,
             },
-            (false, _, _) => part.in_condition(Condition::Unready, "there is no key that signs tokens"),
+            (false, _, _) => part.without_which_nothing_is_issued("there is no key that signs tokens"),
             (_, false, _) => part.in_condition(Condition::Degraded, "there is no key that signs certificates"),
             _ => part.in_condition(Condition::Degraded, "there is no key that signs checkpoints of the audit log"),
         }
+    }
+
+    /// Whether the broker has no key for this any more, and something in force asks for one.
+    fn lacks(&self, algorithm: SignatureAlgorithm) -> bool {
+        self.keys.awaits(algorithm) && self.composer.asked_algorithms.load().contains(&algorithm)
     }
 
     fn exports(&self) -> Vec<Part> {
@@ -90,10 +95,10 @@ impl Health {
             let (name, lag) = (export.sink.name(), export.lag(size));
             let part = Part::ok("audit_export").named(export.shown_name());
             match self.vitals.trouble("audit_export", Some(name)) {
-                _ if lag > export.max_lag => part.in_condition(
-                    Condition::Unready,
-                    format!("{lag} entries wait, more than {}: nothing is issued", export.max_lag),
-                ),
+                _ if lag > export.max_lag => part.without_which_nothing_is_issued(format!(
+                    "{lag} entries wait, more than {}: nothing is issued",
+                    export.max_lag
+                )),
                 Some(why) => part.in_condition(Condition::Degraded, format!("{why}; {lag} entries wait")),
                 None => part,
             }
@@ -105,7 +110,7 @@ impl Health {
     fn issuers(&self) -> Vec<Part> {
         let verifiers = self.composer.verifiers.load();
         let all: Vec<_> = verifiers.iter().map(|(name, (_, verifier))| (name, verifier.keys().health())).collect();
-        let nobody = all.iter().all(|(_, health)| *health == KeyHealth::Away);
+        let nobody = !all.is_empty() && all.iter().all(|(_, health)| *health == KeyHealth::Away);
         let part = |(name, health): (&_, KeyHealth)| {
             let part = Part::ok("issuer").named(name);
             match health {
@@ -115,7 +120,7 @@ impl Health {
                     Condition::Degraded,
                     "its keys cannot be fetched again; those that are held verify for as long as they may",
                 ),
-                KeyHealth::Away if nobody => part.in_condition(Condition::Unready, AWAY),
+                KeyHealth::Away if nobody => part.without_which_nothing_is_issued(AWAY),
                 KeyHealth::Away => part.in_condition(Condition::Degraded, AWAY),
             }
         };
@@ -152,7 +157,7 @@ fn backends(health: &BackendsHealth, now: Duration) -> Vec<Part> {
         let why = || format!("{failing} calls failed since the last that did not");
         match failing {
             0 => part,
-            _ if nothing => part.in_condition(Condition::Unready, why()),
+            _ if nothing => part.without_which_nothing_is_issued(why()),
             _ => part.in_condition(Condition::Degraded, why()),
         }
     };
@@ -200,22 +205,28 @@ mod tests {
             calls.push(Measured::new(adapter, name, Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(of_backend)));
             inner.push(backend);
         }
-        let told = || backends(&health, clock.monotonic()).into_iter().map(|part| part.status).collect::<Vec<_>>();
+        const OK: (Condition, bool) = (Condition::Ok, true);
+        const DEGRADED: (Condition, bool) = (Condition::Degraded, true);
+        const ENDS_ALONE: (Condition, bool) = (Condition::Degraded, false);
+        let told = || {
+            let parts = backends(&health, clock.monotonic());
+            parts.into_iter().map(|part| (part.status, part.lets_issue())).collect::<Vec<_>>()
+        };
         let fail = async |which: usize| {
             inner[which].next(Call::Revoke, [Some(Fault::Unavailable)]);
             calls[which].revoke(&sample::handle(1)).await.unwrap_err();
         };
-        assert_eq!(told(), [Condition::Ok, Condition::Ok]);
+        assert_eq!(told(), [OK, OK]);
         fail(0).await;
-        assert_eq!(told(), [Condition::Degraded, Condition::Ok]);
+        assert_eq!(told(), [DEGRADED, OK]);
         for _ in 0..FAILING {
             fail(0).await;
             fail(1).await;
         }
-        assert_eq!(told(), [Condition::Unready, Condition::Unready]);
+        assert_eq!(told(), [ENDS_ALONE, ENDS_ALONE]);
         calls[1].revoke(&sample::handle(1)).await.unwrap();
-        assert_eq!(told(), [Condition::Degraded, Condition::Ok]);
+        assert_eq!(told(), [DEGRADED, OK]);
         clock.advance(Ttl::from_mins(2));
-        assert_eq!(told(), [Condition::Ok, Condition::Ok], "of the present nothing is known");
+        assert_eq!(told(), [OK, OK], "of the present nothing is known");
     }
 }

@@ -95,6 +95,11 @@ pub struct Part {
     pub name: Option<String>,
     /// How it is.
     pub status: Condition,
+    /// `false` where it keeps everything from being issued. What is there is ended, introspected and published all the
+    /// same.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    #[schema(required = false)]
+    pub issuing: bool,
     /// What is wrong with it, or when it will be, for operators; nothing secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -106,9 +111,9 @@ pub struct Part {
 pub enum Condition {
     /// As it should.
     Ok,
-    /// Not as it should, and credentials are issued all the same, if not to everybody.
+    /// Not as it should. Where it keeps everything from being issued, `issuing` says so; nothing else waits for it.
     Degraded,
-    /// Not so that anything could be issued.
+    /// Not so that anything could be done: nothing issued, and nothing ended either.
     Unready,
 }
 
@@ -116,13 +121,25 @@ impl Part {
     /// A part that works.
     #[must_use]
     pub const fn ok(part: &'static str) -> Self {
-        Self { part, name: None, status: Condition::Ok, detail: None }
+        Self { part, name: None, status: Condition::Ok, issuing: true, detail: None }
     }
 
     /// The same part in another condition, and why.
     #[must_use]
     pub fn in_condition(self, status: Condition, detail: impl Into<String>) -> Self {
         Self { status, detail: Some(detail.into()), ..self }
+    }
+
+    /// The same, which keeps everything from being issued.
+    #[must_use]
+    pub fn without_which_nothing_is_issued(self, detail: impl Into<String>) -> Self {
+        Self { issuing: false, ..self.in_condition(Condition::Degraded, detail) }
+    }
+
+    /// Whether credentials can be issued with this part as it is.
+    #[must_use]
+    pub fn lets_issue(&self) -> bool {
+        self.issuing && self.status != Condition::Unready
     }
 
     /// The same, one of several.

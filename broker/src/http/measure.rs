@@ -1,5 +1,7 @@
 //! What requests are counted by. Labels are words of ours, never of a caller: their number is bounded.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::MatchedPath;
@@ -40,8 +42,19 @@ pub(super) fn privileged(action: &'static str, done: bool) {
     crate::runtime::telemetry::privileged_action(action, done);
 }
 
+/// The parts that are shown. What a later revision has no more must not be shown for ever as it was last.
+static SHOWN: Mutex<BTreeSet<(&'static str, String)>> = Mutex::new(BTreeSet::new());
+
 /// Shows how the parts were when somebody asked.
 pub(super) fn parts(parts: &[Part]) {
+    let issuing = parts.iter().all(Part::lets_issue);
+    gauge!("hallpass_issuing").set(f64::from(u8::from(issuing)));
+    let now: BTreeSet<_> = parts.iter().map(|part| (part.part, part.name.clone().unwrap_or_default())).collect();
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (part, name) in shown.difference(&now) {
+        gauge!("hallpass_part_condition", "part" => *part, "name" => name.clone()).set(0.0);
+    }
+    *shown = now;
     for Part { part, name, status, .. } in parts {
         let level = match status {
             Condition::Ok => 0.0,
@@ -106,5 +119,39 @@ const fn class(status: u16) -> &'static str {
         300..=399 => "3xx",
         400..=499 => "4xx",
         _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_no_more_is_not_shown_as_it_was_last() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let shows = |told: &[Part], lines: &[&str]| {
+            metrics::with_local_recorder(&recorder, || parts(told));
+            let page = recorder.handle().render();
+            for line in lines {
+                assert!(page.lines().any(|found| found == *line), "{line} is not in {page}");
+            }
+        };
+        let issuer = |name: &str| Part::ok("issuer").named(name);
+        let gone = issuer("gone").without_which_nothing_is_issued("away");
+        shows(
+            &[gone, issuer("ci")],
+            &[r#"hallpass_part_condition{part="issuer",name="gone"} 1"#, "hallpass_issuing 0"],
+        );
+        shows(
+            &[issuer("ci").in_condition(Condition::Unready, "away")],
+            &[
+                r#"hallpass_part_condition{part="issuer",name="gone"} 0"#,
+                r#"hallpass_part_condition{part="issuer",name="ci"} 2"#,
+                "hallpass_issuing 0",
+            ],
+        );
+        shows(&[issuer("gone")], &[r#"hallpass_part_condition{part="issuer",name="ci"} 0"#, "hallpass_issuing 1"]);
     }
 }

@@ -51,7 +51,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The answer of `/readyz` while some part does not work.
+/// The answer of `/readyz` while the broker can do nothing.
 pub(super) const NOT_READY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 /// Tells `failure` on `surface`. Headers that an answer already has, such as `Allow`, are the edge's to keep.

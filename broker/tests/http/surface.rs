@@ -83,7 +83,7 @@ async fn readiness_names_the_part_that_is_unwell() {
     }));
     let answer = Answer::read(unwell.oneshot(plain("GET", "/readyz")).await.unwrap()).await;
     assert_eq!((answer.status, answer.said("status")), (503, "not_ready"));
-    assert_eq!(answer.body["parts"][0]["part"], "store");
+    assert_eq!((&answer.body["parts"][0]["part"], &answer.body["issuing"]), (&"store".into(), &false.into()));
     assert_eq!(answer.body["parts"][0]["detail"], "it is read-only");
 }
 

@@ -21,24 +21,25 @@ use crate::http::router::Operations;
     path = "/healthz",
     operation_id = "healthz",
     tag = "operations",
-    responses((status = 200, description = "It does.", body = Report)),
+    responses((status = 200, description = "It does.", body = Health)),
     security(())
 )]
 pub(in crate::http) async fn healthz() -> Result<Response, Failure> {
-    json(&Report { status: "ok", parts: Vec::new() })
+    json(&Health { status: "ok" })
 }
 
-/// Says whether credentials can be issued, and how each part is.
+/// Says whether the broker can do its work, whether it can issue, and how each part is.
 ///
-/// It is ready as long as something can be issued to somebody. A part that is `degraded` is for somebody to look at.
+/// It is ready as long as grants can be ended and asked about, also while nothing can be issued: `issuing` says that. A
+/// part that is `degraded` is for somebody to look at.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "readyz",
     tag = "operations",
     responses(
-        (status = 200, description = "They can: `ready`, or `degraded` while some part is not as it should be.", body = Report),
-        (status = 503, description = "They cannot: `not_ready`.", body = Report)
+        (status = 200, description = "It can: `ready`, or `degraded` while some part is not as it should be.", body = Report),
+        (status = 503, description = "It cannot: `not_ready`. Send it nothing.", body = Report)
     ),
     security(())
 )]
@@ -51,7 +52,8 @@ pub(in crate::http) async fn readyz(State(operations): State<Arc<Operations>>) -
         Condition::Degraded => "degraded",
         Condition::Unready => "not_ready",
     };
-    let mut response = json(&Report { status, parts })?;
+    let issuing = parts.iter().all(Part::lets_issue);
+    let mut response = json(&Report { status, issuing, parts })?;
     if worst == Condition::Unready {
         *response.status_mut() = problem::NOT_READY;
     }
@@ -62,8 +64,15 @@ pub(in crate::http) async fn readyz(State(operations): State<Arc<Operations>>) -
 pub(in crate::http) struct Report {
     /// In a word.
     status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Whether something can be issued to somebody.
+    issuing: bool,
     parts: Vec<Part>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::http) struct Health {
+    /// `ok`.
+    status: &'static str,
 }
 
 /// Shows the metrics in Prometheus' text format.

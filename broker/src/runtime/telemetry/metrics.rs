@@ -161,8 +161,9 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "hallpass_part_condition",
         &["part", "name"],
-        "How each part was when readiness was last asked for: 0 ok, 1 degraded, 2 unready.",
+        "How each part was when readiness was last asked for: 0 ok or no more there, 1 degraded, 2 unready.",
     ),
+    gauge("hallpass_issuing", &[], "Whether something could be issued when readiness was last asked for: 0 or 1."),
     gauge("hallpass_build_info", &["version"], "Always 1; its label says which version runs."),
 ];
 
