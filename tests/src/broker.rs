@@ -1,7 +1,7 @@
 //! The broker as its users have it: the real binary, on a throwaway folder and free loopback ports.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -297,11 +297,6 @@ impl Broker {
         &self.client
     }
 
-    /// Asks from this address of loopback from now on: as somebody else, for whatever counts sources.
-    pub fn ask_from(&mut self, source: IpAddr) {
-        self.client = client_from(Some(source));
-    }
-
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -332,14 +327,10 @@ fn free_addresses() -> (SocketAddr, SocketAddr) {
     (first.local_addr().expect("an address"), second.local_addr().expect("an address"))
 }
 
-pub(crate) fn client() -> reqwest::Client {
-    client_from(None)
-}
-
 #[expect(clippy::disallowed_methods, reason = "the tests' own client; it is bounded here")]
-fn client_from(source: Option<IpAddr>) -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // Another test of the same process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder.local_address(source).timeout(Duration::from_secs(30)).build().expect("a client")
+    builder.timeout(Duration::from_secs(30)).build().expect("a client")
 }

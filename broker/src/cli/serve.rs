@@ -1,12 +1,11 @@
 //! `hallpass-broker serve`, and what `dev` has in common with it.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hallpass_core::time::Ttl;
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -183,12 +182,6 @@ async fn answer_commands(
     control::serve(listener, stopped, &tasks, answer).await;
 }
 
-/// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine.
-fn shared_sources(proxies: &Proxies) -> Vec<IpNet> {
-    let loopback = [IpNet::new(Ipv4Addr::LOCALHOST.into(), 8), IpNet::new(Ipv6Addr::LOCALHOST.into(), 128)];
-    loopback.into_iter().flatten().chain(proxies.trusted.iter().copied()).collect()
-}
-
 /// Where one listener listens, and with which certificate.
 pub(super) struct Gate {
     listener: TcpListener,
@@ -252,7 +245,7 @@ impl Front<'_> {
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<SocketAddr> {
         let (address, certificates) = (gates.api.listener.local_addr()?, gates.certificates());
-        let shared_sources = shared_sources(&self.proxies);
+        let shared_sources = self.proxies.shared_sources();
         let api = Arc::new(ApiState {
             ports: broker.ports.clone(),
             public_url: public_url.to_owned(),

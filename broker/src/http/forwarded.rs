@@ -7,7 +7,7 @@
 //! One of the two headers is read, the one that the proxies are configured to write. A proxy that writes the other one
 //! passes this one through as its caller made it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::http::header::FORWARDED;
 use axum::http::{HeaderMap, HeaderName};
@@ -83,6 +83,14 @@ impl Proxies {
         }
         // Proxies all the way: the request is of the first of them.
         Ok(source)
+    }
+
+    /// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine. Nobody's
+    /// share of anything is counted by them.
+    #[must_use]
+    pub fn shared_sources(&self) -> Vec<IpNet> {
+        let loopback = [IpNet::new(Ipv4Addr::LOCALHOST.into(), 8), IpNet::new(Ipv6Addr::LOCALHOST.into(), 128)];
+        loopback.into_iter().flatten().chain(self.trusted.iter().copied()).collect()
     }
 
     /// Whether the peer is one of the proxies.

@@ -1,12 +1,14 @@
 //! The places of requests at work, and how many of them one source may have.
 //!
 //! A request holds its place while its body comes in. Without a bound for each source, one peer whose bodies trickle would
-//! hold all of them, those for ending grants included, for as long as it likes.
+//! hold all of them, those for ending grants included, for as long as it likes. Addresses that many callers come from, such
+//! as a proxy's that does not say whose request it passes on, have no bound of their own: they would share one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hallpass_core::service::Lane;
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::sources::{self, Sources};
@@ -39,8 +41,9 @@ pub struct Bounds {
 }
 
 impl Places {
-    pub(super) fn new(ordinary: Bounds, control: Bounds) -> Self {
-        Self { ordinary: Kind::new(ordinary), control: Kind::new(control) }
+    /// Sources in `shared` are many.
+    pub(super) fn new(ordinary: Bounds, control: Bounds, shared: &[IpNet]) -> Self {
+        Self { ordinary: Kind::new(ordinary, shared), control: Kind::new(control, shared) }
     }
 
     /// A place for a request of `source`; none when there is none for it. What ends or oversees takes an ordinary one
@@ -55,8 +58,8 @@ impl Places {
 }
 
 impl Kind {
-    fn new(bounds: Bounds) -> Self {
-        Self { all: Semaphore::new(bounds.all), of_sources: Arc::new(Sources::new(bounds.each, Vec::new())) }
+    fn new(bounds: Bounds, shared: &[IpNet]) -> Self {
+        Self { all: Semaphore::new(bounds.all), of_sources: Arc::new(Sources::new(bounds.each, shared.to_vec())) }
     }
 
     fn take(&self, source: Option<IpAddr>) -> Option<Place<'_>> {
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     fn places() -> Places {
-        Places::new(Bounds { all: 4, each: 2 }, Bounds { all: 2, each: 1 })
+        Places::new(Bounds { all: 4, each: 2 }, Bounds { all: 2, each: 1 }, &["10.0.0.0/8".parse().unwrap()])
     }
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -101,6 +104,13 @@ mod tests {
             (1..=9).filter_map(|at| places.take(Lane::Ordinary, address(&format!("192.0.2.{at}")))).collect();
         assert_eq!(held.len(), 4);
         assert!(places.take(Lane::Control, address("192.0.2.1")).is_some(), "those for ending are not among them");
+    }
+
+    #[test]
+    fn an_address_that_many_come_from_has_no_share_of_its_own() {
+        let places = places();
+        let take = |lane| places.take(lane, address("10.0.0.7"));
+        assert_eq!((0..9).map_while(|_| take(Lane::Control)).collect::<Vec<_>>().len(), 6, "there are no more");
     }
 
     #[test]

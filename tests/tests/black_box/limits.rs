@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hallpass_tests::config::{AUDIENCE, ROLE};
-use hallpass_tests::{Exchange, eventually};
+use hallpass_tests::{Answer, Exchange, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -105,58 +105,81 @@ async fn a_flood_of_exchanges_does_not_keep_anybody_from_ending_a_grant() {
 /// Places of a broker that one source fills or does not fill.
 const PLACES: u32 = 8;
 
-/// A house all of whose requests of one source at work are `each`, with as many requests of 127.0.0.1 at work as it takes
+/// Whose bodies trickle, by what the proxy at 127.0.0.1 says.
+const SLOW: &str = "192.0.2.1";
+/// Somebody else.
+const OTHER: &str = "192.0.2.2";
+
+/// A house all of whose requests of one source at work are `each`, with as many requests of [`SLOW`] at work as it takes
 /// whose bodies never come; and a grant that is to be ended.
 async fn beset(each: u32) -> (House, Vec<TcpStream>, String) {
     let limits =
         json!({"concurrency": PLACES, "concurrency_per_source": each, "body_timeout": "1m", "request_timeout": "2m"});
-    let house = House::open_with(|setup| setup.server(json!({"limits": limits}))).await;
+    let server = json!({"server": {"trusted_proxies": ["127.0.0.1"]}, "limits": limits});
+    let house = House::open_with(|setup| setup.server(server)).await;
     let grant = house.credential().await.grant_id().to_owned();
     let mut trickles = Vec::new();
     for path in ["/oauth2/token", "/oauth2/revoke"] {
         for _ in 0..4 * PLACES {
-            trickles.push(trickle(&house, path).await);
+            trickles.push(trickle(&house, path, Some(SLOW)).await);
         }
     }
     let full = || async {
-        let exchange = house.exchange(&house.proof()).await.status;
-        let end = end(&house, &grant).await;
+        let exchange = exchange(&house, SLOW).await.status;
+        let end = end(&house, &grant, SLOW).await;
         (exchange == 503 && end == 503).then_some(())
     };
     eventually("the source has all that it may", Duration::from_secs(30), full).await;
     (house, trickles, grant)
 }
 
-/// A request of 127.0.0.1 whose body comes in so far and no further.
-async fn trickle(house: &House, path: &str) -> TcpStream {
+/// A request whose body comes in so far and no further: of this source, or of the proxy itself.
+async fn trickle(house: &House, path: &str, source: Option<&str>) -> TcpStream {
+    let source = source.map(|source| format!("X-Forwarded-For: {source}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(house.broker.address()).await.expect("a connection");
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: broker\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 300\r\n\r\ng"
+        "POST {path} HTTP/1.1\r\nHost: broker\r\n{source}\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 300\r\n\r\ng"
     );
     stream.write_all(head.as_bytes()).await.expect("it is sent");
     stream
 }
 
-async fn end(house: &House, grant: &str) -> u16 {
-    let path = format!("/v1/grants/{grant}/revoke");
-    let reason = json!({"reason": "now"});
-    house.broker.call("POST", &path, Some(&house.proof()), Some(&reason)).await.status
+async fn exchange(house: &House, source: &str) -> Answer {
+    house.broker.exchange(&Exchange::of(&house.proof()).header("x-forwarded-for", source)).await
+}
+
+async fn end(house: &House, grant: &str, source: &str) -> u16 {
+    let url = house.broker.at(&format!("/v1/grants/{grant}/revoke"));
+    let request = house.broker.client().post(url).bearer_auth(house.proof()).header("x-forwarded-for", source);
+    request.json(&json!({"reason": "now"})).send().await.expect("an answer").status().as_u16()
 }
 
 #[tokio::test]
 async fn a_source_whose_bodies_trickle_takes_no_place_of_another_nor_of_ending() {
-    let (mut house, trickles, grant) = beset(PLACES / 2).await;
-    house.broker.ask_from([127, 0, 0, 2].into());
-    assert_eq!(house.exchange(&house.proof()).await.status, 200);
-    assert_eq!(end(&house, &grant).await, 202);
+    let (house, trickles, grant) = beset(PLACES / 2).await;
+    assert_eq!(exchange(&house, OTHER).await.status, 200);
+    assert_eq!(end(&house, &grant, OTHER).await, 202);
     drop(trickles);
 
     // The control: where one source may have them all, it has them all.
-    let (mut house, _trickles, grant) = beset(PLACES).await;
-    house.broker.ask_from([127, 0, 0, 2].into());
-    let refused = house.exchange(&house.proof()).await;
+    let (house, _trickles, grant) = beset(PLACES).await;
+    let refused = exchange(&house, OTHER).await;
     assert_eq!((refused.status, refused.text_of("reason")), (503, "overloaded"));
-    assert_eq!(end(&house, &grant).await, 503);
+    assert_eq!(end(&house, &grant, OTHER).await, 503);
+}
+
+/// Behind a proxy on this machine that names nobody, everybody is one address: a share of it would be everybody's.
+#[tokio::test]
+async fn what_stands_in_front_on_this_machine_may_have_every_place() {
+    let (house, _trickles, grant) = beset(PLACES / 2).await;
+    let mut held = Vec::new();
+    for _ in 0..4 * PLACES {
+        held.push(trickle(&house, "/oauth2/token", None).await);
+    }
+    let full = || async { (exchange(&house, OTHER).await.status == 503).then_some(()) };
+    eventually("it has every place that is left", Duration::from_secs(30), full).await;
+    assert_eq!(end(&house, &grant, OTHER).await, 202, "those for ending are not among them");
 }
 
 #[tokio::test]
@@ -164,7 +187,7 @@ async fn a_small_body_has_little_time_to_come_in() {
     let house =
         House::open_with(|setup| setup.server(json!({"limits": {"body_timeout": "1s", "request_timeout": "1m"}})))
             .await;
-    let mut slow = trickle(&house, "/oauth2/token").await;
+    let mut slow = trickle(&house, "/oauth2/token", None).await;
     let mut answer = Vec::new();
     let reading = slow.read_to_end(&mut answer);
     tokio::time::timeout(Duration::from_secs(20), reading).await.expect("an answer in time").expect("an answer");
