@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::time::Ttl;
@@ -77,10 +77,7 @@ impl Limiter {
     /// How long to wait until there is one, in seconds rounded up. Nothing is used then.
     pub fn take(&self, whose: &impl Hash, now: Duration) -> Result<(), Ttl> {
         let (owner, now, per) = (self.hasher.hash_one(whose), nanos(now), nanos(self.rate.per));
-        let count = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
-        let at = usize::try_from(owner.checked_rem(count).unwrap_or(0)).unwrap_or(0);
-        let Some(set) = self.sets.get(at) else { return Ok(()) };
-        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut set) = self.set_of(owner) else { return Ok(()) };
         let known = set.iter().position(|budget| budget.owner == owner && budget.whole_at > now);
         let lightest = || set.iter().enumerate().min_by_key(|(_, budget)| budget.whole_at).map(|(at, _)| at);
         let Some(budget) = known.or_else(lightest).and_then(|at| set.get_mut(at)) else { return Ok(()) };
@@ -92,6 +89,23 @@ impl Limiter {
         }
         *budget = Budget { owner, whole_at };
         Ok(())
+    }
+}
+
+impl Limiter {
+    /// Gives back one that was taken, of what came to nothing.
+    pub fn give_back(&self, whose: &impl Hash, now: Duration) {
+        let (owner, now) = (self.hasher.hash_one(whose), nanos(now));
+        let Some(mut set) = self.set_of(owner) else { return };
+        if let Some(budget) = set.iter_mut().find(|budget| budget.owner == owner && budget.whole_at > now) {
+            budget.whole_at = budget.whole_at.saturating_sub(self.rate.spacing());
+        }
+    }
+
+    fn set_of(&self, owner: u64) -> Option<MutexGuard<'_, [Budget; WAYS]>> {
+        let count = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
+        let at = usize::try_from(owner.checked_rem(count).unwrap_or(0)).unwrap_or(0);
+        self.sets.get(at).map(|set| set.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -121,6 +135,16 @@ mod tests {
         assert!(limiter.take(&"a", at(20_000)).is_ok());
         assert!(limiter.take(&"a", at(20_000)).is_err());
         assert_eq!((0..5).filter(|_| limiter.take(&"a", at(200_000)).is_ok()).count(), 3, "never more than all of it");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more_than_that() {
+        let limiter = limiter(2, 60, 1_000);
+        limiter.give_back(&"a", at(0));
+        assert_eq!((0..5).filter(|_| limiter.take(&"a", at(0)).is_ok()).count(), 2, "what was not taken is not given");
+        limiter.give_back(&"a", at(0));
+        limiter.give_back(&"b", at(0));
+        assert_eq!((0..5).filter(|_| limiter.take(&"a", at(0)).is_ok()).count(), 1);
     }
 
     #[test]

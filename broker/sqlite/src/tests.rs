@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod data_keys;
+mod ending;
 mod faults;
 mod log;
 mod migrations;

@@ -55,7 +55,9 @@ impl KeyEncryptionKeys {
         let mut failed = None;
         for (at, kek) in self.keys.iter().enumerate().filter(|(_, kek)| kek.name() == stored.wrapping.kek) {
             let unwrapped = kek.unwrap_key(stored.id, &stored.wrapping).await;
-            match unwrapped.map(|bytes| SecretKey::from_bytes(bytes.expose()).filter(|key| key.id() == stored.id)) {
+            match unwrapped
+                .map(|bytes| SecretKey::from_bytes(bytes.expose()).filter(|key| key.data_key_id() == stored.id))
+            {
                 Ok(Some(key)) => return Ok(Unwrapped { key: Arc::new(key), stored, by_active: at == 0 }),
                 Ok(None) => {
                     let source = KekError::DoesNotOpen("it is another data key than its row says".to_owned());
@@ -77,8 +79,8 @@ impl KeyEncryptionKeys {
         };
         let failed = |source| DataKeyError::Kek { place: kek.place(), source };
         let bytes = key.expose();
-        let wrapping = kek.wrap_key(key.id(), &bytes).await.map_err(failed)?;
-        let unwrapped = kek.unwrap_key(key.id(), &wrapping).await.map_err(failed)?;
+        let wrapping = kek.wrap_key(key.data_key_id(), &bytes).await.map_err(failed)?;
+        let unwrapped = kek.unwrap_key(key.data_key_id(), &wrapping).await.map_err(failed)?;
         (unwrapped == bytes).then_some(wrapping).ok_or_else(|| failed(KekError::Failed))
     }
 }
@@ -131,7 +133,7 @@ impl DataKeys {
     /// The id of the newest, and the wrapping that it was unwrapped from.
     #[must_use]
     pub fn newest(&self) -> Option<(DataKeyId, &Wrapping)> {
-        self.0.first().map(|key| (key.key.id(), &key.stored.wrapping))
+        self.0.first().map(|key| (key.key.data_key_id(), &key.stored.wrapping))
     }
 }
 
@@ -218,7 +220,8 @@ impl DataKeyKeeper {
             opened.map_err(DataKeyError::SealedOtherwise)?;
         }
         let (key, now) = (SecretKey::generate(entropy)?, self.clock.now());
-        let made = StoredDataKey { id: key.id(), wrapping: keks.wrap(&key).await?, created_at: now, wrapped_at: now };
+        let made =
+            StoredDataKey { id: key.data_key_id(), wrapping: keks.wrap(&key).await?, created_at: now, wrapped_at: now };
         let entries = vec![entry_about(&made, now, Actor::Broker)];
         self.store.change_data_keys(DataKeyChange { put: Some(made), entries, ..DataKeyChange::default() }).await?;
         // Read again: another replica may have made one too, and all must choose alike.
@@ -244,7 +247,8 @@ impl DataKeyKeeper {
             return self.keep(newest, read, keys.wrapped_anew(keks).await?, actor).await;
         };
         let (key, now) = (Arc::new(SecretKey::generate(entropy)?), self.clock.now());
-        let put = StoredDataKey { id: key.id(), wrapping: keks.wrap(&key).await?, created_at: now, wrapped_at: now };
+        let put =
+            StoredDataKey { id: key.data_key_id(), wrapping: keks.wrap(&key).await?, created_at: now, wrapped_at: now };
         let before = keys.0.iter().map(|key| Arc::clone(&key.key)).chain(keks.direct.iter().cloned());
         self.sealer.hold(std::iter::once(key).chain(before).collect());
         let remove = keys.0.iter().map(|key| key.stored.id).collect();
@@ -280,7 +284,7 @@ impl DataKeyKeeper {
     ) -> Result<Rewrapped, DataKeyError> {
         let mut stored = self.store.data_keys().await?;
         let is_it = |newest: &StoredDataKey| newest.id == id && newest.wrapping == *read;
-        let newest = stored.pop().filter(|newest| is_it(newest) && self.sealer.current() == Some(id));
+        let newest = stored.pop().filter(|newest| is_it(newest) && self.sealer.seals_under(id));
         let mut newest = newest.ok_or(DataKeyError::Gone)?;
         if let Some(wrapping) = wrapping {
             newest = StoredDataKey { wrapping, wrapped_at: self.clock.now(), ..newest };

@@ -220,7 +220,9 @@ impl KeyKeeper {
     /// one that was announced, or a new one. An imported key has no such other.
     ///
     /// # Errors
-    /// [`KeyChangeError`]; then the key signs and verifies as before.
+    /// [`KeyChangeError`]; then the key signs and verifies as before, but with [`KeyChangeError::Unconfirmed`], when the
+    /// store did not say, and it counts for nothing until it does, and with [`KeyChangeError::NotEnded`], when it is
+    /// distrusted. A key that was begun to take over stays.
     pub async fn distrust(&self, key_id: &str, reason: &str, actor: Actor) -> Result<Vec<KeyView>, KeyChangeError> {
         let _changing = self.changing.lock().await;
         if reason.trim().is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control)
@@ -287,28 +289,32 @@ impl KeyKeeper {
     pub async fn tick(&self) -> Result<usize, KeyChangeError> {
         let _changing = self.changing.lock().await;
         let (stored, now) = (self.stored().await?, self.clock.now());
-        let caught_up = self.follow(&stored, now).await;
+        let caught_up = self.follow(&stored, |key| !life::is_over(key, &stored, now)).await;
         let removed = self.remove_what_is_over(&stored, now).await?;
         caught_up.map(|()| removed)
     }
 
     /// Has the ring follow what the store keeps, and ends what distrusted keys signed, where a crash or a lost answer came
-    /// in between.
+    /// in between. Of every one of them: by a clock that may be wrong, none of what they signed is over.
     ///
     /// # Errors
     /// [`KeyChangeError`], the first of them.
     pub async fn catch_up(&self) -> Result<(), KeyChangeError> {
         let _changing = self.changing.lock().await;
-        self.follow(&self.stored().await?, self.clock.now()).await
+        self.follow(&self.stored().await?, |_| true).await
     }
 
-    async fn follow(&self, stored: &[StoredKey], now: Timestamp) -> Result<(), KeyChangeError> {
+    async fn follow(
+        &self,
+        stored: &[StoredKey],
+        may_have_signed: impl Fn(&StoredKey) -> bool,
+    ) -> Result<(), KeyChangeError> {
         let mut followed = Ok(());
         if !self.ring.agrees_with(stored) {
             tracing::warn!("the signing keys in use are not those that the store keeps; they are taken over");
             followed = self.ring.replace(stored, self.sealer.as_ref()).map_err(KeyChangeError::from);
         }
-        for key in stored.iter().filter(|key| key.distrusted_at.is_some() && !life::is_over(key, stored, now)) {
+        for key in stored.iter().filter(|key| key.distrusted_at.is_some() && may_have_signed(key)) {
             followed = followed.and(self.end_signed_by(key).await);
         }
         followed

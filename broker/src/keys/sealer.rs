@@ -43,9 +43,9 @@ impl DataKeySealer {
         self.held.store(Arc::new(Held { keys, fingerprint_key }));
     }
 
-    /// The key that seals now.
-    pub(super) fn current(&self) -> Option<DataKeyId> {
-        self.held.load().keys.first().map(|key| key.id())
+    /// Whether this is the data key that seals now.
+    pub(super) fn seals_under(&self, id: DataKeyId) -> bool {
+        self.held.load().keys.first().is_some_and(|key| key.data_key_id() == id)
     }
 }
 
@@ -71,12 +71,12 @@ impl Sealer for DataKeySealer {
     }
 
     fn is_current(&self, sealed: &[u8]) -> bool {
-        self.current().is_some_and(|current| named(sealed) == Some(current))
+        self.held.load().keys.first().is_some_and(|current| named(sealed) == Some(current.id()))
     }
 
-    fn fingerprint(&self, input: &[u8]) -> String {
+    fn fingerprint(&self, input: &[u8]) -> Option<String> {
         let held = self.held.load();
-        held.fingerprint_key.as_ref().map(|key| hex(hmac::sign(key, input).as_ref())).unwrap_or_default()
+        held.fingerprint_key.as_ref().map(|key| hex(hmac::sign(key, input).as_ref()))
     }
 }
 
@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn a_fingerprint_is_keyed_and_stable() {
         let first = sealer(1, &[]);
-        let fingerprint = first.fingerprint(b"token");
+        let fingerprint = first.fingerprint(b"token").unwrap();
         assert_eq!(fingerprint.len(), 64);
         assert!(fingerprint.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
-        assert_eq!(fingerprint, sealer(1, &[2]).fingerprint(b"token"));
-        assert_ne!(fingerprint, first.fingerprint(b"other"));
-        assert_ne!(fingerprint, sealer(2, &[1]).fingerprint(b"token"));
+        assert_eq!(Some(&fingerprint), sealer(1, &[2]).fingerprint(b"token").as_ref());
+        assert_ne!(Some(&fingerprint), first.fingerprint(b"other").as_ref());
+        assert_ne!(Some(&fingerprint), sealer(2, &[1]).fingerprint(b"token").as_ref());
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         let locked = DataKeySealer::locked(Arc::new(SeededEntropy::new(1)));
         assert_eq!(locked.seal(PLACE, b"a secret"), Err(SealError::Failed));
         assert!(locked.open(PLACE, &sealed).is_err() && !locked.is_current(&sealed));
-        assert_eq!(locked.fingerprint(b"token"), "");
+        assert_eq!(locked.fingerprint(b"token"), None);
     }
 
     #[test]

@@ -44,9 +44,19 @@ impl Kind {
     }
 }
 
+/// Which key: a digest of it, which discloses nothing of 256 random bits. A key of any kind has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SecretKeyId([u8; KEY_ID_LEN]);
+
+impl std::fmt::Display for SecretKeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// A key. On the heap, so that moving it leaves no copies behind; wiped when dropped.
 pub(super) struct SecretKey {
-    id: DataKeyId,
+    id: SecretKeyId,
     key: Box<Zeroizing<[u8; KEY_LEN]>>,
 }
 
@@ -68,11 +78,17 @@ impl SecretKey {
     }
 
     pub(super) fn of(key: Box<Zeroizing<[u8; KEY_LEN]>>) -> Self {
-        Self { id: DataKeyId(key_id(&key)), key }
+        Self { id: SecretKeyId(key_id(&key)), key }
     }
 
-    pub(super) const fn id(&self) -> DataKeyId {
+    /// What its messages name it by.
+    pub(super) const fn id(&self) -> SecretKeyId {
         self.id
+    }
+
+    /// What it is known by where it is a data key: the same.
+    pub(super) const fn data_key_id(&self) -> DataKeyId {
+        DataKeyId(self.id.0)
     }
 
     /// The key itself. Every use of this is a place to review.
@@ -131,17 +147,18 @@ impl std::fmt::Debug for SecretKey {
 }
 
 /// The key that a sealed message names.
-pub(super) fn named(sealed: &[u8]) -> Option<DataKeyId> {
+pub(super) fn named(sealed: &[u8]) -> Option<SecretKeyId> {
     split(sealed).map(|(named, _)| named)
 }
 
-fn split(sealed: &[u8]) -> Option<(DataKeyId, &[u8])> {
+fn split(sealed: &[u8]) -> Option<(SecretKeyId, &[u8])> {
     let (version, rest) = sealed.split_first()?;
     let (id, rest) = rest.split_first_chunk::<KEY_ID_LEN>()?;
-    (*version == VERSION).then_some((DataKeyId(*id), rest))
+    (*version == VERSION).then_some((SecretKeyId(*id), rest))
 }
 
-/// The first bytes of a labelled SHA-256 of the key.
+/// The first bytes of a labelled SHA-256 of the key. The label is older than data keys, and is theirs too: stored values
+/// name their key by it.
 fn key_id(key: &[u8; KEY_LEN]) -> [u8; KEY_ID_LEN] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"hallpass key-encryption key id v1");

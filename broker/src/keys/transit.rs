@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hallpass_core::port::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 use hallpass_core::secret::{Secret, SecretBytes};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 use zeroize::Zeroizing;
@@ -23,6 +23,8 @@ use crate::outbound::{AllowHttp, Call, Outbound, OutboundError};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Longest answer in bytes: a wrapped key of 32 bytes takes some 200.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Room for a request in bytes: that to wrap a key, which nothing may be left of, takes some 150.
+const MAX_BODY: usize = 1024;
 /// Longest token in bytes: Vault's batch tokens are a few hundred.
 const MAX_TOKEN: u64 = 8 * 1024;
 /// How much of what the engine says of a refusal is passed on.
@@ -62,7 +64,7 @@ impl TransitKek {
         Self { name, settings, outbound }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, operation: &str, body: serde_json::Value) -> Result<T, KekError> {
+    async fn ask<T: DeserializeOwned>(&self, operation: &str, body: &(impl Serialize + Sync)) -> Result<T, KekError> {
         let TransitSettings { address, mount, key, namespace, token_file, allow_http } = &self.settings;
         let mut url = address.clone();
         let path = format!("/v1/{mount}/{operation}/{key}");
@@ -70,11 +72,13 @@ impl TransitKek {
         let token = token(token_file).await?;
         let mut headers = vec![("x-vault-request", "true"), ("x-vault-token", token.expose())];
         headers.extend(namespace.as_deref().map(|namespace| ("x-vault-namespace", namespace)));
-        let body = Zeroizing::new(body.to_string().into_bytes());
+        // Large enough from the start: growing would leave what it held so far where it was.
+        let mut written = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+        serde_json::to_writer(&mut *written, body).map_err(|_| KekError::Failed)?;
         let call = Call {
             url: &url,
             headers: &headers,
-            body,
+            body: written,
             max_bytes: MAX_ANSWER,
             deadline: DEADLINE,
             allow_http: *allow_http,
@@ -112,8 +116,8 @@ impl KeyEncryptionKey for TransitKek {
 
     async fn wrap_key(&self, id: DataKeyId, key: &SecretBytes) -> Result<Wrapping, KekError> {
         let plaintext = Zeroizing::new(STANDARD.encode(key.expose()));
-        let body = serde_json::json!({"plaintext": *plaintext, "associated_data": associated(id)});
-        let Encrypted { ciphertext } = self.ask("encrypt", body).await?;
+        let body = ToEncrypt { plaintext: &plaintext, associated_data: &associated(id) };
+        let Encrypted { ciphertext } = self.ask("encrypt", &body).await?;
         let version = version(&ciphertext)
             .ok_or_else(|| KekError::Unavailable("encrypt answered no ciphertext of the form vault:v1:…".to_owned()))?;
         Ok(Wrapping { kek: self.name.clone(), version, wrapped: ciphertext.into_bytes() })
@@ -122,11 +126,24 @@ impl KeyEncryptionKey for TransitKek {
     async fn unwrap_key(&self, id: DataKeyId, wrapping: &Wrapping) -> Result<SecretBytes, KekError> {
         let changed = || KekError::DoesNotOpen("it is no ciphertext of Transit".to_owned());
         let ciphertext = std::str::from_utf8(&wrapping.wrapped).map_err(|_| changed())?;
-        let body = serde_json::json!({"ciphertext": ciphertext, "associated_data": associated(id)});
-        let Decrypted { plaintext } = self.ask("decrypt", body).await?;
+        let body = ToDecrypt { ciphertext, associated_data: &associated(id) };
+        let Decrypted { plaintext } = self.ask("decrypt", &body).await?;
         let plaintext = Zeroizing::new(plaintext);
         STANDARD.decode(plaintext.as_bytes()).map(SecretBytes::new).map_err(|_| changed())
     }
+}
+
+/// What is to be wrapped, borrowed: a copy that nobody wipes would be the key.
+#[derive(Serialize)]
+struct ToEncrypt<'a> {
+    plaintext: &'a str,
+    associated_data: &'a str,
+}
+
+#[derive(Serialize)]
+struct ToDecrypt<'a> {
+    ciphertext: &'a str,
+    associated_data: &'a str,
 }
 
 #[derive(Deserialize)]

@@ -124,7 +124,8 @@ impl Request {
     /// A request with its digest.
     #[must_use]
     pub fn new(command: Command, asked_at: Timestamp, sealer: &dyn Sealer) -> Self {
-        let digest = digest(&command, asked_at, sealer);
+        // Without a key it is none, which nobody takes for genuine.
+        let digest = digest(&command, asked_at, sealer).unwrap_or_default();
         Self { command, asked_at, digest }
     }
 
@@ -132,13 +133,13 @@ impl Request {
     #[must_use]
     pub fn is_genuine(&self, sealer: &dyn Sealer, now: Timestamp) -> bool {
         use subtle::ConstantTimeEq as _;
-        let expected = digest(&self.command, self.asked_at, sealer);
+        let Some(expected) = digest(&self.command, self.asked_at, sealer) else { return false };
         let fresh = now.since(self.asked_at) <= FRESH && self.asked_at.since(now) <= FRESH;
         fresh && bool::from(expected.as_bytes().ct_eq(self.digest.as_bytes()))
     }
 }
 
-fn digest(command: &Command, asked_at: Timestamp, sealer: &dyn Sealer) -> String {
+fn digest(command: &Command, asked_at: Timestamp, sealer: &dyn Sealer) -> Option<String> {
     let content = serde_json::json!(["control", command, asked_at]);
     sealer.fingerprint(content.to_string().as_bytes())
 }
@@ -271,6 +272,16 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+
+    #[test]
+    fn without_a_key_nothing_is_genuine() {
+        let locked = crate::keys::DataKeySealer::locked(Arc::new(hallpass_core::testing::SeededEntropy::new(1)));
+        let asked = |sealer: &dyn Sealer| Request::new(Command::Keys(KeyCommand::List), NOW, sealer);
+        let (open, other) = (TestSealer::new(1), TestSealer::new(2));
+        assert!(!asked(&locked).is_genuine(&locked, NOW) && !asked(&locked).is_genuine(&open, NOW));
+        assert!(!asked(&open).is_genuine(&locked, NOW) && !asked(&other).is_genuine(&open, NOW));
+        assert!(asked(&open).is_genuine(&open, NOW), "the control");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_takes_longer_than_its_caller_waits_is_carried_out_all_the_same() {

@@ -178,14 +178,16 @@ const LONGEST_EXPORT_WAIT: Duration = Duration::from_secs(5);
 
 async fn exports(ports: Ports, destination: Arc<Export>, vitals: Arc<Vitals>, mut stopping: watch::Receiver<bool>) {
     let name = destination.sink.name().to_owned();
-    let lag = metrics::gauge!("hallpass_audit_export_lag", "destination" => destination.shown_name().to_owned());
+    // Whoever reads logs and metrics need not know what the collector asks for.
+    let shown = destination.shown_name().to_owned();
+    let lag = metrics::gauge!("hallpass_audit_export_lag", "destination" => shown.clone());
     let mut wait = PERIOD;
     let mut well = true;
     while !*stopping.borrow() {
         let more = match export::tick(&ports, &destination).await {
             Ok(exported) => {
                 if !well {
-                    tracing::info!(destination = %name, "the audit log is taken away again");
+                    tracing::info!(destination = %shown, "the audit log is taken away again");
                 }
                 (well, wait) = (true, PERIOD);
                 vitals.note("audit_export", Some(&name), None);
@@ -194,7 +196,7 @@ async fn exports(ports: Ports, destination: Arc<Export>, vitals: Arc<Vitals>, mu
             Err(error) => {
                 // Once, until it is over: whoever does not read must not fill the log with it.
                 if well {
-                    tracing::error!(destination = %name, %error, "the audit log is not taken away; it is tried again");
+                    tracing::error!(destination = %shown, %error, "the audit log is not taken away; it is tried again");
                 }
                 vitals.note("audit_export", Some(&name), Some("it takes nothing; the log says why".to_owned()));
                 (well, wait) = (false, wait.saturating_mul(2).min(LONGEST_EXPORT_WAIT));

@@ -11,7 +11,7 @@ use hallpass_core::policy::{Action, Obligations};
 use hallpass_core::port::{AuditFilter, PageRequest};
 use hallpass_core::rate::Rate;
 use hallpass_core::service::{RateRules, Rates};
-use hallpass_core::testing::{Nature, Ruling, World, sample};
+use hallpass_core::testing::{Nature, Ruling, World, Write, sample};
 use hallpass_core::time::Ttl;
 
 use crate::house::{EXCHANGE, House, encoded, form_request, request, wanted};
@@ -207,4 +207,32 @@ async fn an_owner_or_a_role_with_all_its_grants_waits_until_one_ends() {
         house.call("DELETE", &format!("/v1/grants/{id}"), &proof, None).await;
         assert_eq!(house.exchange("").await.status, 200, "one that ended made room");
     }
+}
+
+#[tokio::test]
+async fn who_is_over_an_owners_rate_spends_nothing_of_the_issuers_and_the_other_way_round() {
+    for (per_issuer, per_owner) in [(rate(3), rate(2)), (rate(2), rate(3))] {
+        let house = house(RateRules { per_issuer, per_owner, ..RateRules::default() });
+        for _ in 0..2 {
+            assert_eq!(house.exchange("").await.status, 200);
+        }
+        let before = format!("{:?}", house.world.ports.rates);
+        for _ in 0..5 {
+            assert_eq!(house.exchange("").await.said("reason"), "rate_limited");
+        }
+        assert_eq!(format!("{:?}", house.world.ports.rates), before);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_decided_again_is_counted_once() {
+    let rules = RateRules { per_identity: rate(2), per_issuer: rate(2), per_owner: rate(2), ..RateRules::default() };
+    let house = house(rules);
+    for _ in 0..2 {
+        let store = Arc::clone(&house.world.store);
+        // Revocations begin while it is decided.
+        house.world.store.meanwhile(Write::Open, move || store.move_epoch_now());
+        assert_eq!(house.exchange("").await.status, 200);
+    }
+    assert_eq!(house.exchange("").await.said("reason"), "rate_limited", "the control");
 }

@@ -93,8 +93,9 @@ pub trait Sealer: Send + Sync + 'static {
     /// Whether a value is sealed under the key that seals now, told by what it names itself. It may still not open.
     fn is_current(&self, sealed: &[u8]) -> bool;
 
-    /// A keyed digest (HMAC-SHA-256, lower-case hexadecimal): lets a found credential be traced without storing it.
-    fn fingerprint(&self, input: &[u8]) -> String;
+    /// A keyed digest (HMAC-SHA-256, lower-case hexadecimal): lets a found credential be traced without storing it. None
+    /// while there is no key: what anybody can write down must not pass for a digest.
+    fn fingerprint(&self, input: &[u8]) -> Option<String>;
 }
 
 /// A secret could not be sealed or opened.

@@ -2,8 +2,8 @@
 
 use tracing::Instrument as _;
 
+use super::Ports;
 use super::decide::live_grant;
-use super::{Ports, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
@@ -35,13 +35,7 @@ pub async fn authenticate(
 ) -> Result<VerifiedIdentity, ServiceError> {
     let mut signer = None;
     match verify(ports, revision, proof, purpose, origin, &mut signer).instrument(trace::verify()).await {
-        Ok(identity) => {
-            if purpose == Use::Mint {
-                // Not before: anybody can write a name into a token, and would spend its budget with forgeries.
-                rates::identity(ports, &identity, origin).await?;
-            }
-            Ok(identity)
-        }
+        Ok(identity) => Ok(identity),
         Err(ServiceError::Refused(refusal)) => {
             record_refusal(ports, &refusal, signer, origin).await?;
             Err(match refusal.reason {

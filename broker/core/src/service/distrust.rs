@@ -39,8 +39,11 @@ impl EndsSigned for Distrust {
         let unavailable = |error: String| StoreError::Unavailable(error);
         let criteria = Criteria { key_id: Some(key_id.to_owned()), ..Criteria::default() };
         let selector = Selector::of(criteria).map_err(|error| unavailable(error.to_string()))?;
-        let scope = idempotency::scope(["key.distrust", key_id]);
+        // The revocation that ended what there was then, where one is over and has not ended everything that there is.
+        let mut earlier = None;
         for _ in 0..MAX_BEGINNINGS {
+            let after = earlier.map(|id: RevocationId| id.to_string());
+            let scope = idempotency::scope(["key.distrust", key_id].into_iter().chain(after.as_deref()));
             let (epoch, now) = (self.store.epoch(), self.clock.now());
             let id: RevocationId =
                 fresh_id(self.clock.as_ref(), self.entropy.as_ref()).map_err(|error| unavailable(error.to_string()))?;
@@ -69,7 +72,9 @@ impl EndsSigned for Distrust {
                 epoch,
             };
             match self.store.begin_revocation(beginning).await? {
-                Begun::Begun | Begun::Already(_) => return Ok(()),
+                Begun::Begun => return Ok(()),
+                Begun::Already(id) if self.ends_everything(id, &selector).await? => return Ok(()),
+                Begun::Already(id) => earlier = Some(id),
                 Begun::Moved => {}
                 Begun::TooMany | Begun::TooManyQuarantines | Begun::RequestMismatch => {
                     return Err(unavailable("too many revocations are running".to_owned()));
@@ -77,6 +82,17 @@ impl EndsSigned for Distrust {
             }
         }
         Err(unavailable("revocations are changing too fast".to_owned()))
+    }
+}
+
+impl Distrust {
+    /// Whether nothing selected is left for another revocation to end: this one runs, or it has left nothing.
+    async fn ends_everything(&self, id: RevocationId, selector: &Selector) -> Result<bool, StoreError> {
+        let store = self.store.as_ref();
+        if store.revocation(id).await?.is_some_and(|revocation| revocation.completed.is_none()) {
+            return Ok(true);
+        }
+        Ok(store.first_selected(selector, &everything(store).await?, 1).await?.is_empty())
     }
 }
 

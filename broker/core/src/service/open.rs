@@ -63,6 +63,8 @@ pub async fn open(
     origin: &Origin,
 ) -> Result<Opened, ServiceError> {
     ports.evidence.allows_issuing(ports.store.as_ref())?;
+    // However often it is decided, it is one request.
+    let mut counted = Counted::default();
     for _ in 0..MAX_DECISIONS {
         // Read before anything else, the revision above all: what moves it later is noticed in the transaction that opens
         // the grant. Read after the revision, a revision published in between would go unnoticed.
@@ -70,11 +72,22 @@ pub async fn open(
         let revision = ports.governance.current();
         let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
         let attempt = Attempt { ports, revision: &revision, identity: &identity, request, origin, epoch };
-        if let Some(opened) = attempt.run().await? {
+        if !std::mem::replace(&mut counted.of_identity, true) {
+            // Not before: anybody can write a name into a token, and would spend its budget with forgeries.
+            rates::identity(ports, &identity, origin).await?;
+        }
+        if let Some(opened) = attempt.run(&mut counted).await? {
             return Ok(opened);
         }
     }
     Err(ServiceError::unavailable(Reason::StateConflict, "policy or revocations are changing too fast to decide"))
+}
+
+/// Which rates a request is counted for.
+#[derive(Default)]
+struct Counted {
+    of_identity: bool,
+    allowed: bool,
 }
 
 /// One decision and what follows from it.
@@ -96,14 +109,16 @@ struct Subject<'a> {
 
 impl Attempt<'_> {
     /// `None` when the world moved and it must be decided again.
-    async fn run(&self) -> Result<Option<Opened>, ServiceError> {
+    async fn run(&self, counted: &mut Counted) -> Result<Option<Opened>, ServiceError> {
         let found = Purpose::stated(self.request.purpose.as_deref()).and_then(|stated| Ok((self.subject()?, stated)));
         let (subject, stated) = match found {
             Ok(found) => found,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let permit = self.permit(&subject, stated).await?;
-        rates::allowed(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
+        if !std::mem::replace(&mut counted.allowed, true) {
+            rates::allowed(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
+        }
         let replaced = match self.replaced().await? {
             Ok(replaced) => replaced,
             Err(refusal) => return Err(self.refuse(refusal).await?),
@@ -318,7 +333,7 @@ impl Attempt<'_> {
         let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
         let Planned { grant, permit, assumed_start, replaced, .. } = planned;
         let now = self.ports.now();
-        let activated = grant.activate(now, issued.expires_at, Some(fingerprint)).ok();
+        let activated = grant.activate(now, issued.expires_at, fingerprint).ok();
         // Whatever took too long to sign has not left the broker: nothing is recorded, and nothing is returned.
         let Some(mut grant) = activated.filter(|grant| grant.is_live(now)) else {
             let error = IssueError::Unavailable { internal: "its end came while it was being signed".to_owned() };

@@ -65,7 +65,8 @@ async fn open(
     ttl: Option<Ttl>,
     origin: &Origin,
 ) -> Result<Opened, ServiceError> {
-    let now = ports.now();
+    // Read before anything is decided or signed: what ends everything meanwhile is noticed in the transaction that opens.
+    let (epoch, now) = (ports.store.epoch(), ports.now());
     let role = Arc::new(role(audience)?);
     let purpose = Purpose::resolve(Some(purpose), &role)?.into_string();
     let terms = Terms::compute(&TermsInput {
@@ -154,7 +155,7 @@ async fn open(
     };
     let fingerprint = ports.sealer.fingerprint(issued.material.fingerprint_input());
     let grant = grant
-        .activate(now, issued.expires_at, Some(fingerprint))
+        .activate(now, issued.expires_at, fingerprint)
         .map_err(|error| ServiceError::unavailable(Reason::StateConflict, error.to_string()))?;
     let entry = AuditEntry::success(
         now,
@@ -170,7 +171,7 @@ async fn open(
     let key = LineageKey { issuer: holder.issuer, subject: holder.subject, role: role.name.clone() };
     let opening = Opening {
         lineage: LineageClaim { key, fresh: ports.fresh_id()?, assumed_start: None },
-        epoch: ports.store.epoch(),
+        epoch,
         grant,
         handle,
         decision,

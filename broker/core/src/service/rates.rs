@@ -102,7 +102,8 @@ pub(super) async fn identity(ports: &Ports, identity: &VerifiedIdentity, origin:
     Err(limited.refuse(ports, AuditObject::Broker, origin).await)
 }
 
-/// Counts a request that mints and that policy allows, for its issuer and its role's owner.
+/// Counts a request that mints and that policy allows, for its role's owner and its issuer. One that is over the rate of
+/// either spends nothing of the other's.
 pub(super) async fn allowed(
     ports: &Ports,
     owner_name: &OwnerName,
@@ -110,8 +111,12 @@ pub(super) async fn allowed(
     object: AuditObject,
     origin: &Origin,
 ) -> Result<(), ServiceError> {
-    issuer(ports, identity, object.clone(), origin).await?;
-    owner(ports, owner_name, identity, object, origin).await
+    owner(ports, owner_name, identity, object.clone(), origin).await?;
+    let counted = issuer(ports, identity, object, origin).await;
+    if let (Err(_), Some(owners)) = (&counted, &ports.rates.owners) {
+        owners.give_back(owner_name, ports.clock.monotonic());
+    }
+    counted
 }
 
 async fn issuer(

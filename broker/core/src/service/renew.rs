@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::barred::Barred;
 use super::decide::{Trail, permitted_grant};
 use super::open::{proof_use_of, replayed};
-use super::{Ports, Use, authenticate};
+use super::{Ports, Use, authenticate, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, Handle, RevocationClass};
@@ -36,6 +36,7 @@ pub async fn renew(
     let epoch = ports.store.epoch();
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
+    rates::identity(ports, &identity, origin).await?;
     let object = AuditObject::Grant { id };
     let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin };
     let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Renew, trail.clone()).await?;

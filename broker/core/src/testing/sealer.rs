@@ -57,9 +57,9 @@ impl Sealer for TestSealer {
         sealed.first() == self.key.first()
     }
 
-    fn fingerprint(&self, input: &[u8]) -> String {
+    fn fingerprint(&self, input: &[u8]) -> Option<String> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
-        hmac::sign(&key, input).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        Some(hmac::sign(&key, input).as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::catalog::EnvironmentClass;
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::grant::{Grant, StateName};
@@ -95,7 +96,14 @@ async fn grants_of_before_have_the_facts_that_their_decision_recorded() {
     assert_eq!(follow(&later.port, all, NOW).await, 2);
     assert_eq!(later.port.grant(with.record.id).await.unwrap().unwrap().state_name(), StateName::Revoking);
     // What is opened now is of a kind that is known already.
-    let again = open(&later.port, opening_of(&later.port, with_facts(3, "high"), 3));
-    drop(again);
+    let object = AuditObject::Revocation { id: all };
+    let entry = AuditEntry::success(NOW, Actor::Broker, AuditAction::RevocationComplete, object);
+    later.port.complete_revocation(all, [7; 32], NOW, entry).await.unwrap();
+    open(&later.port, opening_of(&later.port, with_facts(3, "high"), 3)).await;
+    let mut known = later.port.likenesses().await.unwrap();
+    known.sort();
+    assert_eq!(known, expected);
+    open(&later.port, opening_of(&later.port, with_facts(4, "low"), 4)).await;
+    assert_eq!(later.port.likenesses().await.unwrap().len(), expected.len() + 1, "the control: another kind is new");
     later.assert_sound().await;
 }

@@ -2,13 +2,15 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use hallpass_core::port::{Place, Sealer as _};
+use hallpass_core::port::{KeyPurpose, Place, Sealer, SignatureAlgorithm, Store};
 use hallpass_core::secret::SecretBytes;
-use hallpass_core::testing::sample::NOW;
-use hallpass_core::testing::{MockClock, SeededEntropy};
+use hallpass_core::testing::sample::{self, NOW};
+use hallpass_core::testing::{MockClock, SeededEntropy, store_suite};
+use hallpass_sqlite::SqliteStore;
 
 use super::*;
-use crate::keys::testing::MemoryKeys;
+use crate::keys::KeyRing;
+use crate::keys::testing::{MemoryKeys, certify};
 
 const PLACE: Place<'_> = Place { table: "grants", row: "g1", column: "handle" };
 
@@ -312,6 +314,65 @@ async fn values_that_were_sealed_under_the_key_encryption_key_itself_open_and_ar
     let rewrapped = house.keeper.rewrap(&keks, None, Actor::LocalAdministrator).await.unwrap();
     assert_eq!((rewrapped.changed, rewrapped.sealed_anew), (true, 1));
     assert_eq!(House::start(Some(&house), &locals(&[2])).await.unwrap().values(), [b"a secret"]);
+}
+
+/// A store of its own, whose keys and a grant's handle were sealed under the first key-encryption key itself.
+async fn earlier(path: &std::path::Path, clock: &Arc<dyn Clock>) -> String {
+    let direct = Arc::new(DataKeySealer::locked(entropy(5)));
+    direct.hold(vec![local(1).key()]);
+    let store = SqliteStore::open(path, Arc::clone(&direct) as Arc<dyn Sealer>, sample::id(99)).unwrap();
+    let ring = KeyRing::open(&store, direct.as_ref(), Arc::clone(clock), &SystemEntropyLike, &certify).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    store_suite::open(&store, store_suite::opening(&store, 1, NOW)).await;
+    signing(&ring)
+}
+
+/// A start on it: the store, what keeps its data key, and the key that signs.
+async fn start(
+    path: &std::path::Path,
+    clock: &Arc<dyn Clock>,
+    keks: &KeyEncryptionKeys,
+) -> Result<(Arc<SqliteStore>, DataKeyKeeper, String), DataKeyError> {
+    let sealer = Arc::new(DataKeySealer::locked(entropy(6)));
+    let store = SqliteStore::open(path, Arc::clone(&sealer) as Arc<dyn Sealer>, sample::id(99)).unwrap();
+    let (store, of_ring) = (Arc::new(store), Arc::clone(clock));
+    let record = Arc::clone(&store) as Arc<dyn DataKeyRecord>;
+    let keeper = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(clock), Arc::default());
+    keeper.unlock(store.as_ref(), keks, &SystemEntropyLike).await?;
+    let ring = KeyRing::open(store.as_ref(), sealer.as_ref(), of_ring, &SystemEntropyLike, &certify).await.unwrap();
+    let handle = store.handle(sample::id(1)).await.unwrap();
+    assert_eq!(handle, Some(sample::handle(1)));
+    Ok((store, keeper, signing(&ring)))
+}
+
+fn signing(ring: &KeyRing) -> String {
+    ring.signing(KeyPurpose::Token, SignatureAlgorithm::Es256).unwrap().key_id().to_owned()
+}
+
+#[tokio::test]
+async fn an_earlier_store_is_taken_over_and_then_no_longer_needs_the_key_that_it_was_sealed_under() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hallpass.db");
+    let clock: Arc<dyn Clock> = Arc::new(MockClock::starting_at(NOW));
+    let key = earlier(&path, &clock).await;
+    let refused = start(&path, &clock, &locals(&[2])).await.err().unwrap();
+    assert!(matches!(refused, DataKeyError::SealedOtherwise(_)), "{refused}");
+    let (store, _, signs) = start(&path, &clock, &locals(&[1])).await.unwrap();
+    assert_eq!((signs, store.data_keys().await.unwrap().len()), (key.clone(), 1));
+    let keys = u64::try_from(store.keys().await.unwrap().len()).unwrap();
+    assert_eq!(store.sealed_otherwise().await.unwrap(), keys + 1);
+    drop(store);
+
+    let keks = locals(&[2, 1]);
+    let (store, keeper, signs) = start(&path, &clock, &keks).await.unwrap();
+    let rewrapped = keeper.rewrap(&keks, None, Actor::LocalAdministrator).await.unwrap();
+    assert_eq!((signs, rewrapped.changed, rewrapped.sealed_anew), (key.clone(), true, keys + 1));
+    drop((store, keeper));
+
+    let (store, _, signs) = start(&path, &clock, &locals(&[2])).await.unwrap();
+    assert_eq!((signs, store.sealed_otherwise().await.unwrap()), (key, 0));
+    drop(store);
+    assert!(start(&path, &clock, &locals(&[1])).await.is_err(), "the old key opens nothing any more");
 }
 
 #[tokio::test]

@@ -219,6 +219,18 @@ async fn what_a_distrusted_key_signed_is_ended_with_the_command_or_by_the_next_t
 }
 
 #[tokio::test]
+async fn by_a_clock_that_may_be_wrong_nothing_that_a_distrusted_key_signed_is_over() {
+    let house = House::new().await;
+    let key = house.signing(ES256).unwrap();
+    house.ended.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(house.distrust(&key).await, Err(KeyChangeError::NotEnded(_))));
+    house.ended.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    house.clock.advance(life::OVERLAP);
+    house.keeper.catch_up().await.unwrap();
+    assert_eq!(*house.ended.keys.lock().unwrap(), [key]);
+}
+
+#[tokio::test]
 async fn what_one_key_signed_and_cannot_be_ended_keeps_nothing_else_from_being_looked_after() {
     let house = House::new().await;
     let over = house.signing(ES256).unwrap();

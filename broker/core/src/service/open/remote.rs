@@ -94,7 +94,7 @@ impl Attempt<'_> {
         let activated = match grant.state {
             // The same instant at which a worker gives up waiting: an answer is late or it is not.
             GrantState::Pending { deadline } if now < deadline && !outlives => {
-                grant.activate(now, expires_at, Some(fingerprint)).ok().filter(|grant| grant.is_live(now))
+                grant.activate(now, expires_at, fingerprint).ok().filter(|grant| grant.is_live(now))
             }
             _ => None,
         };
