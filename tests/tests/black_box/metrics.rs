@@ -24,6 +24,7 @@ const RESTING: &[&str] = &[
     "hallpass_due_oldest_seconds",
     "hallpass_grants_ended_by_revocations_total",
     "hallpass_over_oldest_seconds",
+    "hallpass_issuing",
     "hallpass_part_condition",
     "hallpass_revocation_unconfirmed_oldest_seconds",
     "hallpass_revocations_completed_total",

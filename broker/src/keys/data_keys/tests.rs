@@ -234,7 +234,8 @@ async fn of_two_wrappings_that_were_made_at_once_the_second_is_refused() {
     let house = House::start(None, &locals(&[1])).await.unwrap();
     let (read, actor) = (house.memory.keys.lock().unwrap()[0].clone(), Actor::LocalAdministrator);
     let to = async |seed: u8, read: &Wrapping| {
-        let keks = locals(&[seed, 1, 2, 3]);
+        let seeds: Vec<_> = std::iter::once(seed).chain((1..=3).filter(|other| *other != seed)).collect();
+        let keks = locals(&seeds);
         let keys = DataKeys::unwrap(house.memory.data_keys().await.unwrap(), &keks).await.unwrap().unwrap();
         let wrapping = keys.wrapped_anew(&keks).await.unwrap();
         house.keeper.take_over(keys.newest().unwrap().0, read, wrapping, actor.clone()).await
