@@ -114,6 +114,7 @@ impl Writer {
             checkpointer: Checkpointer::start(path, Limits::USUAL).map_err(failed)?,
             connection: Some(connection),
             numbers: Some(numbers),
+            unanswered: None,
             committed: Arc::clone(&committed),
             _lock: lock,
         };
@@ -235,6 +236,9 @@ struct Room {
     connection: Option<Connection>,
     /// None after a failed commit: they are read again.
     numbers: Option<Numbers>,
+    /// What a batch was to do once it is committed, and the epoch that it moved to, where only its commit failed: it may be
+    /// on the disk all the same.
+    unanswered: Option<(u64, Vec<OnceRecorded>)>,
     committed: Arc<Committed>,
     _lock: Lock,
 }
@@ -296,7 +300,16 @@ impl Room {
         execute(connection, "BEGIN IMMEDIATE")?;
         let committed = match &self.numbers {
             Some(numbers) => numbers,
-            None => self.numbers.insert(Numbers::load(connection)?),
+            None => {
+                let found = Numbers::load(connection)?;
+                // Nobody else writes: the epoch is there if, and only if, the batch that moved it is.
+                if let Some((epoch, then)) = self.unanswered.take()
+                    && found.epoch >= epoch
+                {
+                    then.iter().for_each(OnceRecorded::run);
+                }
+                self.numbers.insert(found)
+            }
         };
         let mut numbers = committed.clone();
         for job in batch {
@@ -329,7 +342,10 @@ impl Room {
         if (numbers.epoch, numbers.clock_high_water) != (committed.epoch, committed.clock_high_water) {
             numbers.store(connection)?;
         }
-        commit_durably(connection)?;
+        if let Err(error) = commit_durably(connection) {
+            self.unanswered = Some((numbers.epoch, numbers.then)).filter(|(_, then)| !then.is_empty());
+            return Err(error.into());
+        }
         std::mem::take(&mut numbers.then).iter().for_each(OnceRecorded::run);
         self.committed.publish(&numbers);
         self.numbers = Some(numbers);
@@ -382,7 +398,12 @@ fn commit_durably(connection: &Connection) -> rusqlite::Result<()> {
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
         Some("fail point".to_owned()),
     )));
-    execute(connection, "COMMIT")
+    execute(connection, "COMMIT")?;
+    fail::fail_point!("store::answer-lost", |_| Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
+        Some("fail point".to_owned()),
+    )));
+    Ok(())
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fail::FailScenario;
-use hallpass_core::port::{OpenOutcome, Store, StoreError};
+use hallpass_core::port::{OnceRecorded, OpenOutcome, Publication, Store, StoreError};
+use hallpass_core::testing::store_suite::history::publication;
 use hallpass_core::testing::store_suite::{audit_len, audit_of, open, opening};
 use hallpass_core::testing::{TestSealer, sample};
 use hallpass_sqlite::SqliteStore;
@@ -52,6 +53,37 @@ fn a_commit_that_fails_is_answered_with_the_error_and_leaves_nothing() {
         let places: Vec<u64> = audit_of(&store, &Default::default()).await.iter().map(|entry| entry.sequence).collect();
         assert_eq!(places, (0..20).collect::<Vec<_>>(), "and the log has no gap");
         assert_eq!(own.integrity_check().await.unwrap(), Vec::<String>::new());
+    });
+    scenario.teardown();
+}
+
+/// A commit that is reported to have failed may be on the disk. What was to be done with it is done before anybody can read
+/// the epoch that it moved; and never where it is not on the disk.
+#[test]
+fn what_a_commit_was_to_do_is_done_when_it_is_found_on_the_disk() {
+    let scenario = FailScenario::setup();
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(store_at(&folder.path().join("hallpass.db")));
+    runtime().block_on(async {
+        let mut parent = None;
+        for (point, digit, durable) in [("store::before-commit", 'a', false), ("store::answer-lost", 'b', true)] {
+            let done: Arc<Mutex<Vec<u64>>> = Arc::default();
+            let (seen, at) = (Arc::clone(&done), Arc::clone(&store));
+            let then = OnceRecorded::does(move || seen.lock().unwrap().push(at.epoch()));
+            let epoch = store.epoch();
+            fail::cfg(point, "return").unwrap();
+            let publication = Publication { then, ..publication(sample::revision(digit), parent.clone()) };
+            assert!(store.publish_revision(publication).await.is_err());
+            fail::remove(point);
+            let active = store.active_revision().await.unwrap().map(|active| active.id);
+            assert_eq!(active == Some(sample::revision(digit)), durable, "{point}");
+            assert_eq!((store.epoch(), done.lock().unwrap().len()), (epoch, 0), "{point}");
+            store.move_epoch(Vec::new()).await.unwrap();
+            let expected = if durable { vec![epoch] } else { Vec::new() };
+            assert_eq!(*done.lock().unwrap(), expected, "{point}: done once, before the epoch can be read");
+            assert_eq!(store.epoch(), epoch + 1 + u64::from(durable));
+            parent = active;
+        }
     });
     scenario.teardown();
 }

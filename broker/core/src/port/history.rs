@@ -22,7 +22,8 @@ pub trait History: Send + Sync + 'static {
     /// what the publication has to be done then.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing was written.
+    /// [`StoreError`]. Then it may be on record all the same, where only the answer of the commit was lost:
+    /// [`History::active_revision`] says so, and what is to be done then is done before anybody can read the moved epoch.
     async fn publish_revision(&self, publication: Publication) -> Result<PublishOutcome, StoreError>;
 
     /// The publication in force, if there was any.
@@ -31,10 +32,11 @@ pub trait History: Send + Sync + 'static {
     /// [`StoreError`].
     async fn active_revision(&self) -> Result<Option<RevisionRecord>, StoreError>;
 
-    /// Where the newest entry of the audit log is that tells of a publication that was made.
+    /// Where the newest entry of the audit log is that tells of a publication that was made, by what the entries say and
+    /// not by what an index says of them. Walks the log from where an earlier call came to: seldom asked, it takes long.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Inconsistent`] where the entries are not those that the log's tree was built over.
     async fn last_publication(&self) -> Result<Option<u64>, StoreError>;
 
     /// The last publication of this revision.

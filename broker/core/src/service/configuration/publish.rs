@@ -112,7 +112,8 @@ impl Publisher {
 
     /// Publishes, or says what publishing would do.
     ///
-    /// Not to be dropped halfway: what is in force might then not be recorded.
+    /// Not to be dropped halfway: what was published is on record and in force, and whoever asked might not be told. After
+    /// a commit whose answer was lost, nobody would look whether it is.
     ///
     /// # Errors
     /// [`ServiceError`].

@@ -18,7 +18,8 @@ fn files(texts: &[(&str, &str)]) -> Files {
 }
 
 /// A publication of the revision `id` upon `parent`, with a file of its own and one that all share.
-fn publication(id: RevisionId, parent: Option<RevisionId>) -> Publication {
+#[must_use]
+pub fn publication(id: RevisionId, parent: Option<RevisionId>) -> Publication {
     let object = AuditObject::Configuration { revision: id.to_string() };
     let entry = AuditEntry::success(NOW, Actor::LocalAdministrator, AuditAction::ConfigurationPublish, object);
     let record = RevisionRecord {
