@@ -105,11 +105,18 @@ impl Likeness {
 }
 
 /// Which grants of a selection its author may end, as policy decided when it was asked for.
+///
+/// A role may be edited while the revocation runs, and its grants are then like none that was decided on: such a one may be
+/// ended where everything of its role may be that was decided on. What is there when it begins was all decided on, so that
+/// this keeps grants from being opened meanwhile, and ends none that policy kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "WrittenReach", into = "WrittenReach")]
 pub struct Reach {
     author: HolderKey,
-    rights: BTreeMap<Likeness, Right>,
+    /// Those of each role of which something may be ended.
+    rights: BTreeMap<RoleName, BTreeMap<Likeness, Right>>,
+    /// Whether what may not be ended of these roles is among them. Earlier versions left it out.
+    is_whole: bool,
     spared: Option<GrantId>,
 }
 
@@ -138,8 +145,12 @@ impl Reach {
         rights: impl IntoIterator<Item = (Likeness, Right)>,
         spared: Option<GrantId>,
     ) -> Self {
-        let rights = rights.into_iter().filter(|(_, right)| !right.is_none()).collect();
-        Self { author, rights, spared }
+        let mut of_roles: BTreeMap<RoleName, BTreeMap<Likeness, Right>> = BTreeMap::new();
+        for (likeness, right) in rights {
+            of_roles.entry(likeness.role.clone()).or_default().insert(likeness, right);
+        }
+        of_roles.retain(|_, rights| rights.values().any(|right| !right.is_none()));
+        Self { author, rights: of_roles, is_whole: true, spared }
     }
 
     /// Whether nothing may be ended at all.
@@ -151,7 +162,7 @@ impl Reach {
     /// How many likenesses something may be ended of.
     #[must_use]
     pub fn kinds(&self) -> usize {
-        self.rights.len()
+        self.rights.values().flat_map(BTreeMap::values).filter(|right| !right.is_none()).count()
     }
 
     /// Whether a grant of this record may be ended.
@@ -163,7 +174,11 @@ impl Reach {
     /// Whether grants of this likeness may be ended that the author holds itself (`own`), or that others hold.
     #[must_use]
     pub fn allows(&self, likeness: &Likeness, own: bool) -> bool {
-        self.rights.get(likeness).is_some_and(|right| if own { right.own } else { right.others })
+        let allows = |right: &Right| if own { right.own } else { right.others };
+        self.rights.get(&likeness.role).is_some_and(|rights| match rights.get(likeness) {
+            Some(right) => allows(right),
+            None => self.is_whole && rights.values().all(allows),
+        })
     }
 
     /// Who counts as the holder.
@@ -183,19 +198,22 @@ impl Reach {
 struct WrittenReach {
     author: HolderKey,
     rights: Vec<(Likeness, Right)>,
+    #[serde(default)]
+    is_whole: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     spared: Option<GrantId>,
 }
 
 impl From<Reach> for WrittenReach {
     fn from(reach: Reach) -> Self {
-        Self { author: reach.author, rights: reach.rights.into_iter().collect(), spared: reach.spared }
+        let Reach { author, rights, is_whole, spared } = reach;
+        Self { author, rights: rights.into_values().flatten().collect(), is_whole, spared }
     }
 }
 
 impl From<WrittenReach> for Reach {
     fn from(written: WrittenReach) -> Self {
-        Self::new(written.author, written.rights, written.spared)
+        Self { is_whole: written.is_whole, ..Self::new(written.author, written.rights, written.spared) }
     }
 }
 
@@ -338,8 +356,31 @@ mod tests {
         assert_eq!(covered(Right { own: true, others: false }), [false, true]);
         assert!(reach_of(&grant, Right::default()).is_empty());
         let mut elsewhere = grant.record.clone();
-        elsewhere.target = Some("another".to_owned());
+        elsewhere.role = RoleName::new("another/role").unwrap();
         assert!(!reach_of(&grant, Right { own: true, others: true }).covers(&elsewhere), "nobody decided on that");
+    }
+
+    #[test]
+    fn a_role_that_is_edited_meanwhile_does_not_escape_where_all_of_it_may_be_ended() {
+        let grant = sample::active(1, RevocationClass::Fenced, NOW).record;
+        let [mut kept, mut edited] = [grant.clone(), grant.clone()];
+        kept.stage = Some("kept".to_owned());
+        (edited.stage, edited.environment_class) = (Some("edited".to_owned()), None);
+        let author = HolderKey { subject: "user:ada".to_owned(), ..HolderKey::of_record(&grant) };
+        let others = |others| Right { own: false, others };
+        let whole = Reach::new(author.clone(), [(Likeness::of(&grant), others(true))], None);
+        assert_eq!([&grant, &edited].map(|record| whole.covers(record)), [true, true]);
+        let part = [(Likeness::of(&grant), others(true)), (Likeness::of(&kept), others(false))];
+        let part = Reach::new(author, part, None);
+        assert_eq!([&grant, &kept, &edited].map(|record| part.covers(record)), [true, false, false]);
+        assert_eq!((part.kinds(), part.is_empty()), (1, false));
+        let written = serde_json::to_string(&part).unwrap();
+        assert_eq!(serde_json::from_str::<Reach>(&written).unwrap(), part);
+        // Of an earlier version nobody knows what was decided besides.
+        let mut earlier = serde_json::to_value(&whole).unwrap();
+        earlier.as_object_mut().unwrap().remove("is_whole");
+        let earlier: Reach = serde_json::from_value(earlier).unwrap();
+        assert_eq!([&grant, &edited].map(|record| earlier.covers(record)), [true, false]);
     }
 
     #[test]

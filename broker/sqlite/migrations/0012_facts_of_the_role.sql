@@ -15,10 +15,12 @@ SELECT DISTINCT json_object(
     'target', target, 'environment_class', environment_class, 'stage', stage, 'tier', tier
 ) FROM grants;
 
--- A revocation that runs goes on ending what it was to end.
+-- A revocation that runs goes on ending what it was to end; also of roles of which nothing was ever opened.
 UPDATE revocations SET reach = json_set(reach, '$.rights', json((
-    SELECT json_group_array(json_array(json(likenesses.likeness), json(rights.value -> '$[1]')))
-    FROM json_each(revocations.reach, '$.rights') AS rights JOIN likenesses
+    SELECT json_group_array(json_array(
+        json(coalesce(likenesses.likeness, rights.value -> '$[0]')), json(rights.value -> '$[1]')
+    ))
+    FROM json_each(revocations.reach, '$.rights') AS rights LEFT JOIN likenesses
         ON likenesses.likeness ->> '$.role' IS rights.value ->> '$[0].role'
         AND likenesses.likeness ->> '$.owner' IS rights.value ->> '$[0].owner'
         AND likenesses.likeness ->> '$.environment' IS rights.value ->> '$[0].environment'
