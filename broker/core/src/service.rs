@@ -36,7 +36,7 @@ use crate::time::{Clock, Timestamp, Ttl};
 
 pub use accept::{Accepted, Accepting, NotAccepted};
 pub use authenticate::Use;
-pub use evidence::{Evidence, HistoryBroken};
+pub use evidence::{Evidence, HistoryBroken, announce};
 pub use exports::Export;
 pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;

@@ -7,7 +7,7 @@ use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::id::LogId;
 use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, DataKeyRecord, KeyRecord, Sealer, Signer, Store};
 use hallpass_core::service::distrust::Distrust;
-use hallpass_core::service::{Accepted, Accepting, Evidence};
+use hallpass_core::service::{Accepted, Accepting, Evidence, announce};
 use hallpass_core::time::{Clock, Timestamp};
 use hallpass_core::work::checkpoint::Attestation;
 use hallpass_sqlite::SqliteStore;
@@ -46,8 +46,8 @@ impl Strongroom {
     /// # Errors
     /// When another process has the store, a key does not open, or the audit log is not the one that was signed.
     pub async fn open(foundation: &Foundation) -> anyhow::Result<Self> {
-        let (room, is_new) = Self::unlock(foundation).await?;
-        room.evidence.confirm(room.store.as_ref(), is_new).await?;
+        let room = Self::unlock(foundation).await?;
+        room.evidence.confirm(room.store.as_ref()).await?;
         Ok(room)
     }
 
@@ -57,14 +57,14 @@ impl Strongroom {
     /// # Errors
     /// Where there is nothing to accept, and as [`Strongroom::open`].
     pub async fn accept_log(foundation: &Foundation, reason: &str, keep_grants: bool) -> anyhow::Result<Accepted> {
-        let (room, _) = Self::unlock(foundation).await?;
+        let room = Self::unlock(foundation).await?;
         let fresh = fresh_id(room.clock.as_ref(), room.entropy.as_ref())?;
         let asked = Accepting { reason, keep_grants, fresh, now: room.clock.now() };
         Ok(room.evidence.accept(room.store.as_ref(), &asked).await?)
     }
 
-    /// The store and the keys, and whether the audit log is new; what is in it is not judged yet.
-    async fn unlock(foundation: &Foundation) -> anyhow::Result<(Self, bool)> {
+    /// The store and the keys; what is in the audit log is not judged yet.
+    async fn unlock(foundation: &Foundation) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let keks = keks::keks(foundation, &entropy)?;
@@ -72,8 +72,11 @@ impl Strongroom {
         let fresh_log = fresh_id(clock.as_ref(), entropy.as_ref())?;
         let port = Arc::clone(&sealer) as Arc<dyn Sealer>;
         let store = Arc::new(SqliteStore::open(&foundation.store, port, fresh_log)?);
-        // Before keys are made, of which it tells.
-        let is_new = store.log_size() == 0;
+        let anchor = anchor(foundation);
+        // Before keys are made, of which the log tells.
+        if let Some(anchor) = &anchor {
+            announce(anchor.as_ref(), store.as_ref()).await?;
+        }
         let record = Arc::clone(&store) as Arc<dyn DataKeyRecord>;
         let changing = Arc::<tokio::sync::Mutex<()>>::default();
         let data_keys = DataKeyKeeper::new(record, Arc::clone(&sealer), Arc::clone(&clock), Arc::clone(&changing));
@@ -82,7 +85,8 @@ impl Strongroom {
         let of_keys = Arc::clone(&clock);
         let keys = KeyRing::open(store.as_ref(), sealer.as_ref(), of_keys, entropy.as_ref(), &certify).await?;
         let keys = Arc::new(keys);
-        let evidence = evidence(foundation, &keys, store.log_id())?;
+        let evidence = evidence(foundation, &keys, store.log_id(), anchor)?;
+        fail::fail_point!("start::before-anchor");
         let keeper = KeyKeeper::new(
             Arc::clone(&keys),
             Arc::clone(&store) as Arc<dyn KeyRecord>,
@@ -104,7 +108,7 @@ impl Strongroom {
             changing,
         );
         let (keeper, data_keys) = (Arc::new(keeper), Arc::new(data_keys));
-        Ok((Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks }, is_new))
+        Ok(Self { clock, entropy, sealer, store, keys, evidence, keeper, data_keys, keks })
     }
 
     /// Wraps the data key anew, or, `fresh`, makes another one and seals everything under that.
@@ -121,14 +125,24 @@ fn certify(signer: &Arc<dyn Signer>, now: Timestamp) -> Result<String, Certifica
     root_certificate(signer, now).map_err(|error| CertificationFailed(error.to_string()))
 }
 
+/// Where the newest checkpoint is kept beside the store.
+fn anchor(foundation: &Foundation) -> Option<Arc<dyn Anchor>> {
+    let file = foundation.audit.checkpoint_file.clone().map(CheckpointFile::new);
+    file.map(|file| Arc::new(file) as Arc<dyn Anchor>)
+}
+
 /// What the audit log is proved with.
-fn evidence(foundation: &Foundation, keys: &Arc<KeyRing>, log: LogId) -> anyhow::Result<Evidence> {
+fn evidence(
+    foundation: &Foundation,
+    keys: &Arc<KeyRing>,
+    log: LogId,
+    anchor: Option<Arc<dyn Anchor>>,
+) -> anyhow::Result<Evidence> {
     let usual = || CheckpointSigner::usual_origin(&foundation.public_url, log);
     let origin = foundation.audit.origin.clone().unwrap_or_else(usual);
-    let anchor = foundation.audit.checkpoint_file.clone().map(CheckpointFile::new);
     Ok(Evidence {
         checkpoints: CheckpointSigner::by(&origin, Arc::clone(keys) as Arc<dyn AuditKeys>)?,
-        anchor: anchor.map(|file| Arc::new(file) as Arc<dyn Anchor>),
+        anchor,
         // Only a broker that runs takes its log anywhere.
         exports: Vec::new(),
         turn: Arc::default(),

@@ -8,8 +8,8 @@ use hallpass_core::audit::note::VerifierKey;
 use hallpass_core::audit::proof::{ConsistencyProof, InclusionProof};
 use hallpass_core::audit::tree::TreeHash;
 use hallpass_core::audit::{Leaf, Receipt, SignedCheckpoint};
-use hallpass_tests::config::{LEEWAY_SECONDS, OPERATOR, ROLE};
-use hallpass_tests::{Answer, Exchange, eventually};
+use hallpass_tests::config::{LEEWAY_SECONDS, OPERATOR, ROLE, Setup};
+use hallpass_tests::{Answer, Broker, Exchange, eventually};
 use serde_json::{Value, json};
 
 use crate::House;
@@ -260,6 +260,39 @@ async fn a_checkpoint_file_is_there_from_the_first_start_on() {
     credential_since(&house).await;
     house.broker.kill9().await;
     house.broker.restart().await;
+}
+
+/// A first start that fails, or is killed, before the first checkpoint is kept leaves nothing to accept. Whoever takes away
+/// what was kept gains nothing by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_ended_early_is_gone_on_with() {
+    let (people, _key) = crate::issuer_with_key().await;
+    let setup =
+        Setup::trusting(&[("people", &people)]).server(json!({"audit": {"checkpoint_file": "kept/newest.checkpoint"}}));
+    let mut broker = Broker::prepare(&setup, &[("HALLPASS_KILL_AT", "start::before-anchor")]);
+    let kept = broker.folder().join("kept");
+    assert!(!broker.end_by_itself().await.success(), "there is no such folder");
+    assert!(broker.store().rows("SELECT sequence FROM audit_entries", &[]).is_empty(), "nothing was begun");
+
+    fs::create_dir(&kept).expect("made");
+    assert!(!broker.end_by_itself().await.success(), "killed when it has made its keys");
+    assert!(!broker.store().rows("SELECT sequence FROM audit_entries", &[]).is_empty());
+    broker.set_environment("HALLPASS_KILL_AT", None);
+    // The control: with nothing there, the log may be an older one that was put back.
+    let announced = fs::read_to_string(kept.join("newest.checkpoint")).expect("announced");
+    fs::remove_file(kept.join("newest.checkpoint")).expect("removed");
+    assert!(!broker.end_by_itself().await.success());
+    assert!(broker.output().contains("audit accept"), "{}", broker.output());
+    fs::write(kept.join("newest.checkpoint"), &announced).expect("put back");
+    broker.restart().await;
+    assert_ne!(fs::read_to_string(kept.join("newest.checkpoint")).expect("a checkpoint"), announced);
+
+    // Nor does what was announced stand for what was kept later.
+    assert!(broker.stop().await.success());
+    fs::write(kept.join("newest.checkpoint"), &announced).expect("put back");
+    assert!(!broker.end_by_itself().await.success());
+    assert!(broker.command(["audit", "accept", "--reason", "the file was lost"]).status.success());
+    broker.restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,9 @@ use tokio::sync::Mutex;
 use super::Ports;
 use super::exports::{self, Export};
 use crate::audit::tree::TreeHead;
-use crate::audit::{CheckpointRejected, CheckpointSigner, SignedCheckpoint};
+use crate::audit::{Actor, AuditAction, AuditEntry, CheckpointRejected, CheckpointSigner, SignedCheckpoint};
 use crate::error::{Reason, ServiceError};
+use crate::id::LogId;
 use crate::port::{Anchor, AnchorFailed, AuditLog, SigningFailed, StoreError};
 
 /// What the audit log is proved with.
@@ -94,31 +95,34 @@ pub enum HistoryBroken {
 
 impl Evidence {
     /// Whether `log` begins with what was signed last: by what the store keeps itself, and by what is kept beside it. At
-    /// start, before anything is appended to it. Only beside a log that `is_new` may nothing be kept yet; from then on
-    /// something is: whoever puts an older log back must not be rid of this by taking a file away.
+    /// start, before anything but the first keys is appended to it. Only beside a log that [`announce`] has said begins may
+    /// nothing be signed yet; from then on something is: whoever puts an older log back must not be rid of this by taking a
+    /// file away.
     ///
     /// # Errors
     /// [`HistoryBroken`].
-    pub async fn confirm(&self, log: &(impl AuditLog + ?Sized), is_new: bool) -> Result<(), HistoryBroken> {
+    pub async fn confirm(&self, log: &(impl AuditLog + ?Sized)) -> Result<(), HistoryBroken> {
         self.confirm_kept(log).await?;
         let Some(anchor) = &self.anchor else { return Ok(()) };
         if self.confirm_beside(log, anchor.as_ref()).await? {
             return Ok(());
         }
-        if !is_new {
+        let announced = anchor.read().await?.is_some();
+        if !announced || !has_only_keys(log).await? {
             return Err(HistoryBroken::NoAnchor { entries: log.log_size() });
         }
         let signed = self.checkpoints.sign(log.tree_head())?;
         Ok(anchor.keep(&signed.note).await?)
     }
 
-    /// The same by what is kept beside the store; false where nothing is.
+    /// The same by what is kept beside the store; false where nothing was signed.
     pub(super) async fn confirm_beside(
         &self,
         log: &(impl AuditLog + ?Sized),
         anchor: &dyn Anchor,
     ) -> Result<bool, HistoryBroken> {
-        let Some(note) = anchor.read().await? else { return Ok(false) };
+        let note = anchor.read().await?.filter(|note| *note != announcement(log.log_id()));
+        let Some(note) = note else { return Ok(false) };
         let origin = note.lines().next().unwrap_or_default();
         if origin != self.checkpoints.origin() {
             let (found, expected) = (origin.chars().take(200).collect(), self.checkpoints.origin().to_owned());
@@ -165,6 +169,43 @@ impl Evidence {
             |_| ServiceError::unavailable(Reason::SigningUnavailable, "the audit log's key does not sign");
         self.checkpoints.sign(head).map(Some).map_err(unavailable)
     }
+}
+
+/// Says beside the store that `log` begins, where it has no entry yet: that something can be kept there is known before
+/// keys are made, and a first start that ends before the first checkpoint is one that the next start goes on with.
+///
+/// # Errors
+/// [`AnchorFailed`].
+pub async fn announce(anchor: &dyn Anchor, log: &(impl AuditLog + ?Sized)) -> Result<(), AnchorFailed> {
+    if log.log_size() > 0 {
+        return Ok(());
+    }
+    match anchor.read().await? {
+        // What was signed is not written over, whichever log it is of.
+        Some(note) if !note.starts_with(ANNOUNCED) => Ok(()),
+        _ => anchor.keep(&announcement(log.log_id())).await,
+    }
+}
+
+const ANNOUNCED: &str = "no checkpoint is signed yet of the log ";
+
+fn announcement(log: LogId) -> String {
+    format!("{ANNOUNCED}{log}\n")
+}
+
+/// Whether nobody has done anything yet but the broker, which has made its first keys.
+async fn has_only_keys(log: &(impl AuditLog + ?Sized)) -> Result<bool, StoreError> {
+    /// More than it makes.
+    const MOST: u64 = 32;
+    if log.log_size() > MOST || log.newest_checkpoint().await?.is_some() {
+        return Ok(false);
+    }
+    let leaves = log.leaves(0, usize::try_from(MOST).unwrap_or(usize::MAX)).await?;
+    Ok(leaves.iter().all(|leaf| {
+        serde_json::from_str(leaf.entry()).is_ok_and(|entry: AuditEntry| {
+            entry.actor == Actor::Broker && matches!(entry.action, AuditAction::KeyWrap | AuditAction::KeyCreate)
+        })
+    }))
 }
 
 async fn extends(log: &(impl AuditLog + ?Sized), signed: TreeHead, place: &'static str) -> Result<(), HistoryBroken> {
