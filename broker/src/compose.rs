@@ -282,7 +282,13 @@ async fn begin(store: &SqliteStore, beginning: Beginning) -> anyhow::Result<(Bun
     let files = store.revision_files(&active.id).await?.ok_or_else(|| {
         anyhow!("the content of revision {} is not kept: start once with [bundle] source = \"files\"", active.id)
     })?;
-    let bundle = Bundle::from_files(files).map_err(findings_error)?;
+    let bundle = Bundle::from_files(files).map_err(findings_error).with_context(|| {
+        format!(
+            "revision {} is in force by the record, and this version refuses it: start once with [bundle] source = \
+             \"files\" on a folder with it in which that is mended, and go back to \"api\" after that",
+            active.id
+        )
+    })?;
     if bundle.revision != active.id {
         bail!("the store's content of revision {} has the digest {}: it was changed", active.id, bundle.revision);
     }

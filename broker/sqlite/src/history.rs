@@ -28,7 +28,7 @@ impl History for SqliteStore {
     }
 
     async fn last_publication(&self) -> Result<Option<u64>, StoreError> {
-        self.readers.read(last_publication).await
+        self.newest_publication().await
     }
 
     async fn revision(&self, id: &RevisionId) -> Result<Option<RevisionRecord>, StoreError> {
@@ -160,14 +160,6 @@ fn active(connection: &Connection) -> Outcome<Option<RevisionRecord>> {
     let sql = format!("SELECT {SELECTED} FROM bundle_revisions ORDER BY seq DESC LIMIT 1");
     let found = connection.prepare_cached(&sql)?.query_row([], |row| Ok(read(row))).optional()?;
     Ok(found.transpose()?)
-}
-
-fn last_publication(connection: &Connection) -> Outcome<Option<u64>> {
-    // The words of the index on just these.
-    let sql = "SELECT sequence FROM audit_entries WHERE action = 'configuration.publish' AND outcome = 'success'
-               ORDER BY sequence DESC LIMIT 1";
-    let found = connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).optional()?;
-    Ok(found.and_then(|sequence| u64::try_from(sequence).ok()))
 }
 
 fn one(connection: &Connection, id: &RevisionId) -> Outcome<Option<RevisionRecord>> {

@@ -7,6 +7,7 @@
 mod exports;
 mod kept;
 mod nodes;
+mod publications;
 mod reader;
 
 pub use reader::LogReader;

@@ -8,6 +8,7 @@ mod faults;
 mod log;
 mod migrations;
 mod plans;
+mod publications;
 mod rows;
 
 use std::path::PathBuf;

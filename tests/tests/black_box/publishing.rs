@@ -430,6 +430,20 @@ async fn content_that_was_changed_in_the_store_is_not_started_on() {
     assert!(press.broker.output().contains("it was changed"), "{}", press.broker.output());
 }
 
+/// As after an upgrade to a version that refuses what an earlier one took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_revision_that_is_refused_is_told_with_the_way_out() {
+    let mut press = Press::open().await;
+    press.broker.stop().await;
+    let database = rusqlite::Connection::open(press.broker.folder().join("hallpass.db")).expect("the database opens");
+    let changed = database.execute("UPDATE bundle_texts SET text = text || 'forbid' WHERE text LIKE '%permit%'", []);
+    assert!(changed.expect("written") > 0);
+    drop(database);
+    assert!(!press.broker.end_by_itself().await.success());
+    let said = press.broker.output();
+    assert!(said.contains("start once with [bundle] source") && said.contains("policies/"), "{said}");
+}
+
 /// Whoever can write the database puts no other revision into force by that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revision_that_the_audit_log_does_not_tell_of_is_not_started_on() {
@@ -460,6 +474,17 @@ async fn a_revision_that_the_audit_log_does_not_tell_of_is_not_started_on() {
     assert_eq!(edit(&second, &first), 1);
     assert!(!press.broker.end_by_itself().await.success());
     edit(&first, &second);
+    // Nor with the publication gone and its entry hidden: the columns beside an entry are in no hash.
+    let hide = |action: &str| {
+        change(&format!(
+            "UPDATE audit_entries SET action = '{action}' WHERE sequence = \
+             (SELECT max(sequence) FROM audit_entries WHERE instr(entry, '\"configuration.publish\"'))"
+        ))
+    };
+    assert_eq!((hide("read"), change("DELETE FROM bundle_revisions WHERE seq > 1")), (1, 2));
+    assert!(!press.broker.end_by_itself().await.success());
+    let said = press.broker.output();
+    assert!(said.contains(&format!("the revision {first} in force")) && said.contains(&second), "{said}");
 
     // The way out: once from a folder that was reviewed.
     let server = press.broker.folder().join("hallpass.toml");

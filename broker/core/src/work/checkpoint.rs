@@ -37,6 +37,8 @@ pub async fn tick(ports: &Ports) -> Result<u64, CheckpointFailed> {
         _ => sign(store, evidence, ports.now()).await?,
     };
     keep_beside(evidence, &kept).await?;
+    // The next start asks for it, and should have no more to walk through than what comes after this.
+    store.last_publication().await?;
     Ok(kept.head.size)
 }
 

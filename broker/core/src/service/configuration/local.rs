@@ -1,11 +1,11 @@
 //! Publishing by whoever runs the broker: at its start, and on SIGHUP.
 
-use super::{Changes, Publishing, put_in_force, superseded, told};
+use super::{Changes, NotAsPublished, Publishing, put_in_force, superseded, told};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, ServiceError};
 use crate::finding::Finding;
 use crate::id::RevisionId;
-use crate::port::{Candidate, Files, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord};
+use crate::port::{Candidate, Files, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord, StoreError};
 use crate::service::Ports;
 
 /// Records what is in force already, with its content. What is recorded as in force is not recorded again.
@@ -71,7 +71,14 @@ async fn publication(
         Some(active) => ports.store.revision_files(active).await?,
         None => None,
     };
-    let told = told(ports.store.as_ref()).await?;
+    let told = match told(ports.store.as_ref()).await {
+        // What is published now is to be told of whatever the log was made to say.
+        Err(error @ (NotAsPublished::Changed(_) | NotAsPublished::Store(StoreError::Inconsistent { .. }))) => {
+            tracing::error!(%error, "the audit log does not tell what was published last");
+            None
+        }
+        told => told?,
+    };
     if active != told {
         let [active, told] = [&active, &told].map(|id| id.as_ref().map_or("none", RevisionId::as_str));
         tracing::warn!(active, told, "another revision was in force than the audit log tells of: it is published anew");
