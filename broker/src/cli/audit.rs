@@ -18,7 +18,7 @@ pub(super) enum Command {
     /// have been used since. Recorded; while no broker runs.
     Accept(accept::Arguments),
     /// Examine an exported log against a checkpoint, offline. Exit status: 0 when it is what was signed, 1 when it is not,
-    /// 2 when that cannot be told.
+    /// 2 when that cannot be told: what is to be read cannot be, or a checkpoint is signed by a key that was not given.
     Verify(verify::Arguments),
 }
 

@@ -363,3 +363,55 @@ async fn an_export_goes_to_the_newest_checkpoint_and_verifies_with_it() {
     let beyond = house.broker.command(["audit", "export", "--until", "100000"]);
     assert_eq!(beyond.status.code(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_by_a_key_that_was_not_given_says_nothing_and_with_its_key_it_counts() {
+    let scene = Scene::open().await;
+    crate::rotation::keys(&scene.house, &["rotate", "--purpose", "audit", "--activate-after", "0s"]);
+    live(&scene.house, 1).await;
+    let metadata = scene.house.broker.call("GET", "/.well-known/oauth-authorization-server", None, None).await;
+    let new: VerifierKey = metadata.text_of("hallpass_audit_verifier_key").parse().expect("a verifier key");
+    assert_ne!(new, scene.key);
+    let newest = checkpoint(&scene.house, &new).await;
+    let mut lines = export(&scene.house.broker, scene.folder.path(), newest.checkpoint.head.size);
+    let verify = |lines: &Lines, earlier: &str, keys: &[&VerifierKey]| {
+        let file = |name: &str, text: &str| {
+            let file = scene.folder.path().join(name);
+            fs::write(&file, text).expect("written");
+            file.display().to_string()
+        };
+        let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let (export, newest) = (file("log.jsonl", &text), file("new.checkpoint", &newest.note));
+        let earlier = file("old.checkpoint", earlier);
+        let files = ["audit", "verify", "--export", &export, "--checkpoint", &newest, "--earlier", &earlier];
+        let keys = keys.iter().flat_map(|key| ["--key".to_owned(), key.to_string()]);
+        let output = Broker::run(files.map(str::to_owned).into_iter().chain(keys));
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let old = &scene.earlier.note;
+
+    let (code, said) = verify(&lines, old, &[&scene.key, &new]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("verified: ") && said.contains("1 earlier checkpoints agree"), "{said}");
+    let signed = |file: &str, key: &VerifierKey| {
+        said.lines().any(|line| line.contains(file) && line.ends_with(&format!("signed by {key}")))
+    };
+    assert!(signed("old.checkpoint", &scene.key) && signed("new.checkpoint", &new), "{said}");
+    for key in [&scene.key, &new] {
+        let (code, said) = verify(&lines, old, &[key]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("cannot be told: it is signed by another key than those given"), "{said}");
+        assert!(!said.contains("NOT VERIFIED"), "{said}");
+    }
+    let (code, said) = verify(&lines, "", &[&new]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("empty, cut off, or no checkpoint"), "{said}");
+
+    // What was changed is told as such, whichever keys are there to tell it by.
+    let forged = old.replacen(&scene.earlier.checkpoint.head.size.to_string(), "1", 2);
+    assert_eq!(verify(&lines, &forged, &[&new, &scene.key]).0, Some(1));
+    lines.remove(3);
+    let (code, said) = verify(&lines, old, &[&new]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("NOT VERIFIED"), "{said}");
+}

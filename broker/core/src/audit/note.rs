@@ -135,6 +135,19 @@ pub fn sign(text: &str, name: &str, signer: &dyn Signer) -> Result<String, Signi
     Ok(format!("{text}\n{DASH}{name} {}\n", STANDARD.encode(signature)))
 }
 
+/// Which keys a note says it is signed by, as `name+id`: nothing of it is verified. At most sixteen.
+#[must_use]
+pub fn unverified_signers(note: &str) -> Vec<String> {
+    const MAX: usize = 16;
+    let Ok((_, signatures)) = taken_apart(note) else { return Vec::new() };
+    let signer = |line| {
+        let (name, signature) = signature_of(line).ok()?;
+        let id: [u8; 4] = signature.first_chunk().copied()?;
+        Some(format!("{name}+{:08x}", u32::from_be_bytes(id)))
+    };
+    signatures.lines().filter_map(signer).take(MAX).collect()
+}
+
 fn id_of(name: &str, public: &[u8; 32]) -> [u8; 4] {
     let mut context = Context::new(&SHA256);
     context.update(name.as_bytes());
@@ -192,6 +205,8 @@ mod tests {
         assert_eq!(key.open(&note), Ok(GO_TEXT));
         let changed = note.replace("answer", "question");
         assert_eq!(key.open(&changed), Err(NoteRejected::WrongSignature { name: "PeterNeumann".to_owned() }));
+        assert_eq!(unverified_signers(&changed), ["PeterNeumann+c74f20a3"], "as the key's text begins");
+        assert_eq!(unverified_signers("no note"), [""; 0]);
     }
 
     #[test]
