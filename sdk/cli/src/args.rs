@@ -223,6 +223,9 @@ pub(crate) struct Revoke {
     /// Do not wait until every grant has followed: it holds as soon as it has begun
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// That nothing matches is fine; else it ends with exit status 6, because what is selected may be misspelt
+    #[arg(long)]
+    pub(crate) allow_none: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Created at or after this time (RFC 3339)

@@ -14,6 +14,7 @@ Exit status:
   3    there is no proof of identity, or the broker did not accept it
   4    policy said no, or wants an approval first
   5    the broker or the backend cannot be reached, or cannot act now
+  6    revoke: nothing matches what was selected, unless --allow-none says that this is fine
   exec: the command's own; 128 + N when signal N ended it; 126 when it cannot be run, 127 when it is not found
   revoke: 0 when every grant has followed; 1 when its question is not answered with yes; 2 when nobody can be asked";
 
@@ -25,6 +26,7 @@ pub(crate) enum Exit {
     Proof,
     Denied,
     Unavailable,
+    NothingMatches,
 }
 
 impl From<Exit> for u8 {
@@ -35,6 +37,7 @@ impl From<Exit> for u8 {
             Exit::Proof => 3,
             Exit::Denied => 4,
             Exit::Unavailable => 5,
+            Exit::NothingMatches => 6,
         }
     }
 }
@@ -57,10 +60,25 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// Nothing is like what was selected: it may be misspelt, and must not look like success.
+#[derive(Debug)]
+pub(crate) struct NothingMatches(pub(crate) String);
+
+impl fmt::Display for NothingMatches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NothingMatches {}
+
 /// The exit status for an error.
 pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<UsageError>().is_some() {
         return Exit::Usage;
+    }
+    if error.downcast_ref::<NothingMatches>().is_some() {
+        return Exit::NothingMatches;
     }
     match error.downcast_ref::<Error>().map(Error::kind) {
         Some(ErrorKind::Configuration) => Exit::Usage,
@@ -104,6 +122,7 @@ mod tests {
         assert_eq!(code_of(&Error::Proof(ProofError::NotFound).into()), Exit::Proof);
         assert_eq!(code_of(&Error::Configuration(ConfigurationError::Ca).into()), Exit::Usage);
         assert_eq!(code_of(&UsageError(String::new()).into()), Exit::Usage);
+        assert_eq!(u8::from(code_of(&NothingMatches(String::new()).into())), 6);
         assert_eq!(code_of(&anyhow::anyhow!("else")), Exit::Other);
         assert_eq!(code_of(&refused(403).context("while opening")), Exit::Denied, "context hides nothing");
     }

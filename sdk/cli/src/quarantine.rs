@@ -8,7 +8,7 @@ use crate::args::{Global, Quarantine, QuarantineAction, Stop};
 use crate::connect;
 use crate::exit::UsageError;
 use crate::output::{Output, Tone, fields, printable};
-use crate::selection::described;
+use crate::selection::{described, doubt_of_commit};
 use crate::whoami::list as listed;
 
 pub(crate) async fn run(global: &Global, wanted: Quarantine, output: &Output) -> anyhow::Result<()> {
@@ -16,6 +16,9 @@ pub(crate) async fn run(global: &Global, wanted: Quarantine, output: &Output) ->
         QuarantineAction::Add(stop) => {
             let Stop { reason, until, length, selection } = *stop;
             let selector = selection.selector(None, None)?;
+            if let Some(doubt) = doubt_of_commit(&selector) {
+                output.warn(&doubt);
+            }
             let client = connect::client(global)?;
             let until = end(client.now(), until, length)?;
             client.quarantine(&QuarantineRequest { selector, reason, until }).await?

@@ -11,10 +11,10 @@ use hallpass_sdk::wire::{RevocationPreview, RevocationRequest, RevocationState, 
 
 use crate::args::{Format, Global, Revoke};
 use crate::connect;
-use crate::exit::UsageError;
+use crate::exit::{NothingMatches, UsageError};
 use crate::grants;
 use crate::output::{Output, Progress, Tone, fields, printable};
-use crate::selection::described;
+use crate::selection::{described, doubt_of_commit};
 
 /// Grants of the dry run that are shown: enough to see whether it is the right set.
 const SHOWN: usize = 10;
@@ -24,7 +24,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(global: &Global, wanted: Revoke, output: &Output) -> anyhow::Result<()> {
-    let Revoke { reason, dry_run, yes, no_wait, selection, since, until } = wanted;
+    let Revoke { reason, dry_run, yes, no_wait, allow_none, selection, since, until } = wanted;
     let selector = selection.selector(since, until)?;
     let asks = !yes && !dry_run;
     if asks && !can_ask(output) {
@@ -34,22 +34,44 @@ pub(crate) async fn run(global: &Global, wanted: Revoke, output: &Output) -> any
     let client = connect::client(global)?;
     let request = RevocationRequest { selector, reason, dry_run, quarantine: None };
     // For programs there is one answer: what would end, or what became of it.
-    let mut foreseen = 0;
-    if dry_run || output.format() == Format::Human {
+    let shows = dry_run || output.format() == Format::Human;
+    let (mut foreseen, mut ending_already) = (0, 0);
+    if shows || no_wait {
         let preview = client.preview_revocation(&request).await?;
-        foreseen = preview.matched;
-        output.show(&preview, |preview| would_end(preview, &client, &request, output))?;
+        (foreseen, ending_already) = (preview.matched, preview.ending_already);
+        if shows {
+            output.show(&preview, |preview| would_end(preview, &client, &request, output))?;
+        }
         if asks && !confirmed(preview.matched)? {
             anyhow::bail!("nothing is ended: the answer was not yes");
         }
     }
-    if dry_run {
-        return Ok(());
+    let matched = if dry_run {
+        foreseen
+    } else {
+        // Whatever was foreseen: what is opened meanwhile is to end as well.
+        let begun = client.revoke_set(&request).await?;
+        output.note(&format!("revocation {} holds: what is selected is treated as ended", begun.id));
+        let standing = if no_wait { begun } else { followed(&client, begun, foreseen, output).await? };
+        output.show(&standing, |standing| told(standing, output))?;
+        standing.matched.max(foreseen)
+    };
+    if matched == 0 && ending_already == 0 && !allow_none {
+        return Err(nothing_matches(&request).into());
     }
-    let begun = client.revoke_set(&request).await?;
-    output.note(&format!("revocation {} holds: what is selected is treated as ended", begun.id));
-    let standing = if no_wait { begun } else { followed(&client, begun, foreseen, output).await? };
-    output.show(&standing, |standing| told(standing, output))
+    Ok(())
+}
+
+/// On the worst day a misspelt name must not look like success.
+fn nothing_matches(request: &RevocationRequest) -> NothingMatches {
+    let mut words = format!(
+        "nothing matches {}, so nothing was ended: look whether it is spelt as grants have it (hallpass grants list)",
+        described(&request.selector)
+    );
+    if let Some(doubt) = doubt_of_commit(&request.selector) {
+        let _ = write!(words, "; {doubt}");
+    }
+    NothingMatches(words)
 }
 
 fn can_ask(output: &Output) -> bool {

@@ -33,7 +33,7 @@ pub(crate) struct Selection {
     /// Immutable id of the repository
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) repository_id: Option<String>,
-    /// Commit
+    /// Commit, in full as the issuer writes it: for git 40 hexadecimal digits in lower case
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) commit: Option<String>,
     /// Id of the run
@@ -106,6 +106,22 @@ impl Selection {
     }
 }
 
+/// What makes it doubtful that the selected commit is one: grants have it as the issuer writes it, which is in full.
+pub(crate) fn doubt_of_commit(selector: &Selector) -> Option<String> {
+    /// Hexadecimal digits of a commit of git, by SHA-1 and by SHA-256.
+    const WHOLE: [usize; 2] = [40, 64];
+    let commit = selector.commit.as_deref()?;
+    let is_hex = commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_whole = WHOLE.contains(&commit.len()) && !commit.bytes().any(|byte| byte.is_ascii_uppercase());
+    (is_hex && !is_whole).then(|| {
+        let length = commit.len();
+        format!(
+            "a commit matches exactly as its issuer writes it, for git in full and in lower case: 40 hexadecimal digits (64 \
+             with SHA-256), and {commit} has {length}"
+        )
+    })
+}
+
 /// What is selected, in words.
 pub(crate) fn described(selector: &Selector) -> String {
     if selector.all {
@@ -133,5 +149,18 @@ mod tests {
         let recent = commit().selector(since, None).unwrap();
         assert_eq!(described(&recent), "commit=4f2c, since=2026-01-31T09:00:00Z");
         assert!(Selection::default().selector(since, None).is_ok());
+    }
+
+    #[test]
+    fn a_commit_that_is_cut_short_or_in_upper_case_is_doubted() {
+        let doubt = |commit: &str| doubt_of_commit(&Selector { commit: Some(commit.to_owned()), ..Selector::default() });
+        let whole = "4f2c8b1d".repeat(5);
+        for fine in [&whole, &"4f2c8b1d".repeat(8), "r/1234", "v1.2"] {
+            assert_eq!(doubt(fine), None, "{fine}");
+        }
+        for doubtful in ["4f2c8b1", &whole.to_uppercase(), &whole[1..]] {
+            assert!(doubt(doubtful).is_some_and(|words| words.contains("40 hexadecimal digits")), "{doubtful}");
+        }
+        assert_eq!(doubt_of_commit(&Selector::everything()), None);
     }
 }

@@ -451,6 +451,40 @@ fn a_revocation_for_programs_is_json_and_nothing_else() {
 }
 
 #[test]
+fn a_selector_that_nothing_matches_is_no_success() {
+    let nothing = r#"{"matched":0,"ending_already":0,"counts":[],"grants":[]}"#;
+    let with = |preview: &'static str| {
+        Stub::start(move |request, _| match (request.line().as_str(), request.body.contains(r#""dry_run":true"#)) {
+            ("POST /v1/revocations", true) => json(200, preview),
+            ("POST /v1/revocations", false) => json(202, revocation("running", 0)),
+            ("GET /v1/revocations/rv_1", _) => json(200, revocation("completed", 0)),
+            _ => problem(404, "not_found"),
+        })
+    };
+    let stub = with(nothing);
+    for how in [
+        &["--yes"][..],
+        &["--yes", "--no-wait"],
+        &["--dry-run"],
+        &["--yes", "--output", "json"],
+        &["--yes", "--no-wait", "--output", "json"],
+        &["--dry-run", "--output", "json"],
+    ] {
+        let run = hallpass(&stub, &[&REVOKE[..], how].concat()).output().unwrap();
+        let said = text(&run.stderr);
+        assert_eq!(status(&run), 6, "{how:?}: {run:?}");
+        assert!(said.contains("nothing matches commit=4f2c, so nothing was ended"), "{how:?}: {said}");
+        assert!(said.contains("40 hexadecimal digits"), "{how:?}: {said}");
+        let run = hallpass(&stub, &[&REVOKE[..], how, &["--allow-none"]].concat()).output().unwrap();
+        assert_eq!(status(&run), 0, "{how:?}: {run:?}");
+    }
+    // What is ending already is not misspelt.
+    let stub = with(r#"{"matched":0,"ending_already":2,"counts":[],"grants":[]}"#);
+    let run = hallpass(&stub, &[&REVOKE[..], &["--yes"]].concat()).output().unwrap();
+    assert_eq!(status(&run), 0, "{run:?}");
+}
+
+#[test]
 fn nothing_ends_by_mistake() {
     let stub = revoking();
     let reason = ["--reason", "leaked"];
