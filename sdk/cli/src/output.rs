@@ -95,7 +95,10 @@ impl Output {
                     self.say(&finding(found));
                 }
                 if let Some(id) = sdk.and_then(Error::request_id) {
-                    self.say(&format!("hallpass: the broker's audit log has it under request {}", printable(id)));
+                    let on_record = sdk.is_some_and(Error::is_on_record);
+                    let kept =
+                        if on_record { "the broker's audit log has it under request" } else { "this was request" };
+                    self.say(&format!("hallpass: {kept} {}", printable(id)));
                 }
             }
             Format::Json => {

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_commit_that_is_cut_short_or_in_upper_case_is_doubted() {
-        let doubt = |commit: &str| doubt_of_commit(&Selector { commit: Some(commit.to_owned()), ..Selector::default() });
+        let doubt =
+            |commit: &str| doubt_of_commit(&Selector { commit: Some(commit.to_owned()), ..Selector::default() });
         let whole = "4f2c8b1d".repeat(5);
         for fine in [&whole, &"4f2c8b1d".repeat(8), "r/1234", "v1.2"] {
             assert_eq!(doubt(fine), None, "{fine}");

@@ -208,6 +208,24 @@ fn the_exit_status_says_what_kind_of_failure_it_was() {
 }
 
 #[test]
+fn the_audit_log_is_named_only_where_it_has_something() {
+    let said = |answer: fn() -> Answer| {
+        let stub = Stub::start(move |_, _| answer());
+        text(&hallpass(&stub, &["whoami"]).output().unwrap().stderr).to_owned()
+    };
+    assert!(said(|| problem(403, "policy_denied")).contains("the broker's audit log has it under request req-1"));
+    // As of an endpoint that is not there, and of a caller that asks too often: no step refused.
+    let stepless = || match problem(404, "not_found") {
+        Answer::Reply { status, headers, body } => {
+            Answer::Reply { status, headers, body: body.replace(r#""step":"decide","#, "") }
+        }
+        other => other,
+    };
+    let said = said(stepless);
+    assert!(said.contains("this was request req-1") && !said.contains("audit log"), "{said}");
+}
+
+#[test]
 fn failures_are_json_when_asked() {
     let stub = Stub::start(|_, _| problem(403, "denied"));
     let run = hallpass(&stub, &["whoami", "--output", "json"]).output().unwrap();

@@ -101,7 +101,14 @@ impl Error {
         }
     }
 
-    /// The request's id in the broker's audit log, where there is one.
+    /// Whether the broker's audit log tells of the refusal. It does of what a step refused; of a name that is nobody's to
+    /// see, of an endpoint that is not there, and of a caller that asks too often it has nothing.
+    #[must_use]
+    pub fn is_on_record(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.problem.step.is_some())
+    }
+
+    /// The request's id, where there is one: in the broker's traces, and in its audit log where [`Self::is_on_record`].
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         match self {
