@@ -15,7 +15,9 @@ use hallpass_sdk::wire;
 
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
-pub(super) use command::{begun, preview, quarantine, quarantining, revoke_set, standing};
+pub(super) use command::{
+    begun, preview, quarantine, quarantine_path, quarantining, revocation_path, revoke_set, standing,
+};
 pub(super) use configuration::{configuration, difference, findings, publication, revision};
 pub(super) use credential::credential;
 pub(super) use decision::foreseen;

@@ -5,7 +5,7 @@ use hallpass_core::testing::{Nature, Ruling, World};
 use hallpass_core::time::Ttl;
 use serde_json::{Value, json};
 
-use crate::house::{Answer, House, URL, request, wanted};
+use crate::house::{Answer, House, request, wanted};
 
 const COMMIT: &str = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
 

@@ -45,8 +45,8 @@ pub(in crate::http) async fn add(
 ) -> Result<Response, Failure> {
     let asked = readable(&state, &proof, body.and_then(|body| wire::quarantining(body.value)), &origin).await?;
     let added = quarantine::add(&state.ports, &proof, &asked, &origin).await?;
-    let answer = wire::quarantine(&added, state.ports.now(), &state.public_url);
-    let location = HeaderValue::try_from(format!("{}/v1/quarantines/{}", state.public_url, answer.id));
+    let answer = wire::quarantine(&added, state.ports.now());
+    let location = HeaderValue::try_from(wire::quarantine_path(added.id));
     let mut response = json(&answer)?;
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
@@ -72,7 +72,7 @@ pub(in crate::http) async fn read(
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let id = id.parse().map_err(|_| ServiceError::NotFound)?;
     let found = caller.quarantine(&state.ports, id).await?;
-    json(&wire::quarantine(&found, state.ports.now(), &state.public_url))
+    json(&wire::quarantine(&found, state.ports.now()))
 }
 
 /// `GET /v1/quarantines`.
@@ -95,7 +95,7 @@ pub(in crate::http) async fn list(
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let found = caller.quarantines(&state.ports, &page).await?;
     let now = state.ports.now();
-    let items = found.items.iter().map(|one| wire::quarantine(one, now, &state.public_url)).collect();
+    let items = found.items.iter().map(|one| wire::quarantine(one, now)).collect();
     json(&Page { items, next_cursor: found.next })
 }
 
@@ -123,5 +123,5 @@ pub(in crate::http) async fn lift(
         }
     };
     let lifted = quarantine::lift(&state.ports, &proof, id, &origin).await?;
-    json(&wire::quarantine(&lifted, state.ports.now(), &state.public_url))
+    json(&wire::quarantine(&lifted, state.ports.now()))
 }

@@ -62,8 +62,8 @@ pub(in crate::http) async fn begin(
     }
     let begun = revoke_set::revoke_set(&state.ports, &proof, &asked, &origin).await?;
     measure::end_requested();
-    let answer = wire::begun(&begun, &state.public_url);
-    let location = HeaderValue::try_from(format!("{}/v1/revocations/{}", state.public_url, answer.id));
+    let answer = wire::begun(&begun);
+    let location = HeaderValue::try_from(wire::revocation_path(begun.revocation.id));
     let mut response = json(&answer)?;
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
@@ -89,7 +89,7 @@ pub(in crate::http) async fn read(
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let id = id.parse().map_err(|_| ServiceError::NotFound)?;
     let standing = caller.revocation(&state.ports, id).await?;
-    json(&wire::standing(standing, &state.public_url))
+    json(&wire::standing(standing))
 }
 
 /// `GET /v1/revocations`.
@@ -111,6 +111,6 @@ pub(in crate::http) async fn list(
     let page = readable(&state, &proof, query, &origin).await?;
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let found = caller.revocations(&state.ports, &page).await?;
-    let items = found.items.into_iter().map(|standing| wire::standing(standing, &state.public_url)).collect();
+    let items = found.items.into_iter().map(wire::standing).collect();
     json(&Page { items, next_cursor: found.next })
 }

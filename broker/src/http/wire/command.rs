@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hallpass_core::audit::Actor;
 use hallpass_core::grant::StateName;
+use hallpass_core::id::{QuarantineId, RevocationId};
 use hallpass_core::port::{Count, GrantFilter};
 use hallpass_core::quarantine::{Quarantine, Roles};
 use hallpass_core::request::Idempotency;
@@ -133,21 +134,16 @@ fn shown(selector: &Selector) -> wire::Selector {
 }
 
 /// A revocation that was just begun.
-pub(in crate::http) fn begun(begun: &Revoking, public_url: &str) -> wire::SetRevocation {
-    revocation(&begun.revocation, &begun.progress, None, public_url)
+pub(in crate::http) fn begun(begun: &Revoking) -> wire::SetRevocation {
+    revocation(&begun.revocation, &begun.progress, None)
 }
 
 /// A revocation as it stands.
-pub(in crate::http) fn standing(standing: Standing, public_url: &str) -> wire::SetRevocation {
-    revocation(&standing.revocation, &standing.progress, standing.receipt, public_url)
+pub(in crate::http) fn standing(standing: Standing) -> wire::SetRevocation {
+    revocation(&standing.revocation, &standing.progress, standing.receipt)
 }
 
-fn revocation(
-    revocation: &Revocation,
-    progress: &Progress,
-    receipt: Option<String>,
-    public_url: &str,
-) -> wire::SetRevocation {
+fn revocation(revocation: &Revocation, progress: &Progress, receipt: Option<String>) -> wire::SetRevocation {
     let tally = &progress.tally;
     let by_state = [
         ("revoking", tally.revoking),
@@ -158,8 +154,8 @@ fn revocation(
         ("abandoned", tally.abandoned),
     ];
     let completed_at = revocation.completed.as_ref().map(|completed| at(completed.at));
-    let mut links = BTreeMap::from([link(public_url, "self", format!("/v1/revocations/{}", revocation.id))]);
-    links.extend(revocation.quarantine.map(|id| link(public_url, "quarantine", format!("/v1/quarantines/{id}"))));
+    let mut links = BTreeMap::from([link("self", revocation_path(revocation.id))]);
+    links.extend(revocation.quarantine.map(|id| link("quarantine", quarantine_path(id))));
     wire::SetRevocation {
         id: revocation.id.to_string(),
         state: if completed_at.is_some() { wire::RevocationState::Completed } else { wire::RevocationState::Running },
@@ -207,7 +203,7 @@ fn count(count: &Count) -> wire::SelectedCount {
 }
 
 /// A quarantine, as it is at `now`.
-pub(in crate::http) fn quarantine(quarantine: &Quarantine, now: Timestamp, public_url: &str) -> wire::Quarantine {
+pub(in crate::http) fn quarantine(quarantine: &Quarantine, now: Timestamp) -> wire::Quarantine {
     let lifted = quarantine.lifted.as_ref();
     wire::Quarantine {
         id: quarantine.id.to_string(),
@@ -223,12 +219,23 @@ pub(in crate::http) fn quarantine(quarantine: &Quarantine, now: Timestamp, publi
         in_force: lifted.is_none() && now < quarantine.until,
         lifted_at: lifted.map(|lifted| at(lifted.at)),
         lifted_by: lifted.filter(|lifted| lifted.by != Actor::Broker).map(|lifted| actor(&lifted.by)),
-        links: BTreeMap::from([link(public_url, "self", format!("/v1/quarantines/{}", quarantine.id))]),
+        links: BTreeMap::from([link("self", quarantine_path(quarantine.id))]),
     }
 }
 
-fn link(public_url: &str, relation: &str, path: String) -> (String, String) {
-    (relation.to_owned(), format!("{public_url}{path}"))
+/// Where a revocation is read. Without a host, as are the links of commands: operators may have a listener of their own,
+/// and what leads to the public URL would lead to where none of this is.
+pub(in crate::http) fn revocation_path(id: RevocationId) -> String {
+    format!("/v1/revocations/{id}")
+}
+
+/// Where a quarantine is read.
+pub(in crate::http) fn quarantine_path(id: QuarantineId) -> String {
+    format!("/v1/quarantines/{id}")
+}
+
+fn link(relation: &str, path: String) -> (String, String) {
+    (relation.to_owned(), path)
 }
 
 fn instant(at: wire::Timestamp) -> Timestamp {
