@@ -159,6 +159,11 @@ impl Reach {
         self.rights.is_empty()
     }
 
+    /// What something may be ended of.
+    pub fn likenesses(&self) -> impl Iterator<Item = &Likeness> {
+        self.rights.values().flatten().filter(|(_, right)| !right.is_none()).map(|(likeness, _)| likeness)
+    }
+
     /// How many likenesses something may be ended of.
     #[must_use]
     pub fn kinds(&self) -> usize {

@@ -12,6 +12,7 @@ mod exports;
 pub mod heartbeat;
 mod idempotency;
 pub mod inspect;
+mod known;
 mod many;
 pub mod open;
 pub mod operator;

@@ -43,7 +43,7 @@ async fn a_set_ends_at_once_and_its_grants_follow() {
     let begun = post(&house, "/v1/revocations", by_commit(COMMIT)).await;
     assert_eq!((begun.status, begun.said("state")), (202, "running"), "{}", begun.text);
     let path = format!("/v1/revocations/{}", begun.said("id"));
-    assert_eq!(begun.header("location"), format!("{URL}{path}"));
+    assert_eq!((begun.header("location"), &begun.body["links"]["self"]), (path.as_str(), &json!(path)));
     assert!(!is_active(&house, &id).await, "at once, whatever its row says");
     assert_eq!(house.state(&id).await, "active");
     let renewed = house.call("POST", &format!("/v1/grants/{id}/renew"), &house.proof(), None).await;
@@ -115,6 +115,10 @@ async fn a_selector_that_says_nothing_or_nonsense_is_refused_by_name() {
         (json!({"commit": "a".repeat(1_001)}), "selector.commit"),
         (json!({"parent": "x"}), "selector.parent"),
         (json!({"committ": "x"}), "selector.committ"),
+        (json!({"role": "payments/prod/deplyo"}), "selector.role"),
+        (json!({"owner": "paymnets"}), "selector.owner"),
+        (json!({"issuer": "nowhere"}), "selector.issuer"),
+        (json!({"backend": "tokns"}), "selector.backend"),
         (json!("everything"), "selector"),
         (json!(null), "selector"),
     ] {
@@ -125,6 +129,17 @@ async fn a_selector_that_says_nothing_or_nonsense_is_refused_by_name() {
     for reason in [json!(" "), json!("two\nlines"), json!("a".repeat(401))] {
         let answer = post(&house, "/v1/revocations", json!({"selector": {"all": true}, "reason": reason})).await;
         assert_eq!((answer.status, answer.said("parameter")), (422, "reason"), "{}", answer.text);
+    }
+    let mut both = by_commit(COMMIT);
+    both["quarantine"] = json!({"until": until(&house, Ttl::ZERO)});
+    let answer = post(&house, "/v1/revocations", both).await;
+    assert_eq!((answer.status, answer.said("parameter")), (422, "quarantine.until"), "{}", answer.text);
+    assert!(answer.said("detail").starts_with("`quarantine.until` is a time"), "{}", answer.text);
+    // What is there is known, whether grants of it are alive or not.
+    for known in [json!({"role": World::ROLE}), json!({"owner": "payments"}), json!({"issuer": "ci", "commit": "x"})] {
+        let asked = json!({"selector": known, "reason": "leaked", "dry_run": true});
+        let answer = post(&house, "/v1/revocations", asked).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
     }
     assert!(is_active(&house, &id).await);
     for everything in [json!("*"), json!({"all": true})] {
@@ -211,7 +226,7 @@ async fn a_quarantine_stops_on_the_next_request_until_it_is_lifted() {
     let added = post(&house, "/v1/quarantines", body).await;
     assert_eq!(added.status, 201, "{}", added.text);
     let path = format!("/v1/quarantines/{}", added.said("id"));
-    assert_eq!(added.header("location"), format!("{URL}{path}"));
+    assert_eq!((added.header("location"), &added.body["links"]["self"]), (path.as_str(), &json!(path)));
     assert_eq!((&added.body["roles"], &added.body["in_force"]), (&Value::Null, &json!(true)));
 
     let refused = house.call("POST", "/v1/grants", &house.proof(), Some(wanted())).await;

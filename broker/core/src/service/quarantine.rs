@@ -49,7 +49,7 @@ pub async fn add(
         let epoch = ports.store.epoch();
         let revision = ports.governance.current();
         let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
-        let order = order(ports, &revision, &identity, asked, origin).await?;
+        let order = order(ports, &revision, &identity, asked, origin, "").await?;
         let quarantine = order.quarantine.clone();
         match ports.store.add_quarantine(order, epoch).await? {
             Added::Done => return Ok(quarantine),
@@ -103,18 +103,19 @@ pub async fn lift(ports: &Ports, proof: &Proof, id: QuarantineId, origin: &Origi
     ports.store.quarantine(id).await?.ok_or(ServiceError::NotFound)
 }
 
-/// What adding the quarantine writes, once it is decided.
+/// What adding the quarantine writes, once it is decided. `place` is where its fields stand in the request.
 pub(super) async fn order(
     ports: &Ports,
     revision: &Revision,
     identity: &VerifiedIdentity,
     asked: &Quarantining,
     origin: &Origin,
+    place: &str,
 ) -> Result<QuarantineOrder, ServiceError> {
     let (id, now): (QuarantineId, Timestamp) = (ports.fresh_id()?, ports.now());
     let object = AuditObject::Quarantine { id };
     let trail = Trail { actor: Actor::from(identity), action: AuditAction::QuarantineAdd, object, origin };
-    let (selector, reason) = match checked(asked, now) {
+    let (selector, reason) = match checked(asked, now, place) {
         Ok(checked) => checked,
         Err(refusal) => {
             trail.refuse(ports, &refusal, None).await?;
@@ -199,13 +200,17 @@ pub(super) fn lasting(selector: Selector) -> Selector {
     Selector::of(Criteria { grants, ..criteria.clone() }).unwrap_or(selector)
 }
 
-fn checked(asked: &Quarantining, now: Timestamp) -> Result<(Selector, String), Refusal> {
-    let malformed = |parameter: &str, detail: String| Refusal::request(Reason::MalformedRequest, parameter, detail);
+fn checked(asked: &Quarantining, now: Timestamp, place: &str) -> Result<(Selector, String), Refusal> {
+    let malformed =
+        |member: &str, detail: String| Refusal::request(Reason::MalformedRequest, format!("{place}{member}"), detail);
     let reason = checked_reason(asked.reason.clone())?
         .ok_or_else(|| malformed("reason", "say in `reason` why these grants must not be opened".to_owned()))?;
     let longest = Quarantine::MAX_LENGTH;
     if asked.until <= now || asked.until > now.plus(longest) {
-        return Err(malformed("until", format!("`until` is a time in the future, {longest} from now at the latest")));
+        return Err(malformed(
+            "until",
+            format!("`{place}until` is a time in the future, {longest} from now at the latest"),
+        ));
     }
     let selector =
         asked.selector.clone().ok_or_else(|| malformed("selector", "say in `selector` what to stop".to_owned()))?;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::decide::{Trail, facts_of, grant_resource, likeness_of, may, query_of};
+use super::known::unknown_name;
 use super::many::Many;
 use super::quarantine::{self, Quarantining};
 use super::revoke::checked_reason;
@@ -105,7 +106,9 @@ pub async fn preview(
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let order = Order { ports, revision: &revision, identity: &identity, asked, origin, now: ports.now() };
     order.reason().await?;
-    let decided = order.decide(ports.fresh_id()?).await?;
+    let id = ports.fresh_id()?;
+    let decided = order.decide(id).await?;
+    order.names_are_known(id, &decided.reach).await?;
     if asked.quarantine.is_some() {
         order.quarantine().await?;
     }
@@ -142,6 +145,7 @@ impl Order<'_> {
         let reason = self.reason().await?;
         let id: RevocationId = self.ports.fresh_id()?;
         let decided = self.decide(id).await?;
+        self.names_are_known(id, &decided.reach).await?;
         let quarantine = match &self.asked.quarantine {
             Some(_) => Some(self.quarantine().await?),
             None => None,
@@ -246,6 +250,15 @@ impl Order<'_> {
         Ok(Decided { kinds: reach.kinds(), reach, decisions })
     }
 
+    /// Refuses a selector that names what nothing knows.
+    async fn names_are_known(&self, id: RevocationId, reach: &Reach) -> Result<(), ServiceError> {
+        let Some(refusal) = unknown_name(self.ports, self.revision, &self.asked.selector, reach).await? else {
+            return Ok(());
+        };
+        self.trail(id).refuse(self.ports, &refusal, None).await?;
+        Err(refusal.into())
+    }
+
     /// The longest life that a grant may have is the one fact in which grants of one likeness differ. It is asked for
     /// the shortest and for the longest, and both must be allowed.
     async fn may_end(&self, many: &mut Many<'_>, likeness: &Likeness, own: bool) -> Result<bool, ServiceError> {
@@ -277,7 +290,7 @@ impl Order<'_> {
             reason: wanted.reason.clone().or(fallback.reason),
             until: wanted.until,
         });
-        quarantine::order(self.ports, self.revision, self.identity, &wanted, self.origin).await
+        quarantine::order(self.ports, self.revision, self.identity, &wanted, self.origin, "quarantine.").await
     }
 
     /// The revocation that the same request began before.
