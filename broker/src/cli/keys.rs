@@ -2,7 +2,8 @@
 
 mod rewrap;
 
-use std::io::Read as _;
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,7 +129,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let sealer = compose::sealer(&foundation, &entropy).await?;
     let command = command(&arguments, sealer.as_ref(), entropy.as_ref())?;
     let request = Request::new(Command::Keys(command), SystemClock::start().now(), sealer.as_ref());
-    let keys = match control::ask(&foundation.store, &request).await? {
+    let keys = match control::ask(&foundation.store, &request).await.map_err(unanswered)? {
         Some(Answer::Keys(keys)) => keys,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
         Some(Answer::Unfinished) => bail!("the broker takes its time, and goes on: `keys list` tells what came of it"),
@@ -146,6 +147,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     };
     show(&keys, json)
+}
+
+/// What a conversation that broke off means: a key may be distrusted although nobody said so.
+fn unanswered(error: io::Error) -> anyhow::Error {
+    if !control::is_unknown(&error) {
+        return error.into();
+    }
+    anyhow!(error).context("whether the broker did it is unknown: look with `hallpass-broker keys list`")
 }
 
 fn command(arguments: &Arguments, sealer: &dyn Sealer, entropy: &dyn Entropy) -> anyhow::Result<KeyCommand> {
@@ -186,7 +195,11 @@ fn read_pkcs8(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         .read_to_string(&mut text)
         .with_context(unreadable)?;
     let key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
-        anyhow!("{}: is not a private key in PKCS #8: it begins with BEGIN PRIVATE KEY", path.display())
+        let file = path.display();
+        anyhow!(
+            "{file}: is not a private key in PKCS #8, which begins with BEGIN PRIVATE KEY; \
+             `openssl pkcs8 -topk8 -nocrypt -in {file}` makes one of it"
+        )
     })?;
     Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
 }
@@ -219,24 +232,49 @@ pub(super) async fn carry_out(
     changed.map_err(|error| anyhow!(error))
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn show(keys: &[KeyView], json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(keys)?);
-        return Ok(());
+    let text = if json { as_json(keys)? } else { as_table(keys) };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
+}
+
+/// As the control socket has them, but with times as the API writes them.
+fn as_json(keys: &[KeyView]) -> anyhow::Result<String> {
+    let shown = |key: &KeyView| {
+        let mut shown = serde_json::to_value(key)?;
+        let until = key.published_until.map(Timestamp::to_rfc3339);
+        let times = [
+            ("created_at", Some(key.created_at.to_rfc3339())),
+            ("signs_from", Some(key.signs_from.to_rfc3339())),
+            ("published_until", until),
+        ];
+        if let Some(members) = shown.as_object_mut() {
+            members.extend(times.map(|(name, at)| (name.to_owned(), at.into())));
+        }
+        Ok::<_, serde_json::Error>(shown)
+    };
+    let shown = keys.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
+    Ok(format!("{}\n", serde_json::to_string(&shown)?))
+}
+
+fn as_table(keys: &[KeyView]) -> String {
     let seconds = |at: Timestamp| at.floor_to_second().to_rfc3339();
-    println!(
-        "{:<43}  {:<7}  {:<9}  {:<10}  {:<24}  PUBLISHED UNTIL",
+    let mut text = format!(
+        "{:<43}  {:<7}  {:<9}  {:<10}  {:<24}  PUBLISHED UNTIL\n",
         "KEY ID", "PURPOSE", "ALGORITHM", "PHASE", "SIGNS FROM"
     );
     for key in keys {
         let until = key.published_until.map(seconds).unwrap_or_default();
         let from = seconds(key.signs_from);
-        println!(
+        let _ = writeln!(
+            text,
             "{:<43}  {:<7}  {:<9}  {:<10}  {from:<24}  {until}",
             key.key_id, key.purpose, key.algorithm, key.phase
         );
     }
-    Ok(())
+    text
 }

@@ -245,7 +245,7 @@ async fn carry_out(
 /// Asks the broker that runs on the store at `store`; `None` when none listens.
 ///
 /// # Errors
-/// When the conversation fails.
+/// When the conversation fails; [`is_unknown`] says whether the broker may have done what was asked.
 pub async fn ask(store: &Path, request: &Request) -> io::Result<Option<Answer>> {
     let mut stream = match UnixStream::connect(socket_path(store)).await {
         Ok(stream) => stream,
@@ -260,9 +260,19 @@ pub async fn ask(store: &Path, request: &Request) -> io::Result<Option<Answer>> 
         stream.write_all(text.as_bytes()).await?;
         let mut line = String::new();
         BufReader::new((&mut stream).take(MAX_ANSWER)).read_line(&mut line).await?;
+        if line.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker ended before it answered"));
+        }
         Ok::<_, io::Error>(serde_json::from_str(&line)?)
     };
     tokio::time::timeout(DEADLINE, talk).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some)
+}
+
+/// Whether a conversation that failed so leaves it open what the broker did.
+#[must_use]
+pub fn is_unknown(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut)
 }
 
 #[cfg(test)]

@@ -352,6 +352,18 @@ async fn what_makes_no_sense_is_refused_with_what_would() {
     keys(&house, &["rotate", "--purpose", "token"]);
     let said = refused(&house, &["rotate", "--purpose", "token"]);
     assert!(said.contains("is announced and signs from"), "{said}");
+    let listed = keys(&house, &["list"]);
+    for key in &listed {
+        for time in ["created_at", "signs_from"] {
+            let at = key[time].as_str().unwrap_or_else(|| panic!("{time} as the API has times: {key}"));
+            assert!(hallpass_core::time::Timestamp::parse_rfc3339(at).is_ok(), "{at}");
+        }
+    }
+    let pem = house.broker.folder().join("rsa.pem");
+    std::fs::write(&pem, "-----BEGIN RSA PRIVATE KEY-----\nMAA=\n-----END RSA PRIVATE KEY-----\n").expect("written");
+    let pem = pem.display().to_string();
+    let said = refused(&house, &["import", "--purpose", "token", "--algorithm", "RS256", "--file", &pem]);
+    assert!(said.contains("openssl pkcs8 -topk8"), "{said}");
     let text = run(&house, &["list"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.starts_with("KEY ID") && text.contains("announced") && text.contains("active"), "{text}");

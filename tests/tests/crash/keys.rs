@@ -36,7 +36,13 @@ fn phase(house: &House, purpose: &str, key: &str) -> String {
 
 fn distrust(house: &House, key: &str) -> bool {
     let output = house.process.beside(&["keys", "distrust", key, "--reason", "its backup was stolen"]);
-    output.status.success()
+    let said = String::from_utf8_lossy(&output.stderr);
+    let died = !output.status.success();
+    assert!(
+        !died || said.contains("whether the broker did it is unknown: look with `hallpass-broker keys list`"),
+        "{said}"
+    );
+    !died
 }
 
 #[tokio::test]
@@ -60,6 +66,15 @@ async fn killed_as_the_key_of_the_log_is_distrusted_it_starts_on_the_log_that_it
             assert!(!house.start_in_vain().await.success());
             let said = house.process.output();
             assert!(said.contains("the checkpoint file cannot be believed"), "{said}");
+            for cut in ["", "hallpass.test/audit\n3\n"] {
+                fs::write(&checkpoint, cut).expect("it is cut");
+                assert!(!house.start_in_vain().await.success());
+                let said = house.process.output();
+                assert!(
+                    said.contains("cannot be believed (it is not a signed note") && !said.contains("is of the log"),
+                    "{said}"
+                );
+            }
         } else {
             house.start().await;
         }
