@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::compose;
-use crate::config::check::check;
+use crate::config::check::{check, in_folder};
 use crate::config::matrix::Matrix;
 use crate::config::server::ServerConfig;
 
@@ -45,11 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut report = check(config, &folder);
     if let Some(bundle) = &report.bundle {
         match compose::check_parameters(bundle) {
-            Ok(findings) => report.findings.extend(
-                findings
-                    .into_iter()
-                    .map(|finding| crate::config::Finding { file: folder.join(&finding.file), ..finding }),
-            ),
+            Ok(findings) => report.findings.extend(findings.into_iter().map(|finding| in_folder(finding, &folder))),
             Err(error) => {
                 eprintln!("hallpass-broker: {error:#}");
                 return ExitCode::FAILURE;

@@ -5,7 +5,11 @@ use std::path::Path;
 
 use super::Finding;
 use super::bundle::Bundle;
+use super::issuer::{Issuer, KeySource};
 use super::server::ServerConfig;
+
+/// The file of a bundle that says whose proofs count.
+const ISSUERS: &str = "issuers.toml";
 
 /// What a check found.
 #[derive(Debug)]
@@ -46,9 +50,43 @@ pub fn check(server_file: Option<&Path>, bundle_dir: &Path) -> Report {
         if let Some(server) = &server {
             of_bundle.extend(own_issuer(&server.server.public_url, bundle));
         }
+        of_bundle.extend(bundle.issuers.iter().flat_map(|issuer| plain_http(issuer, bundle)));
     }
-    findings.extend(of_bundle.into_iter().map(|finding| Finding { file: bundle_dir.join(&finding.file), ..finding }));
+    findings.extend(of_bundle.into_iter().map(|finding| in_folder(finding, bundle_dir)));
     Report { findings, server, bundle }
+}
+
+/// A finding of a bundle, as seen from where its folder is. One about the folder itself has its whole path already.
+#[must_use]
+pub fn in_folder(finding: Finding, folder: &Path) -> Finding {
+    if finding.file == folder { finding } else { Finding { file: folder.join(&finding.file), ..finding } }
+}
+
+/// Where an issuer's keys would be fetched by plain http, which a broker that serves does on this machine neither. (One
+/// that plays with everything embedded does, and so the bundle loads.)
+fn plain_http(issuer: &Issuer, bundle: &Bundle) -> Vec<Finding> {
+    let (option, fetched) = match &issuer.keys {
+        KeySource::JwksUri { url, dangerous_allow_http: false } => ("jwks_uri", vec![url.clone()]),
+        KeySource::Discovery { jwks_origins, dangerous_allow_http: false } if issuer.url.starts_with("https:") => {
+            ("jwks_origins", jwks_origins.clone())
+        }
+        KeySource::Discovery { dangerous_allow_http: false, .. } => ("url", vec![issuer.url.clone()]),
+        _ => return Vec::new(),
+    };
+    let text = bundle.files.get(ISSUERS).map(String::as_str).unwrap_or_default();
+    let line_of = |url: &str| {
+        let quoted = [format!("\"{url}\""), format!("'{url}'")];
+        (1..).zip(text.lines()).find(|(_, line)| quoted.iter().any(|url| line.contains(url))).map(|(line, _)| line)
+    };
+    let finding = |url: String| {
+        let reason = format!(
+            "{option}: {url:?} of the issuer {:?} is plain http: `serve` fetches no keys over it; use https, or say \
+             dangerous_allow_http = true",
+            issuer.name.as_str()
+        );
+        Finding { file: ISSUERS.into(), line: line_of(&url), reason }
+    };
+    fetched.into_iter().filter(|url| url.starts_with("http:")).map(finding).collect()
 }
 
 fn kept<T>(result: Result<T, Vec<Finding>>, findings: &mut Vec<Finding>) -> Option<T> {
@@ -59,5 +97,5 @@ fn kept<T>(result: Result<T, Vec<Finding>>, findings: &mut Vec<Finding>) -> Opti
 fn own_issuer(public_url: &str, bundle: &Bundle) -> Option<Finding> {
     let issuer = bundle.issuers.iter().find(|issuer| issuer.url == public_url)?;
     let reason = format!("the issuer {:?} has the broker's own public_url", issuer.name.as_str());
-    Some(Finding { file: "issuers.toml".into(), line: None, reason })
+    Some(Finding { file: ISSUERS.into(), line: None, reason })
 }

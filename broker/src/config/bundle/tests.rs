@@ -395,6 +395,35 @@ fn a_role_whose_owner_left_loads_so_that_its_grants_can_end_and_is_a_finding_of_
 }
 
 #[test]
+fn a_check_names_the_line_of_what_serve_would_not_fetch() {
+    let line = "url = \"https://ci.example\"";
+    let report = |with: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = small();
+        let issuers = files.get_mut("issuers.toml").unwrap();
+        assert!(issuers.contains(line), "{issuers}");
+        *issuers = issuers.replace(line, with);
+        write(folder.path(), &files);
+        check(None, folder.path()).to_string().replace(folder.path().to_str().unwrap(), "BUNDLE")
+    };
+    assert_eq!(report(line), "");
+    assert_eq!(report("url = \"http://127.0.0.1:9/\"\ndangerous_allow_http = true"), "");
+    let said = report("url = \"http://127.0.0.1:9/\"");
+    assert!(said.starts_with("BUNDLE/issuers.toml:4: url: \"http://127.0.0.1:9/\""), "{said}");
+    assert!(said.contains("dangerous_allow_http = true"), "{said}");
+    let said = report(&format!("{line}\njwks_uri = \"http://localhost:9/jwks\""));
+    assert!(said.starts_with("BUNDLE/issuers.toml:5: jwks_uri: "), "{said}");
+    let said = report(&format!("{line}\njwks_origins = [\"http://localhost:9\"]"));
+    assert!(said.starts_with("BUNDLE/issuers.toml:5: jwks_origins: "), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named_once() {
+    let said = check(None, Path::new("nope")).to_string();
+    assert!(said.starts_with("nope: "), "{said}");
+}
+
+#[test]
 fn a_backends_complaint_stands_at_the_parameter() {
     let bundle = Bundle::from_files(small()).unwrap();
     let role = "app/deploy".parse().unwrap();
