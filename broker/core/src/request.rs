@@ -84,11 +84,13 @@ impl Purpose {
                 role.purpose
                     .default
                     .clone()
-                    .ok_or_else(|| refuse_missing("say in `purpose` what the credential is for"))?,
+                    .ok_or_else(|| refuse_missing("say in `purpose` what the credential is for, in a few words"))?,
             )?,
         };
         if says_nothing(&text, role) {
-            return Err(refuse_missing(format!("{text:?} does not say what the credential is for")));
+            return Err(refuse_missing(format!(
+                "{text:?} does not say what the credential is for; a few words do, such as \"deploy 4f2c8b1 to production\""
+            )));
         }
         if let Some(pattern) = &role.purpose.pattern
             && pattern.find(&text).is_none_or(|found| found.range() != (0..text.len()))

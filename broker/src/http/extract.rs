@@ -141,6 +141,11 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
             if tags.len() > MAX_TAGS || tags.contains(&"*") {
                 return Err(refuse());
             }
+            let bare = |tag: &&str| !tag.is_empty() && !tag.starts_with('"') && !tag.starts_with("W/");
+            if let Some(bare) = tags.iter().find(|tag| bare(tag)).and_then(|bare| RevisionId::new(*bare).ok()) {
+                let detail = format!("`If-Match` has its revision in double quotes: `If-Match: \"{bare}\"`");
+                return Err(Unreadable::content("If-Match", detail));
+            }
             // A weak tag matches nothing here, nor does one that is no revision.
             let strong = |tag: &&str| RevisionId::new(tag.strip_prefix('"')?.strip_suffix('"')?).ok();
             Ok(Some(tags.iter().filter_map(strong).collect()))

@@ -249,6 +249,12 @@ async fn a_publication_names_what_it_replaces() {
             .await;
         answer.assert_status(status);
     }
+    let unquoted = press
+        .broker
+        .call_with(("PUT", "/v1/configuration"), &press.person(OPERATOR), ("if-match", &first), Some(&body))
+        .await;
+    unquoted.assert_status(422);
+    assert!(unquoted.text_of("detail").contains("in double quotes"), "{}", unquoted.text);
     let weak = format!("W/\"{first}\"");
     press
         .broker
