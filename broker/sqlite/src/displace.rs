@@ -2,7 +2,7 @@
 
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::credential::RevocationClass;
-use hallpass_core::grant::{Cause, Ending, Grant, GrantRecord, StateName};
+use hallpass_core::grant::{Cause, Ending, Grant, GrantRecord, HolderKey, StateName};
 use hallpass_core::id::RequestId;
 use hallpass_core::port::{Replaced, StoreError};
 use hallpass_core::time::Timestamp;
@@ -33,11 +33,9 @@ impl Successor<'_> {
 
     /// Ends the grant that its holder asked to have replaced. Another's is left alone, whatever the request says.
     pub(crate) fn replace(&self, transaction: &mut Transaction<'_>, replaced: Replaced) -> Outcome<()> {
-        let holder = &self.record.holder;
-        let own = grant::by_id(transaction.connection, replaced.id)?.filter(|earlier| {
-            earlier.record.holder.issuer == holder.issuer && earlier.record.holder.subject == holder.subject
-        });
-        let Some(earlier) = own else { return Ok(()) };
+        let holder = HolderKey::of_record(self.record);
+        let found = grant::by_id(transaction.connection, replaced.id)?;
+        let Some(earlier) = found.filter(|earlier| holder.holds(&earlier.record)) else { return Ok(()) };
         self.end(transaction, earlier, Cause::REPLACED, replaced.fenced_by_record, "replaced_by")
     }
 

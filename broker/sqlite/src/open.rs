@@ -3,7 +3,7 @@
 //! What can refuse is asked first and writes nothing, so that a refused opening consumes nothing: neither the proof nor
 //! the idempotency key nor a place in a lineage.
 
-use hallpass_core::grant::{Grant, StateName};
+use hallpass_core::grant::{Grant, HolderKey, StateName};
 use hallpass_core::id::{GrantId, LineageId, RequestId};
 use hallpass_core::in_force::Bar;
 use hallpass_core::port::{
@@ -167,6 +167,10 @@ impl Open {
             return Ok(Err(Found::RequestMismatch));
         }
         let earlier = grant::by_id(transaction.connection, id)?;
+        let in_force = &transaction.numbers.in_force;
+        if earlier.as_ref().is_some_and(|earlier| !earlier.leaves_repeats() || in_force.ends(earlier).is_some()) {
+            return Ok(Err(Found::Replayed));
+        }
         if earlier.as_ref().is_some_and(|earlier| earlier.state_name() == StateName::Pending) {
             return Ok(Err(Found::StillPending));
         }
@@ -197,10 +201,9 @@ impl Open {
             Some(replaced) if earlier.is_none() => grant::by_id(transaction.connection, replaced.id)?,
             _ => None,
         };
+        let holder = HolderKey::of_record(record);
         let leaves = |grant: &&Grant| {
-            let holder = &grant.record.holder;
-            let own = holder.issuer == record.holder.issuer && holder.subject == record.holder.subject;
-            own && grant.record.role == record.role && grant.state_name() == StateName::Active
+            holder.holds(&grant.record) && grant.record.role == record.role && grant.state_name() == StateName::Active
         };
         let making_room = earlier.or(replaced.as_ref()).iter().filter(|grant| leaves(grant)).count();
         quota::exceeded(transaction, &self.quotas, record, making_room)

@@ -128,6 +128,26 @@ impl Cause {
     /// The backend did not answer.
     pub const BACKEND_UNAVAILABLE: Self = Self(std::borrow::Cow::Borrowed("backend_unavailable"));
 
+    /// The caller hung up before its credential left.
+    pub const UNDELIVERED: Self = Self(std::borrow::Cow::Borrowed("undelivered"));
+
+    /// Whether the request that opened the grant may still be repeated under its idempotency key. Not where somebody
+    /// decided that the grant ends: whoever captured the request, or a client that retries in good faith, would undo it.
+    #[must_use]
+    pub fn leaves_repeats(&self) -> bool {
+        [
+            Self::SUPERSEDED,
+            Self::UNDELIVERED,
+            Self::EXPIRED,
+            Self::HEARTBEAT_MISSED,
+            Self::DEADLINE_PASSED,
+            Self::OUTCOME_UNKNOWN,
+            Self::BACKEND_REFUSED,
+            Self::BACKEND_UNAVAILABLE,
+        ]
+        .contains(self)
+    }
+
     /// A cause from its stored word.
     #[must_use]
     pub fn from_stored(word: String) -> Self {
@@ -243,6 +263,19 @@ impl Grant {
             GrantState::Expired { .. } => StateName::Expired,
             GrantState::Failed { .. } => StateName::Failed,
             GrantState::Abandoned { .. } => StateName::Abandoned,
+        }
+    }
+
+    /// Whether the request that opened it may be repeated: see [`Cause::leaves_repeats`].
+    #[must_use]
+    pub fn leaves_repeats(&self) -> bool {
+        match &self.state {
+            GrantState::Pending { .. } | GrantState::Active { .. } => true,
+            GrantState::Revoking { ending, .. }
+            | GrantState::Revoked { ending, .. }
+            | GrantState::Expired { ending, .. }
+            | GrantState::Failed { ending, .. }
+            | GrantState::Abandoned { ending, .. } => ending.cause.leaves_repeats(),
         }
     }
 

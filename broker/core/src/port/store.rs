@@ -263,7 +263,7 @@ pub enum OpenOutcome {
     Opened(Box<Grant>),
     /// There are as many live grants as there may be. Nothing was consumed.
     OverQuota(Quota),
-    /// The proof was used before.
+    /// The proof was used before; also when its own request is repeated after somebody ended the grant.
     Replayed,
     /// The idempotency key came with another request before.
     RequestMismatch,

@@ -11,7 +11,7 @@ pub use foresee::Foreseen;
 pub(super) use foresee::foresee;
 
 use super::barred::Barred;
-use super::decide::{ROLE_NOT_AVAILABLE, Trail, permit, query_of, role_facts};
+use super::decide::{ROLE_NOT_AVAILABLE, Trail, grant_resource, may, permit, query_of, role_facts};
 use super::revoke::is_fenced_by_record;
 use super::{Ports, Use, authenticate, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
@@ -150,20 +150,23 @@ impl Attempt<'_> {
         Ok(Subject { role, owner, backend })
     }
 
-    /// The grant whose place the new one shall take. Refused unless it is the caller's own: nobody ends another's grant
-    /// by naming it, nor has a record say that this one followed it.
+    /// The grant whose place the new one shall take. Refused unless it is the caller's own and policy lets the caller end
+    /// it: nobody ends another's grant by naming it, nor has a record say that this one followed it.
     async fn replaced(&self) -> Result<Result<Option<Replaced>, Refusal>, ServiceError> {
         let Some(id) = self.request.replaces else { return Ok(Ok(None)) };
-        let proof = self.identity.proof();
-        let own =
-            self.ports.store.grant(id).await?.filter(|grant| {
-                grant.record.holder.issuer == proof.issuer && grant.record.holder.subject == proof.subject
-            });
-        let detail = "`replaces` is not the id of a grant of yours";
-        Ok(match own {
-            Some(own) => Ok(Some(Replaced { id, fenced_by_record: is_fenced_by_record(self.ports, &own) })),
-            None => Err(Refusal::request(Reason::MalformedRequest, "replaces", detail)),
-        })
+        let found = self.ports.store.grant(id).await?;
+        let Some(own) = found.filter(|grant| grant.record.is_held_by(self.identity)) else {
+            let detail = "`replaces` is not the id of a grant of yours: of this run, and bound to the same key";
+            return Ok(Err(Refusal::request(Reason::MalformedRequest, "replaces", detail)));
+        };
+        let resource = grant_resource(&own.record);
+        let mut query = query_of(self.ports, self.revision, self.identity, Action::Revoke, resource).await?;
+        query.context.holder = true;
+        if !may(self.revision, &query) {
+            let detail = "policy does not let you end the grant that `replaces` names";
+            return Ok(Err(Refusal::new(Step::Policy, Reason::PolicyDenied, detail).about("replaces")));
+        }
+        Ok(Ok(Some(Replaced { id, fenced_by_record: is_fenced_by_record(self.ports, &own) })))
     }
 
     async fn permit(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permit, ServiceError> {

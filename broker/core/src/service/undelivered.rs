@@ -10,9 +10,6 @@ use crate::measure::EndTakenHold;
 use crate::port::{Applied, Change};
 use crate::request::Origin;
 
-/// Why such a grant ends.
-pub const CAUSE: &str = "undelivered";
-
 /// How often a change by somebody else is looked at again. Each means that the grant went forward, and its life has
 /// fewer steps than this.
 const MAX_ROUNDS: usize = 8;
@@ -30,12 +27,12 @@ pub async fn undelivered(ports: &Ports, id: GrantId, origin: &Origin) -> Result<
             return Ok(());
         }
         let fenced = is_fenced_by_record(ports, &grant);
-        let ending = Ending::by_broker(Cause::from_stored(CAUSE.to_owned()), ports.now());
+        let ending = Ending::by_broker(Cause::UNDELIVERED, ports.now());
         let Ok(ended) = grant.begin_ending(ending, fenced) else { return Ok(()) };
         let object = AuditObject::Grant { id };
         let entry = AuditEntry::success(ports.now(), Actor::Broker, AuditAction::GrantRevoke, object)
             .in_request(origin.request_id)
-            .for_reason(CAUSE);
+            .for_reason(Cause::UNDELIVERED.as_str());
         let held = EndTakenHold::of(&ended);
         let applied = ports.store.apply(Change::of(ended, entry)).await?;
         ports.nudge.notify_one();

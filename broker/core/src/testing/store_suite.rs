@@ -78,6 +78,7 @@ macro_rules! store_suite {
                 a_superseded_grant_that_lives_elsewhere_is_left_to_the_workers,
                 a_repeat_ends_nothing_that_has_ended,
                 a_key_with_another_request_is_refused,
+                a_repeat_does_not_undo_a_revocation,
                 a_key_whose_grant_is_pending_has_to_wait,
                 a_key_is_repeated_three_times_at_most,
                 a_used_proof_is_accepted_again_with_its_own_key_only,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{audit_about, key, open, open_at_once, opening, opening_of, proof, read};
+use super::{audit_about, entry_about, key, open, open_at_once, opening, opening_of, proof, read};
 use crate::audit::AuditAction;
 use crate::credential::RevocationClass;
-use crate::grant::{Cause, GrantState, StateName};
-use crate::port::{GrantFilter, IdempotencyClaim, OpenOutcome, Opening, PageRequest, Store};
+use crate::grant::{Cause, Ending, GrantState, StateName};
+use crate::port::{Applied, Change, GrantFilter, IdempotencyClaim, OpenOutcome, Opening, PageRequest, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -62,6 +62,26 @@ pub async fn a_repeat_ends_nothing_that_has_ended(store: &Arc<dyn Store>) {
     let second = open(store, keyed(store, 2, over)).await;
     assert_eq!(read(store, first.record.id).await, ended);
     assert_eq!(second.record.replaces, Some(first.record.id));
+}
+
+/// Somebody decided that the earlier one ends: a repetition does not undo that, whoever sends it.
+pub async fn a_repeat_does_not_undo_a_revocation(store: &Arc<dyn Store>) {
+    for (scope, cause) in [(1, Cause::REQUESTED), (2, Cause::REVOCATION), (3, Cause::from_stored("owner_gone".into()))]
+    {
+        let with = |n: u64| Opening {
+            proof_use: Some(proof(&format!("proof {scope}"), NOW)),
+            idempotency: Some(key(scope, 1, NOW)),
+            ..opening(store, n, NOW)
+        };
+        let n = u64::from(scope) * 10;
+        open(store, with(n)).await;
+        let repeated = open(store, with(n + 1)).await;
+        let entry = entry_about(repeated.record.id, AuditAction::GrantRevoke, NOW);
+        let ended = repeated.clone().begin_ending(Ending::by_broker(cause.clone(), NOW), true).unwrap();
+        assert_eq!(store.apply(Change::of(ended, entry)).await.unwrap(), Applied::Done);
+        let outcome = store.open(with(n + 2)).await;
+        assert!(matches!(outcome, Ok(OpenOutcome::Replayed)), "{cause:?}: {outcome:?}");
+    }
 }
 
 /// One key is one request.
