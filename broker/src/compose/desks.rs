@@ -27,6 +27,7 @@ impl TokenDesk for Desk {
             token_id: Some(token.grant.to_string()),
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+            key_id: token.key_id,
         })
     }
 }

@@ -32,6 +32,8 @@ pub struct OwnToken {
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// `kid` of the key that signed it.
+    pub key_id: String,
 }
 
 /// The keys that verify what the broker signs.

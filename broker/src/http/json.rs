@@ -241,9 +241,22 @@ impl<'de> de::Deserializer<'de> for Node {
         }
     }
 
+    /// serde would also read a list, its items being the members in their order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        match self {
+            Self::List(_) => Err(de::Error::custom("an object is expected, not a list")),
+            other => other.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 
@@ -317,6 +330,8 @@ mod tests {
             (r#"{"role":"a","ends_when":{"run":true,"run":false}}"#, (syntax, Reason::MalformedRequest, "run")),
             (r#"{"role":[[[[[[[[[1]]]]]]]]]}"#, (syntax, Reason::MalformedRequest, "body")),
             ("[]", (content, Reason::MalformedRequest, "body")),
+            (r#"["a"]"#, (content, Reason::MalformedRequest, "body")),
+            (r#"{"role":"a","ends_when":[]}"#, (content, Reason::MalformedRequest, "ends_when")),
             ("null", (content, Reason::MalformedRequest, "body")),
             (r#"{"role":"a""#, (syntax, Reason::MalformedRequest, "body")),
             ("{}{}", (syntax, Reason::MalformedRequest, "body")),

@@ -277,6 +277,7 @@ impl TokenDesk for Desk {
             token_id: Some(grant.to_string()),
             issued_at: NOW,
             expires_at: NOW.plus(Ttl::from_mins(10)),
+            key_id: "own-key".to_owned(),
         })
     }
 }

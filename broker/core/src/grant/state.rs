@@ -285,6 +285,14 @@ impl Grant {
         matches!(self.state, GrantState::Active { .. }) && now < self.end_at && !self.missed_heartbeat(now)
     }
 
+    /// Whether a token of the broker's own that names the grant can be its credential: signed by the key that the record
+    /// names, and over no later than the grant. Whoever has a signing key can write any token; the record tells it apart.
+    #[must_use]
+    pub fn can_have_token(&self, key_id: Option<&str>, expires_at: Timestamp) -> bool {
+        let signed_by = self.record.signed_by.as_deref();
+        expires_at <= self.expires_at && signed_by.is_none_or(|signed_by| key_id == Some(signed_by))
+    }
+
     fn missed_heartbeat(&self, now: Timestamp) -> bool {
         self.heartbeat_deadline().is_some_and(|deadline| now >= deadline)
     }

@@ -73,11 +73,13 @@ async fn verify(
     {
         identity.confirm_unused_before(restored_at).map_err(Refusal::after_signature)?;
     }
-    if let Some(id) = identity.proof().grant
-        && live_grant(ports, id).await?.is_none()
-    {
-        let refusal = Refusal::proof(Reason::GrantEnded, "the grant behind this token has ended");
-        return Err(refusal.after_signature().into());
+    if let Some(id) = identity.proof().grant {
+        let key_id = identity.proof().key_id.as_deref();
+        let live = live_grant(ports, id).await?;
+        if !live.is_some_and(|grant| grant.can_have_token(key_id, identity.expires_at())) {
+            let detail = "the grant behind this token has ended, or never had this token";
+            return Err(Refusal::proof(Reason::GrantEnded, detail).after_signature().into());
+        }
     }
     Ok(identity)
 }

@@ -44,6 +44,7 @@ pub(in crate::http) async fn introspect(
     let own = state.tokens.read(&token).filter(|own| state.ports.now() < own.expires_at);
     let Some(own) = own else { return json(&Introspection::default()) };
     let live = caller.introspect(&state.ports, own.grant).await?;
+    let live = live.filter(|grant| grant.can_have_token(Some(&own.key_id), own.expires_at));
     json(&live.map(|grant| shown(own, &grant, &state.public_url)).unwrap_or_default())
 }
 
