@@ -263,7 +263,10 @@ async fn a_grant_takes_the_place_of_no_other_s() {
         let answer = house.call("POST", "/v1/grants", other.token.expose(), Some(asked(id))).await;
         (answer.status, answer.said("detail").to_owned())
     };
-    assert_eq!(said(&own).await, (422, "`replaces` is not the id of a grant of yours".to_owned()));
+    assert_eq!(
+        said(&own).await,
+        (422, "`replaces` is not the id of a grant of yours: of this run, and bound to the same key".to_owned())
+    );
     assert_eq!(said(unknown).await, said(&own).await);
     let untouched = house.call("GET", &format!("/v1/grants/{own}"), &house.proof(), None).await;
     assert_eq!(untouched.body["state"], "active");
