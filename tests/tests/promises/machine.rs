@@ -58,6 +58,10 @@ enum Op {
         set: Set,
         quarantine: Option<u64>,
     },
+    RevokeSetBefore {
+        write: Write,
+        set: Set,
+    },
     Follow,
     Quarantine {
         set: Set,
@@ -131,6 +135,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (write, 0_usize..3, store_fault).prop_map(|(write, passing, fault)| Op::Store { write, passing, fault }),
         1 => (action, ruling).prop_map(|(action, ruling)| Op::Policy { action, ruling }),
         2 => (Set::any(), prop::option::weighted(0.2, 1_u64..1_200)).prop_map(|(set, quarantine)| Op::RevokeSet { set, quarantine }),
+        2 => (prop::sample::select(vec![Write::Open, Write::Apply]), Set::any())
+            .prop_map(|(write, set)| Op::RevokeSetBefore { write, set }),
         3 => Just(Op::Follow),
         2 => (Set::lasting(), 1_u64..1_200).prop_map(|(set, secs)| Op::Quarantine { set, secs }),
         2 => (0_usize..3).prop_map(|which| Op::Lift { which }),
@@ -216,6 +222,7 @@ impl Run {
             Op::RevokeSet { set, quarantine } => {
                 self.sets.revoke(lab, set, quarantine.map(Ttl::from_secs)).await;
             }
+            Op::RevokeSetBefore { write, set } => self.sets.revoke_before(lab, write, set),
             Op::Follow => self.sets.follow(lab).await,
             Op::Quarantine { set, secs } => self.sets.quarantine(lab, set, Ttl::from_secs(secs)).await,
             Op::Lift { which } => self.sets.lift(lab, which).await,
