@@ -21,6 +21,10 @@ permit (principal in Group::"platform", action, resource);
 /// exist has it too; and whether what was deleted is gone, since a quarantine that is lifted stays on record.
 const EXCLUDED: &str = "positive_data_acceptance,use_after_free";
 
+/// With other seeds each time also not whether what has a wrong form is refused: what it changes in a query sometimes leaves
+/// a right one, such as one without a member that may be left out. Every day's requests are held against that.
+const EXCLUDED_OF_MANY: &str = "positive_data_acceptance,use_after_free,negative_data_rejection";
+
 async fn open() -> House {
     House::open_with(|setup| setup.policy("anything.cedar", ANYTHING)).await
 }
@@ -31,7 +35,8 @@ fn check(programs: &Path, house: &House, seconds: usize, headers: &[String]) -> 
     let mut program = Command::new(programs.join("st"));
     program.current_dir(folder.path()).env("NO_COLOR", "1").args(["run", "--no-color"]);
     program.arg(component::root().join("deploy/openapi.json")).args(["--url", &house.broker.url()]);
-    program.args(["--exclude-tag", "operations", "--checks", "all", "--exclude-checks", EXCLUDED]);
+    program.args(["--exclude-tag", "operations", "--checks", "all", "--exclude-checks"]);
+    program.arg(if full() { EXCLUDED_OF_MANY } else { EXCLUDED });
     program.args(["--continue-on-failure", "--suppress-health-check", "all", "--generation-database", "none"]);
     program.args(["--request-timeout", "20", "--warnings", "off"]);
     // Every day the same requests; at the stated size others each time, and sequences of them.
