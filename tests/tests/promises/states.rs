@@ -1,7 +1,7 @@
 //! The diagram of a grant's life, transition by transition: which there are, and what each may change.
 
 use hallpass_core::credential::RevocationClass;
-use hallpass_core::grant::{Cause, Ending, Grant, GrantState, IllegalTransition, NextStep, StateName};
+use hallpass_core::grant::{Cause, Ending, Grant, GrantState, HolderKey, IllegalTransition, NextStep, StateName};
 use hallpass_core::testing::sample::{self, NOW};
 use hallpass_core::time::{Timestamp, Ttl};
 use proptest::prelude::*;
@@ -42,6 +42,31 @@ fn is_drawn(class: RevocationClass, from: StateName, to: StateName) -> bool {
         (Active | Revoking, Expired) => matches!(class, Fenced | ExpiryOnly),
         _ => false,
     }
+}
+
+/// Whoever has a signing key of the broker can write any token: the record tells whether it had that one.
+#[test]
+fn a_token_is_a_grant_s_only_as_its_record_has_it() {
+    let mut grant = sample::active(1, RevocationClass::Fenced, NOW);
+    grant.record.signed_by = Some("the key".to_owned());
+    let (end, second) = (grant.expires_at, Ttl::from_secs(1));
+    assert!(grant.can_have_token(Some("the key"), end));
+    assert!(!grant.can_have_token(Some("an imported key"), end), "another key of the broker");
+    assert!(!grant.can_have_token(None, end));
+    assert!(!grant.can_have_token(Some("the key"), end.plus(second)), "it outlives the grant");
+    // Records from before the key was kept name none.
+    grant.record.signed_by = None;
+    assert!(grant.can_have_token(Some("any key"), end) && !grant.can_have_token(Some("any key"), end.plus(second)));
+}
+
+/// Who shares its subject, as every run of a workflow does, does not hold it: `replaces` asks this too.
+#[test]
+fn a_grant_is_held_by_its_own_run_and_no_other() {
+    let grant = sample::active(1, RevocationClass::Fenced, NOW);
+    let own = HolderKey::of_record(&grant.record);
+    assert!(own.holds(&grant.record));
+    let other = HolderKey { run: Some("another run".to_owned()), ..own };
+    assert!(!other.holds(&grant.record));
 }
 
 proptest! {
