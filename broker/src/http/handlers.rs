@@ -15,7 +15,7 @@ pub(super) mod revocations;
 pub(super) mod status_lists;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hallpass_core::audit::Actor;
@@ -40,6 +40,13 @@ const MAX_ENTITY_TAGS: usize = 16;
 fn json(value: &impl Serialize) -> Result<Response, Failure> {
     let bytes = bytes_of(value)?;
     Ok(json_body(Body::from(bytes)))
+}
+
+/// `response` with the status of something that was made, and where that is read.
+fn made(mut response: Response, status: StatusCode, place: String) -> Response {
+    *response.status_mut() = status;
+    response.headers_mut().extend(HeaderValue::try_from(place).ok().map(|place| (LOCATION, place)));
+    response
 }
 
 fn json_body(body: Body) -> Response {

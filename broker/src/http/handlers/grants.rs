@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
 use hallpass_core::grant::Grant;
@@ -14,7 +13,7 @@ use hallpass_sdk::wire::{
 };
 use http::StatusCode;
 
-use super::{bytes_of, grant_id, idempotency, json, json_body, readable, receipt};
+use super::{bytes_of, grant_id, idempotency, json, json_body, made, readable, receipt};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::issuance::{Issued, issue};
@@ -59,12 +58,10 @@ pub(in crate::http) async fn open(
     let Issued { grant, credential, handover } = issue(&state, proof, request, origin).await?;
     let receipt = receipt(&state, &grant, with_receipt).await?;
     let grant = wire::grant(&grant, &state.public_url);
-    let location = HeaderValue::try_from(format!("{}/v1/grants/{}", state.public_url, grant.id));
+    let place = format!("{}/v1/grants/{}", state.public_url, grant.id);
     let answer = CreateGrantResponse { grant, credential: wire::credential(credential), receipt };
-    let mut response = json_body(handover.body(bytes_of(&answer)?));
-    *response.status_mut() = StatusCode::CREATED;
-    response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
-    Ok(response)
+    let response = json_body(handover.body(bytes_of(&answer)?));
+    Ok(made(response, StatusCode::CREATED, place))
 }
 
 /// Reads a grant: who, why, whose, what, from which change, by which rule, until when, and how it ends.

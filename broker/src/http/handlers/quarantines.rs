@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
 use hallpass_core::port::PageRequest;
@@ -11,7 +10,7 @@ use hallpass_core::service::{inspect, quarantine};
 use hallpass_sdk::wire::{self as sdk, Page, QuarantineRequest};
 use http::StatusCode;
 
-use super::{json, readable};
+use super::{json, made, readable};
 use crate::http::extract::{Bearer, Context, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::openapi::PageQuery;
@@ -45,12 +44,8 @@ pub(in crate::http) async fn add(
 ) -> Result<Response, Failure> {
     let asked = readable(&state, &proof, body.and_then(|body| wire::quarantining(body.value)), &origin).await?;
     let added = quarantine::add(&state.ports, &proof, &asked, &origin).await?;
-    let answer = wire::quarantine(&added, state.ports.now());
-    let location = HeaderValue::try_from(wire::quarantine_path(added.id));
-    let mut response = json(&answer)?;
-    *response.status_mut() = StatusCode::CREATED;
-    response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
-    Ok(response)
+    let answer = json(&wire::quarantine(&added, state.ports.now()))?;
+    Ok(made(answer, StatusCode::CREATED, wire::quarantine_path(added.id)))
 }
 
 /// `GET /v1/quarantines/{id}`.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
 use hallpass_core::port::PageRequest;
@@ -11,7 +10,7 @@ use hallpass_core::service::{inspect, revoke_set};
 use hallpass_sdk::wire::{self as sdk, Page, RevocationRequest};
 use http::StatusCode;
 
-use super::{idempotency, json, readable};
+use super::{idempotency, json, made, readable};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::measure;
@@ -62,12 +61,8 @@ pub(in crate::http) async fn begin(
     }
     let begun = revoke_set::revoke_set(&state.ports, &proof, &asked, &origin).await?;
     measure::end_requested();
-    let answer = wire::begun(&begun);
-    let location = HeaderValue::try_from(wire::revocation_path(begun.revocation.id));
-    let mut response = json(&answer)?;
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response.headers_mut().extend(location.ok().map(|location| (LOCATION, location)));
-    Ok(response)
+    let answer = json(&wire::begun(&begun))?;
+    Ok(made(answer, StatusCode::ACCEPTED, wire::revocation_path(begun.revocation.id)))
 }
 
 /// `GET /v1/revocations/{id}`.
