@@ -175,9 +175,7 @@ impl Setup {
         merge(&mut server, self.server.clone());
         let key_file = folder.join("kek");
         if !key_file.exists() {
-            let mut key =
-                fs::OpenOptions::new().create_new(true).write(true).mode(self.key_file_mode).open(key_file)?;
-            key.write_all(STANDARD.encode(random_bytes::<32>()).as_bytes())?;
+            write_key_file(&key_file, self.key_file_mode)?;
         }
 
         write_toml(&bundle.join("issuers.toml"), &json!({"issuer": self.issuers}))?;
@@ -211,6 +209,15 @@ impl Setup {
         };
         json!([owner("platform", true), owner("departed", false)])
     }
+}
+
+/// Writes a fresh key-encryption key.
+///
+/// # Errors
+/// When there is a file already, or it cannot be written.
+pub fn write_key_file(path: &Path, mode: u32) -> io::Result<()> {
+    let mut key = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?;
+    key.write_all(STANDARD.encode(random_bytes::<32>()).as_bytes())
 }
 
 /// Where the store keeps its database.

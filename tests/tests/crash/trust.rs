@@ -1,5 +1,5 @@
-//! What is trusted and what is permitted changes under load: once the change is acknowledged, nothing is opened by what was
-//! before.
+//! What is trusted, what is permitted and what the broker signs by changes under load: once the change is acknowledged,
+//! nothing is opened by what was before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hallpass_tests::config::{ROLE, trust};
 use hallpass_tests::{Exchange, Issuer, Journal, SigningKey, eventually, size};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -15,10 +15,13 @@ use crate::caller::Caller;
 use crate::house::House;
 use crate::ledger::{self, text};
 use crate::process::DEADLINE;
-use crate::witness::CLIENTS;
+use crate::witness::{self, CLIENTS};
 
 /// Answers that each state of the world must have given before the next change.
 const ANSWERS: usize = CLIENTS * 3;
+
+/// Tokens of a key that are shown to the broker again.
+const SHOWN: usize = 24;
 
 /// A request as its client saw it.
 #[derive(Clone, Debug)]
@@ -27,6 +30,19 @@ struct Attempt {
     sent: Instant,
     status: u16,
     said: String,
+}
+
+impl Attempt {
+    /// What was minted.
+    fn token(&self) -> String {
+        let said: Value = serde_json::from_str(&self.said).unwrap_or_default();
+        said["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
+    }
+
+    /// The key that signed it.
+    fn key(&self) -> String {
+        witness::header(&self.token())["kid"].as_str().expect("a key id").to_owned()
+    }
 }
 
 /// Clients that ask again and again, whatever they are answered.
@@ -140,6 +156,122 @@ async fn once_the_end_of_trust_in_an_issuer_is_acknowledged_none_of_its_proofs_o
     attempts.extend(trusted_load.end().await);
     assert_opened_by_the_revision_in_force(&house);
     assert_ledger_agrees(&house, &attempts);
+}
+
+// EXP-16
+#[tokio::test]
+async fn while_keys_change_under_load_old_tokens_verify_and_once_one_is_distrusted_none_of_its_own_does() {
+    let mut house = House::open().await;
+    let load = Load::begin(&house.caller);
+    let mut tokens_of_old = Vec::new();
+    for round in 0..size(1, 10) {
+        let before = load.asked_since(now()).await;
+        assert!(before.iter().all(|one| one.status == 200), "the load does not work");
+        let old = before.last().expect("an attempt").key();
+        tokens_of_old.extend(before.iter().rev().take(SHOWN).filter(|one| one.key() == old).map(Attempt::token));
+
+        // Announced, and in turn: the old one signs until the new one does, and both are published.
+        let made = keys(&house, &["rotate", "--purpose", "token", "--algorithm", "ES256", "--activate-after", "1s"]);
+        let new = made[0]["key_id"].as_str().expect("a key id").to_owned();
+        let announced = house.caller.get("/.well-known/jwks.json").await.expect("an answer").text;
+        assert!([&old, &new].iter().all(|key| announced.contains(key.as_str())), "{announced}");
+        eventually("the new key signs", DEADLINE, async || {
+            let attempts = load.journal.entries();
+            attempts.last().is_some_and(|last| last.status == 200 && last.key() == new).then_some(())
+        })
+        .await;
+        for attempt in load.asked_since(now()).await {
+            assert_eq!((attempt.status, attempt.key()), (200, new.clone()), "{attempt:?}");
+        }
+        let keys_by_now = house.caller.get("/.well-known/jwks.json").await.expect("an answer").body;
+        for token in &tokens_of_old {
+            witness::verified(token, &keys_by_now);
+            assert!(is_active(&house, token).await, "a token of the key before");
+        }
+
+        // The key-encryption key, in turn too: what is sealed opens, and what was signed verifies.
+        change_key_encryption_key(&mut house, round).await;
+        for attempt in load.asked_since(now()).await {
+            assert_eq!((attempt.status, attempt.key()), (200, new.clone()), "{attempt:?}");
+        }
+
+        // And at once.
+        keys(&house, &["distrust", &new, "--reason", "its backup was stolen"]);
+        let acknowledged = now();
+        for attempt in load.asked_since(acknowledged).await {
+            assert_eq!(attempt.status, 200, "{attempt:?}");
+            assert_ne!(attempt.key(), new, "{attempt:?}");
+        }
+        let distrusted: Vec<_> = load.journal.entries().into_iter().filter(|one| one.key() == new).collect();
+        assert!(distrusted.len() >= ANSWERS, "it hardly signed: {}", distrusted.len());
+        let keys_by_now = house.caller.get("/.well-known/jwks.json").await.expect("an answer").body;
+        assert!(!keys_by_now.to_string().contains(&new), "{keys_by_now}");
+        for attempt in distrusted.iter().rev().take(SHOWN * 4) {
+            assert!(!is_active(&house, &attempt.token()).await, "a token of the distrusted key: {attempt:?}");
+        }
+        for token in &tokens_of_old {
+            witness::verified(token, &keys_by_now);
+            assert!(is_active(&house, token).await, "a token of a key that is only retired");
+        }
+        assert_nothing_opened_by_it_since(&house, &new);
+        eventually("all that it signed is ending", DEADLINE, async || {
+            let sql = "SELECT id FROM grants WHERE signed_by = ?1 AND state IN ('pending', 'active')";
+            house.store().rows(sql, &[&new]).is_empty().then_some(())
+        })
+        .await;
+    }
+    let attempts = load.end().await;
+    assert!(attempts.iter().all(|one| one.status == 200), "a change of keys refused somebody");
+    let grants = ledger::grants(&house.store());
+    assert_eq!(grants.len(), attempts.len(), "grants that nobody was told of");
+    ledger::assert_sound(&house.store());
+}
+
+/// By the order of commits.
+fn assert_nothing_opened_by_it_since(house: &House, key: &str) {
+    let sql = "SELECT max(sequence) AS last FROM audit_entries WHERE action = 'key.distrust'";
+    let distrusted = house.store().rows(sql, &[])[0]["last"].as_i64().expect("a place");
+    let rows = house.store().rows(
+        "SELECT max(sequence) AS last, count(*) AS number FROM audit_entries JOIN grants ON grants.id = grant_id
+         WHERE action = 'grant.activate' AND signed_by = ?1",
+        &[&key],
+    );
+    assert!(rows[0]["number"].as_i64().is_some_and(|number| number >= ANSWERS as i64), "the control: {rows:?}");
+    let last = rows[0]["last"].as_i64().expect("a place");
+    assert!(last < distrusted, "a grant at {last} was signed by the key that was distrusted at {distrusted}");
+}
+
+/// Another key-encryption key is named, and wraps the data key: beside the broker, which goes on.
+async fn change_key_encryption_key(house: &mut House, round: usize) {
+    let file = |number: usize| match number {
+        0 => house.folder().join("kek"),
+        number => house.folder().join(format!("kek-{number}")),
+    };
+    let (active, retired) = (file(round + 1), file(round));
+    hallpass_tests::config::write_key_file(&active, 0o600).expect("a key file");
+    let sections = json!({
+        "key_encryption_key_file": active,
+        "retired_key_encryption_key_files": [retired],
+    });
+    house.reload(|setup| setup.server["keys"] = sections).await;
+    let output = house.process.beside(&["keys", "rewrap", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["changed"], true, "{said}");
+}
+
+async fn is_active(house: &House, token: &str) -> bool {
+    let reply = house.caller.introspect(&house.caller.proof(), token).await.expect("an answer");
+    reply.assert_status(200);
+    reply.body["active"] == true
+}
+
+/// Runs a command about keys beside the broker, and gives the keys that it answers.
+fn keys(house: &House, arguments: &[&str]) -> Vec<Value> {
+    let arguments = [&["keys"], arguments, &["--json"]].concat();
+    let output = house.process.beside(&arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a list of keys")
 }
 
 /// A grant's opening, by its place in the order of commits.
