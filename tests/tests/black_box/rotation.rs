@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_tests::config::CERTIFICATE_ROLE;
 use hallpass_tests::verifier::Verifier;
-use hallpass_tests::{Answer, component, eventually, unix_now};
+use hallpass_tests::{Answer, Exchange, component, eventually, unix_now};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::House;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn run(house: &House, arguments: &[&str]) -> Output {
+pub(crate) fn run(house: &House, arguments: &[&str]) -> Output {
     house.broker.command(["keys"].iter().chain(arguments))
 }
 
@@ -32,29 +32,29 @@ pub(crate) fn keys(house: &House, arguments: &[&str]) -> Vec<Value> {
 
 /// What the command says as it fails.
 #[track_caller]
-fn refused(house: &House, arguments: &[&str]) -> String {
+pub(crate) fn refused(house: &House, arguments: &[&str]) -> String {
     let output = run(house, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
     assert!(output.stdout.is_empty());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn header(token: &str) -> Value {
+pub(crate) fn header(token: &str) -> Value {
     let part = token.split('.').next().expect("a header");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
-fn key_of(answer: &Answer) -> String {
+pub(crate) fn key_of(answer: &Answer) -> String {
     header(answer.credential())["kid"].as_str().expect("a key id").to_owned()
 }
 
-async fn published(house: &House) -> Vec<String> {
+pub(crate) async fn published(house: &House) -> Vec<String> {
     let keys = house.broker.call("GET", "/.well-known/jwks.json", None, None).await;
     let keys = keys.body["keys"].as_array().expect("a key set").clone();
     keys.iter().map(|key| key["kid"].as_str().expect("a key id").to_owned()).collect()
 }
 
-async fn is_active(house: &House, proof: &str, token: &str) -> bool {
+pub(crate) async fn is_active(house: &House, proof: &str, token: &str) -> bool {
     let form = Some("application/x-www-form-urlencoded");
     let answer = house.broker.post_raw("/oauth2/introspect", Some(proof), form, format!("token={token}")).await;
     answer.assert_status(200);
@@ -62,7 +62,7 @@ async fn is_active(house: &House, proof: &str, token: &str) -> bool {
 }
 
 /// How often the audit log tells of this.
-fn told(house: &House, action: &str) -> usize {
+pub(crate) fn told(house: &House, action: &str) -> usize {
     house.broker.store().rows("SELECT sequence FROM audit_entries WHERE action = ?1", &[&action]).len()
 }
 
@@ -178,7 +178,7 @@ async fn an_operators_token_of_a_distrusted_key_opens_nothing() {
     assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["unknown_kid"]);
 }
 
-fn rsa_key(folder: &Path, name: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn rsa_key(folder: &Path, name: &str, arguments: &[&str]) -> Option<String> {
     let openssl = component::openssl()?;
     let file = folder.join(name);
     let output = Command::new(openssl).args(arguments).arg("-out").arg(&file).output().expect("openssl starts");
@@ -186,7 +186,7 @@ fn rsa_key(folder: &Path, name: &str, arguments: &[&str]) -> Option<String> {
     Some(file.to_str().expect("a path").to_owned())
 }
 
-const RSA_2048: &[&str] = &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+pub(crate) const RSA_2048: &[&str] = &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_signs_by_an_imported_key_and_no_sooner_than_there_is_one() {
@@ -239,6 +239,64 @@ async fn a_role_signs_by_an_imported_key_and_no_sooner_than_there_is_one() {
     assert_eq!(told(&house, "key.import"), 1);
     let kept = std::fs::read(hallpass_tests::config::database(folder)).expect("the database");
     assert!(!kept.windows(11).any(|bytes| bytes == b"PRIVATE KEY"), "the key is kept as it was given");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_distrusted_imported_key_verifies_nothing_and_the_next_import_serves() {
+    let Some(verifier) = Verifier::new() else { return };
+    let mut house = House::open().await;
+    let folder = house.broker.folder().to_owned();
+    let Some(first) = rsa_key(&folder, "first.pem", RSA_2048) else { return };
+    let Some(second) = rsa_key(&folder, "second.pem", RSA_2048) else { return };
+    let import = |file| ["import", "--purpose", "token", "--algorithm", "RS256", "--file", file];
+    let old = keys(&house, &import(&first)).remove(0)["key_id"].as_str().expect("a key id").to_owned();
+    let file = house.broker.in_bundle("roles/app/deploy.toml");
+    let role = std::fs::read_to_string(&file).expect("the role");
+    std::fs::write(&file, role.replace("[jwt]\n", "[jwt]\nalgorithm = \"RS256\"\n")).expect("written");
+    house.broker.signal(Signal::HUP);
+    let proof = house.proof();
+    let signed = eventually("the role's tokens are signed by it", DEADLINE, async || {
+        let answer = house.broker.exchange(&Exchange::of(&house.proof())).await;
+        (key_of(&answer) == old).then_some(answer)
+    })
+    .await;
+    let token = signed.credential().to_owned();
+    assert!(is_active(&house, &proof, &token).await, "the control");
+    assert_eq!(verifier.judge(&house.broker, &token).await, "valid");
+
+    keys(&house, &["distrust", &old, "--reason", "its backup was stolen"]);
+    // Without another key the role is refused, by the broker that runs and by the one that starts again; the others are
+    // not, and it is told.
+    for _ in 0..2 {
+        assert!(!is_active(&house, &house.proof(), &token).await);
+        assert!(!published(&house).await.contains(&old));
+        let judged = verifier.judge(&house.broker, &token).await;
+        assert!(judged.starts_with("refused: no key"), "{judged}");
+        assert_eq!(house.exchange(&house.proof()).await.status, 503);
+        let body = json!({"role": CERTIFICATE_ROLE, "purpose": "serve app.test"});
+        house.broker.call("POST", "/v1/grants", Some(&house.proof()), Some(&body)).await.assert_status(201);
+        let ready = house.broker.operations("/readyz").await.text;
+        assert!(ready.contains("the RS256 key was distrusted"), "{ready}");
+        house.broker.stop().await;
+        house.broker.restart().await;
+    }
+    eventually("its grant ends", DEADLINE, async || {
+        (house.broker.store().state(signed.grant_id()) == "revoking").then_some(())
+    })
+    .await;
+    let said = refused(&house, &import(&first));
+    assert!(said.contains("was distrusted here"), "{said}");
+    let new = keys(&house, &import(&second)).remove(0);
+    assert_eq!(new["phase"], "active");
+    for _ in 0..2 {
+        let next = house.credential().await;
+        assert_eq!(json!(key_of(&next)), new["key_id"]);
+        assert_eq!(verifier.judge(&house.broker, next.credential()).await, "valid");
+        assert!(is_active(&house, &house.proof(), next.credential()).await);
+        assert!(!is_active(&house, &house.proof(), &token).await);
+        house.broker.stop().await;
+        house.broker.restart().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
