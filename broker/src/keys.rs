@@ -26,7 +26,9 @@ mod transit;
 pub use data_keys::{DataKeyError, DataKeyKeeper, DataKeys, KeyEncryptionKeys, NamedTwice, Rewrapped};
 pub use entropy::SystemEntropy;
 pub use jwks::Jwk;
-pub use keeper::{Import, KeyChangeError, KeyKeeper, KeyView, Rotation};
+pub use keeper::{
+    CertificateRequest, Certification, Import, Judge, KeyChangeError, KeyKeeper, KeyView, MakeRequest, Rotation,
+};
 pub use kek::{KeyFileError, KeyVariableError, LocalKek};
 pub use keyring::{CertificationFailed, Certify, KeyRing, KeyRingError, seal_for_import};
 pub use own_token::{OwnToken, OwnTokens};

@@ -201,6 +201,12 @@ pub enum AuditAction {
     /// A signing key that was made elsewhere was taken in.
     #[serde(rename = "key.import")]
     KeyImport,
+    /// An authority key was made, for an offline root to certify.
+    #[serde(rename = "key.request")]
+    KeyRequest,
+    /// What an offline root certified about an authority key was taken in.
+    #[serde(rename = "key.certify")]
+    KeyCertify,
     /// Nothing that a signing key signed counts any longer.
     #[serde(rename = "key.distrust")]
     KeyDistrust,

@@ -32,8 +32,8 @@ pub use history::{
 };
 pub use kek::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 pub use keys::{
-    Attests, AuditKeys, AuthorityKey, AuthorityKeys, EndsSigned, KeyChange, KeyPurpose, KeyRecord, NotAttested,
-    StoredKey, TokenSigners,
+    Attests, AuditKeys, AuthorityKey, AuthorityKeys, DistrustedAuthority, EndsSigned, KeyChange, KeyPurpose, KeyRecord,
+    NotAttested, StoredKey, TokenSigners,
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};

@@ -29,7 +29,9 @@ use hallpass_core::time::{Timestamp, Ttl};
 use rcgen::KeyPair;
 
 pub use self::authorities::Authorities;
-pub use self::authority::{Authority, AuthorityError, Unreadable, certificate_request, root_certificate};
+pub use self::authority::{
+    Authority, AuthorityError, Unreadable, certificate_request, certified_by_another, root_certificate,
+};
 use self::authority::{Leaf, Signed};
 use self::parameters::{Names, Parameters};
 pub use self::revocations::RevocationLists;

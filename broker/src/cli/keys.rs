@@ -37,6 +37,12 @@ pub(super) enum Arguments {
     Rotate(Rotate),
     /// Take in a key that was made elsewhere. It is kept sealed, like the broker's own; the file is not needed again.
     Import(ImportFile),
+    /// Print the request (PKCS #10) to have a key of the authority certified by an offline root: the next key, which is made
+    /// here and signs nothing before `certify`.
+    Csr(Csr),
+    /// Take in what an offline root certified of such a key, once it was held against the key. Authority keys are under
+    /// offline roots from then on.
+    Certify(CertificateFile),
     /// Have nothing that a key signed count any longer, now. Every live grant that it signed ends.
     Distrust(Distrust),
     /// Wrap the key that seals the store's secrets by the key-encryption key that the server file names now: after another
@@ -90,6 +96,29 @@ pub(super) struct ImportFile {
     activate_after: Option<Ttl>,
 }
 
+/// Which key is to be certified.
+#[derive(Debug, Args)]
+pub(super) struct Csr {
+    #[command(flatten)]
+    common: Common,
+    /// The `kid` of a key of the authority that is there: for a new certificate of it.
+    #[arg(long, allow_hyphen_values = true)]
+    key_id: Option<String>,
+}
+
+/// What was certified.
+#[derive(Debug, Args)]
+pub(super) struct CertificateFile {
+    #[command(flatten)]
+    common: Common,
+    /// The key's certificate, followed by each that signed the one before, the root last: PEM.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// How long the certificate is published before the key signs; the server file's `keys.announce`, when not said.
+    #[arg(long, value_parser = ttl)]
+    activate_after: Option<Ttl>,
+}
+
 /// Which key to distrust.
 #[derive(Debug, Args)]
 pub(super) struct Distrust {
@@ -120,6 +149,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Arguments::List(common) => common,
         Arguments::Rotate(rotate) => &rotate.common,
         Arguments::Import(import) => &import.common,
+        Arguments::Csr(csr) => &csr.common,
+        Arguments::Certify(certify) => &certify.common,
         Arguments::Distrust(distrust) => &distrust.common,
         Arguments::Rewrap(arguments) => return rewrap::run(arguments).await,
     };
@@ -129,8 +160,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let sealer = compose::sealer(&foundation, &entropy).await?;
     let command = command(&arguments, sealer.as_ref(), entropy.as_ref())?;
     let request = Request::new(Command::Keys(command), SystemClock::start().now(), sealer.as_ref());
-    let keys = match control::ask(&foundation.store, &request).await.map_err(unanswered)? {
-        Some(Answer::Keys(keys)) => keys,
+    let answer = match control::ask(&foundation.store, &request).await.map_err(unanswered)? {
+        Some(answer @ (Answer::Keys(_) | Answer::Request(_))) => answer,
         Some(Answer::Refused(why)) => bail!("the broker refused: {why}"),
         Some(Answer::Unfinished) => bail!("the broker takes its time, and goes on: `keys list` tells what came of it"),
         Some(Answer::Token(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
@@ -146,7 +177,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             carry_out(command, &room.keeper, false).await?
         }
     };
-    show(&keys, json)
+    show(&answer, json)
 }
 
 /// What a conversation that broke off means: a key may be distrusted although nobody said so.
@@ -177,6 +208,11 @@ fn command(arguments: &Arguments, sealer: &dyn Sealer, entropy: &dyn Entropy) ->
                 activate_after: import.activate_after.map(Ttl::as_secs),
             }
         }
+        Arguments::Csr(csr) => KeyCommand::Request { key_id: csr.key_id.clone() },
+        Arguments::Certify(certify) => KeyCommand::Certify {
+            certificates: read_certificates(&certify.file)?,
+            activate_after: certify.activate_after.map(Ttl::as_secs),
+        },
         Arguments::Distrust(distrust) => {
             KeyCommand::Distrust { key_id: distrust.key_id.clone(), reason: distrust.reason.clone() }
         }
@@ -204,18 +240,24 @@ fn read_pkcs8(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
 }
 
+/// The certificates in a PEM file.
+fn read_certificates(path: &Path) -> anyhow::Result<String> {
+    const MAX_BYTES: u64 = 64 * 1024;
+    let unreadable = || format!("{}: cannot be read", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).with_context(unreadable)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(unreadable)?;
+    Ok(text)
+}
+
 /// Carries a command out, by whoever has the store.
-pub(super) async fn carry_out(
-    command: KeyCommand,
-    keeper: &KeyKeeper,
-    offline_root: bool,
-) -> anyhow::Result<Vec<KeyView>> {
+pub(super) async fn carry_out(command: KeyCommand, keeper: &KeyKeeper, offline_root: bool) -> anyhow::Result<Answer> {
     let actor = Actor::LocalAdministrator;
     let changed = match command {
         KeyCommand::List => keeper.list().await,
         KeyCommand::Rotate { purpose: KeyPurpose::Ca, .. } if offline_root => bail!(
-            "the authority's certificate comes from ca_certificate_file: an offline root has to certify a new key before \
-             it can sign, and this version does not rotate it"
+            "an offline root certifies the authority's keys: have it sign what `keys csr` prints, and take that in with \
+             `keys certify`"
         ),
         KeyCommand::Rotate { purpose, algorithm, activate_after } => {
             let activate_after = activate_after.map(Ttl::from_secs);
@@ -227,13 +269,27 @@ pub(super) async fn carry_out(
             let import = Import { id, purpose, algorithm, sealed_private_key, activate_after };
             keeper.import(import, actor).await.map(|key| vec![key])
         }
+        KeyCommand::Request { key_id } => {
+            let request = keeper.request_certificate(key_id.as_deref(), actor).await;
+            return request.map(Answer::Request).map_err(|error| anyhow!(error));
+        }
+        KeyCommand::Certify { certificates, activate_after } => {
+            let activate_after = activate_after.map(Ttl::from_secs);
+            keeper.certify(&certificates, activate_after, actor).await.map(|key| vec![key])
+        }
         KeyCommand::Distrust { key_id, reason } => keeper.distrust(&key_id, &reason, actor).await,
     };
-    changed.map_err(|error| anyhow!(error))
+    changed.map(Answer::Keys).map_err(|error| anyhow!(error))
 }
 
-fn show(keys: &[KeyView], json: bool) -> anyhow::Result<()> {
-    let text = if json { as_json(keys)? } else { as_table(keys) };
+fn show(answer: &Answer, json: bool) -> anyhow::Result<()> {
+    let text = match answer {
+        Answer::Keys(keys) if json => as_json(keys)?,
+        Answer::Keys(keys) => as_table(keys),
+        Answer::Request(request) if json => format!("{}\n", serde_json::to_string(request)?),
+        Answer::Request(request) => request.request.clone(),
+        _ => bail!("that is no answer about keys"),
+    };
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A reader that has seen enough is no failure.
@@ -249,7 +305,7 @@ fn as_json(keys: &[KeyView]) -> anyhow::Result<String> {
         let until = key.published_until.map(Timestamp::to_rfc3339);
         let times = [
             ("created_at", Some(key.created_at.to_rfc3339())),
-            ("signs_from", Some(key.signs_from.to_rfc3339())),
+            ("signs_from", signs_from(key).map(Timestamp::to_rfc3339)),
             ("published_until", until),
         ];
         if let Some(members) = shown.as_object_mut() {
@@ -261,6 +317,11 @@ fn as_json(keys: &[KeyView]) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(&shown)?))
 }
 
+/// None while that is not known.
+fn signs_from(key: &KeyView) -> Option<Timestamp> {
+    Some(key.signs_from).filter(|at| *at < Timestamp::MAX)
+}
+
 fn as_table(keys: &[KeyView]) -> String {
     let seconds = |at: Timestamp| at.floor_to_second().to_rfc3339();
     let mut text = format!(
@@ -269,7 +330,7 @@ fn as_table(keys: &[KeyView]) -> String {
     );
     for key in keys {
         let until = key.published_until.map(seconds).unwrap_or_default();
-        let from = seconds(key.signs_from);
+        let from = signs_from(key).map(seconds).unwrap_or_default();
         let _ = writeln!(
             text,
             "{:<43}  {:<7}  {:<9}  {:<10}  {from:<24}  {until}",

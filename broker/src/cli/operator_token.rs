@@ -45,7 +45,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Answer::Unfinished) => {
             bail!("the broker took too long; the grant that it may open is recorded, and ends by itself")
         }
-        Some(Answer::Keys(_) | Answer::Rewrapped(_)) => bail!("the broker answered something else"),
+        Some(Answer::Keys(_) | Answer::Request(_) | Answer::Rewrapped(_)) => {
+            bail!("the broker answered something else")
+        }
         None => {
             let broker = Broker::assemble(foundation, serve::beginning(&config.bundle)?).await?;
             broker.operator_token(&arguments.purpose, ttl).await.map_err(|error| anyhow!(explain(error)))?

@@ -167,11 +167,11 @@ async fn answer_commands(
                     let carried_out = super::keys::carry_out(command, &broker.key_keeper(), offline_root).await;
                     telemetry::privileged_action("keys", carried_out.is_ok());
                     match carried_out {
-                        Ok(keys) => {
+                        Ok(answer) => {
                             // Should the log's key have changed, what the new one signs must be kept before a restart
                             // asks for it.
                             driver::sign_checkpoint(&broker.ports).await;
-                            Answer::Keys(keys)
+                            answer
                         }
                         Err(error) => Answer::Refused(format!("{error:#}")),
                     }

@@ -221,7 +221,7 @@ impl AuthorityKeys for ThrowAway {
 
     fn authority_keys(&self) -> Vec<AuthorityKey> {
         let (signer, certificate) = (Arc::clone(&self.signer), self.certificate.clone());
-        vec![AuthorityKey { signer, certificate, activates_at: Timestamp::MIN }]
+        vec![AuthorityKey { signer, certificates: certificate, activates_at: Timestamp::MIN }]
     }
 }
 

@@ -14,9 +14,10 @@ use hallpass_sqlite::SqliteStore;
 
 use super::{Foundation, keks};
 use crate::audit::CheckpointFile;
-use crate::backend::x509::root_certificate;
+use crate::backend::x509::{AuthorityError, certificate_request, certified_by_another, root_certificate};
 use crate::keys::{
-    CertificationFailed, DataKeyKeeper, DataKeySealer, KeyEncryptionKeys, KeyKeeper, KeyRing, Rewrapped, SystemEntropy,
+    Certification, CertificationFailed, DataKeyKeeper, DataKeySealer, KeyEncryptionKeys, KeyKeeper, KeyRing, Rewrapped,
+    SystemEntropy,
 };
 use crate::runtime::clock::SystemClock;
 
@@ -93,7 +94,7 @@ impl Strongroom {
             Arc::clone(&sealer),
             Arc::clone(&clock),
             Arc::clone(&entropy),
-            Box::new(certify),
+            certification(foundation),
             foundation.keys.announce,
             Arc::new(Distrust {
                 store: Arc::clone(&store) as Arc<dyn Store>,
@@ -123,6 +124,21 @@ impl Strongroom {
 
 fn certify(signer: &Arc<dyn Signer>, now: Timestamp) -> Result<String, CertificationFailed> {
     root_certificate(signer, now).map_err(|error| CertificationFailed(error.to_string()))
+}
+
+fn certification(foundation: &Foundation) -> Certification {
+    let public_url = foundation.public_url.clone();
+    let failed = |error: AuthorityError| CertificationFailed(error.to_string());
+    Certification {
+        own_root: Box::new(certify),
+        request: Box::new(move |signer| certificate_request(signer).map_err(failed)),
+        judge: Box::new(move |signer, certificates, at| {
+            match certified_by_another(signer, certificates, &public_url, at) {
+                Err(AuthorityError::OtherKey) => Ok(None),
+                judged => judged.map(Some).map_err(failed),
+            }
+        }),
+    }
 }
 
 /// Where the newest checkpoint is kept beside the store.

@@ -1,4 +1,4 @@
-//! Changes of the signing keys: rotation, import, distrust, removal. One at a time, each durable with its audit entry
+//! Changes of the signing keys: rotation, import, certification, distrust, removal. One at a time, each durable with its audit entry
 //! before it takes effect, and in effect when it is answered.
 //!
 //! The one exception to that order is distrust: the ring lets go of the key *before* the store knows. What the store then
@@ -6,6 +6,8 @@
 //!
 //! What the store keeps is what holds. Where an answer of its was lost, or whoever asked for a change did not see it
 //! through, the next tick has the ring follow; until then a key whose distrust may have been kept counts as distrusted.
+
+mod offline_root;
 
 use std::sync::Arc;
 
@@ -20,7 +22,8 @@ use hallpass_core::time::{Clock, Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::keyring::{self, Certify, KeyRing, KeyRingError, entry_about, make, place};
+pub use self::offline_root::{CertificateRequest, Certification, Judge, MakeRequest};
+use super::keyring::{self, KeyRing, KeyRingError, entry_about, make, place};
 use super::life::{self, Phase};
 use super::own_token::VerificationKey;
 
@@ -41,7 +44,7 @@ pub struct KeyKeeper {
     sealer: Arc<dyn Sealer>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    certify: Box<Certify>,
+    certification: Certification,
     announce: Ttl,
     ends: Arc<dyn EndsSigned>,
     attests: Arc<dyn Attests>,
@@ -57,11 +60,11 @@ pub struct KeyView {
     pub purpose: String,
     /// JOSE name of its algorithm.
     pub algorithm: String,
-    /// `announced`, `active`, `retired` or `distrusted`.
+    /// `requested`, `announced`, `active`, `retired` or `distrusted`.
     pub phase: String,
     /// When it was made or imported.
     pub created_at: Timestamp,
-    /// When it begins, or began, to sign.
+    /// When it begins, or began, to sign. The end of time, while that is not known.
     pub signs_from: Timestamp,
     /// Until when it is published, where that is decided.
     pub published_until: Option<Timestamp>,
@@ -73,7 +76,7 @@ impl KeyView {
         let published_until = match phase {
             Phase::Retired { published_until } => Some(published_until),
             Phase::Distrusted { since } => Some(since),
-            Phase::Announced { .. } | Phase::Active => None,
+            Phase::Requested | Phase::Announced { .. } | Phase::Active => None,
         };
         Self {
             key_id: key.key_id.clone(),
@@ -125,13 +128,13 @@ impl KeyKeeper {
         sealer: Arc<dyn Sealer>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        certify: Box<Certify>,
+        certification: Certification,
         announce: Ttl,
         ends: Arc<dyn EndsSigned>,
         attests: Arc<dyn Attests>,
         changing: Arc<Mutex<()>>,
     ) -> Self {
-        Self { ring, store, sealer, clock, entropy, certify, announce, ends, attests, changing }
+        Self { ring, store, sealer, clock, entropy, certification, announce, ends, attests, changing }
     }
 
     /// Every key, in the order in which they begin to sign.
@@ -204,8 +207,15 @@ impl KeyKeeper {
         if !VerificationKey::of(&signer).1.verifies_what_it_signs(&signer) {
             return Err(KeyChangeError::Unusable);
         }
-        let key =
-            keyring::describe(id, purpose, Arc::new(signer), sealed_private_key, activates_at, now, &*self.certify)?;
+        let key = keyring::describe(
+            id,
+            purpose,
+            Arc::new(signer),
+            sealed_private_key,
+            activates_at,
+            now,
+            &*self.certification.own_root,
+        )?;
         if stored.iter().any(|known| known.id == key.id || known.key_id == key.key_id) {
             return Err(KeyChangeError::Known { key_id: key.key_id });
         }
@@ -377,7 +387,7 @@ impl KeyKeeper {
         activates_at: Timestamp,
     ) -> Result<StoredKey, KeyChangeError> {
         let (sealer, clock, entropy) = (self.sealer.as_ref(), self.clock.as_ref(), self.entropy.as_ref());
-        Ok(make(purpose, algorithm, activates_at, sealer, clock, entropy, &*self.certify)?)
+        Ok(make(purpose, algorithm, activates_at, sealer, clock, entropy, &*self.certification.own_root)?)
     }
 
     fn activation(&self, now: Timestamp, announce: Ttl) -> Result<Timestamp, KeyChangeError> {
@@ -419,15 +429,25 @@ fn make_room(
     algorithm: SignatureAlgorithm,
     now: Timestamp,
 ) -> Result<(), KeyChangeError> {
-    let of_kind: Vec<_> =
-        stored.iter().filter(|key| life::is_of_kind(key, purpose.as_str(), algorithm.as_str())).collect();
-    for key in &of_kind {
+    let of_kind = stored.iter().filter(|key| life::is_of_kind(key, purpose.as_str(), algorithm.as_str()));
+    for key in of_kind {
         if let Phase::Announced { signs_from } = Phase::of(key, stored, now) {
             return Err(KeyChangeError::Announced { key_id: key.key_id.clone(), signs_from });
         }
     }
+    bounded(stored, purpose, algorithm, now)
+}
+
+/// Whether there may be a further key of this kind.
+fn bounded(
+    stored: &[StoredKey],
+    purpose: KeyPurpose,
+    algorithm: SignatureAlgorithm,
+    now: Timestamp,
+) -> Result<(), KeyChangeError> {
+    let of_kind = stored.iter().filter(|key| life::is_of_kind(key, purpose.as_str(), algorithm.as_str()));
     // What was distrusted and is kept only to be known again is not published, and takes nobody's place.
-    let published = of_kind.iter().filter(|key| key.distrusted_at.is_none() || !life::is_over(key, stored, now));
+    let published = of_kind.filter(|key| key.distrusted_at.is_none() || !life::is_over(key, stored, now));
     if published.count() >= MOST_OF_A_KIND {
         return Err(KeyChangeError::TooMany { most: MOST_OF_A_KIND });
     }
@@ -482,6 +502,23 @@ pub enum KeyChangeError {
     /// What was imported does not sign.
     #[error("this is not an RSA key in PKCS #8 of 2048 to 4096 bits that the broker can sign with")]
     Unusable,
+    /// A key that signs something else, or is distrusted, has no certificate.
+    #[error("only a key of the authority that is not distrusted is certified by an offline root")]
+    NoAuthority,
+    /// The certificates cannot be used.
+    #[error("what the offline root certified cannot be used: {0}")]
+    Certificates(String),
+    /// The certificates are of a key that is not here, or no longer signs.
+    #[error(
+        "the first certificate is of no key of the authority that signs, or will; have what `keys csr` prints signed"
+    )]
+    NotOurs,
+    /// There is nothing to announce.
+    #[error("key {key_id} is here for longer than this certificate, which counts at once: leave --activate-after away")]
+    SignsAlready {
+        /// Which.
+        key_id: String,
+    },
     /// It is here.
     #[error("key {key_id} is here, or was distrusted here, already")]
     Known {

@@ -15,8 +15,8 @@ use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use hallpass_core::id::KeyId;
 use hallpass_core::port::{
-    AuditKeys, AuthorityKey, AuthorityKeys, KeyChange, KeyPurpose, KeyRecord, Place, SealError, Sealer,
-    SignatureAlgorithm, Signer, SigningFailed, StoreError, StoredKey, TokenSigners,
+    AuditKeys, AuthorityKey, AuthorityKeys, DistrustedAuthority, KeyChange, KeyPurpose, KeyRecord, Place, SealError,
+    Sealer, SignatureAlgorithm, Signer, SigningFailed, StoreError, StoredKey, TokenSigners,
 };
 use hallpass_core::time::{Clock, Timestamp};
 
@@ -58,8 +58,8 @@ struct Held {
     keys: Vec<RingKey>,
     /// What distrusted tokens' keys signed with.
     distrusted: Vec<SignatureAlgorithm>,
-    /// The certificates of distrusted keys of the authority.
-    distrusted_certificates: Vec<String>,
+    /// The distrusted keys of the authority.
+    distrusted_authorities: Vec<DistrustedAuthority>,
 }
 
 /// A key that signs, will, or did until lately.
@@ -102,6 +102,7 @@ impl KeyRing {
             let signs = |key: &&StoredKey| {
                 life::is_of_kind(key, purpose.as_str(), algorithm.as_str())
                     && key.distrusted_at.is_none()
+                    && !life::is_requested(key)
                     && stops_at(key, &stored).is_none_or(|at| now < at)
             };
             if !stored.iter().any(|key| signs(&key)) {
@@ -154,7 +155,7 @@ impl KeyRing {
             distrusted: distrusted(KeyPurpose::Token)
                 .filter_map(|key| SignatureAlgorithm::parse(&key.algorithm))
                 .collect(),
-            distrusted_certificates: distrusted(KeyPurpose::Ca).map(|key| key.public.clone()).collect(),
+            distrusted_authorities: distrusted(KeyPurpose::Ca).map(distrusted_authority).collect(),
         }));
         Ok(())
     }
@@ -167,6 +168,7 @@ impl KeyRing {
             && held.keys.iter().zip(expected).all(|(held, (purpose, key))| {
                 (held.purpose, held.signer.key_id()) == (purpose, key.key_id.as_str())
                     && (held.activates_at, held.stops_at) == (key.activates_at, stops_at(key, stored))
+                    && held.public == key.public
             })
     }
 
@@ -237,27 +239,32 @@ impl AuthorityKeys for KeyRing {
         let authorities = held.keys.iter().filter(|key| key.purpose == KeyPurpose::Ca && key.is_published_at(now));
         let key = |key: &RingKey| AuthorityKey {
             signer: Arc::clone(&key.signer) as Arc<dyn Signer>,
-            certificate: key.public.clone(),
+            certificates: key.public.clone(),
             activates_at: key.activates_at,
         };
         authorities.map(key).collect()
     }
 
-    fn distrusted_certificates(&self) -> Vec<String> {
-        self.held.load().distrusted_certificates.clone()
+    fn distrusted_authorities(&self) -> Vec<DistrustedAuthority> {
+        self.held.load().distrusted_authorities.clone()
     }
 }
 
 impl Held {
     const fn none() -> Self {
-        Self { generation: 0, keys: Vec::new(), distrusted: Vec::new(), distrusted_certificates: Vec::new() }
+        Self { generation: 0, keys: Vec::new(), distrusted: Vec::new(), distrusted_authorities: Vec::new() }
     }
 }
 
-/// Those of `stored` that are not distrusted, in the order in which they begin to sign. Keys of purposes that this version
-/// does not know are another's to use.
+fn distrusted_authority(key: &StoredKey) -> DistrustedAuthority {
+    let had_begun = key.distrusted_at.is_some_and(|at| key.activates_at <= at);
+    DistrustedAuthority { certificates: key.public.clone(), signed_from: had_begun.then_some(key.activates_at) }
+}
+
+/// Those of `stored` that are neither distrusted nor yet to be certified, in the order in which they begin to sign. Keys
+/// of purposes that this version does not know are another's to use.
 fn in_use(stored: &[StoredKey]) -> Vec<(KeyPurpose, &StoredKey)> {
-    let trusted = stored.iter().filter(|key| key.distrusted_at.is_none());
+    let trusted = stored.iter().filter(|key| key.distrusted_at.is_none() && !life::is_requested(key));
     let mut keys: Vec<_> = trusted.filter_map(|key| Some((KeyPurpose::parse(&key.purpose)?, key))).collect();
     keys.sort_by_key(|(_, key)| life::order(key));
     keys
@@ -321,11 +328,11 @@ pub fn seal_for_import(id: KeyId, private_key: &[u8], sealer: &dyn Sealer) -> Re
 
 /// What tells of a change of `key`.
 pub(super) fn entry_about(key: &StoredKey, now: Timestamp, actor: Actor, action: AuditAction) -> AuditEntry {
-    AuditEntry::success(now, actor, action, AuditObject::Key { id: key.id.to_string() })
+    let entry = AuditEntry::success(now, actor, action, AuditObject::Key { id: key.id.to_string() })
         .with("purpose", &key.purpose)
         .with("algorithm", &key.algorithm)
-        .with("kid", &key.key_id)
-        .with("signs_from", &key.activates_at.to_rfc3339())
+        .with("kid", &key.key_id);
+    if life::is_requested(key) { entry } else { entry.with("signs_from", &key.activates_at.to_rfc3339()) }
 }
 
 /// Opens a key for use.

@@ -2,13 +2,14 @@
 //! for a key to begin to sign, or to stop.
 //!
 //! ```text
-//! announced ──► active ──► retired ──► (removed)      published in all three
-//!     └───────────┴──────────┴───────► distrusted     never published, never used, at once
+//! (requested) ──► announced ──► active ──► retired ──► (removed)      published in the three
+//!       └─────────────┴───────────┴──────────┴───────► distrusted     never published, never used, at once
 //! ```
 //!
 //! Of the keys of one purpose and algorithm the newest whose time has come is active: it takes the place of the one
 //! before it, which stays published for as long as what it signed can be in use. A key that has stopped to sign never
-//! begins again, also when the one that took its place is distrusted.
+//! begins again, also when the one that took its place is distrusted. A key of the authority that an offline root has yet
+//! to certify is requested: it is kept, and nothing else, until its certificate comes.
 
 use hallpass_core::port::{KeyPurpose, SignatureAlgorithm, StoredKey};
 use hallpass_core::time::{Timestamp, Ttl};
@@ -20,6 +21,8 @@ pub(super) const OVERLAP: Ttl = Ttl::from_mins(24 * 60 + 10);
 /// Where a key is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// An offline root has yet to certify it.
+    Requested,
     /// Published, so that relying parties know it when it begins to sign.
     Announced {
         /// When it does.
@@ -45,6 +48,9 @@ impl Phase {
         if let Some(since) = key.distrusted_at {
             return Self::Distrusted { since };
         }
+        if is_requested(key) {
+            return Self::Requested;
+        }
         if now < key.activates_at {
             return Self::Announced { signs_from: key.activates_at };
         }
@@ -58,6 +64,7 @@ impl Phase {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::Requested => "requested",
             Self::Announced { .. } => "announced",
             Self::Active => "active",
             Self::Retired { .. } => "retired",
@@ -70,12 +77,21 @@ impl Phase {
 /// time never begins; and one that begins at the instant of a distrust does so in the distrusted key's place.
 pub(super) fn stops_at(key: &StoredKey, keys: &[StoredKey]) -> Option<Timestamp> {
     let begins = |other: &&StoredKey| {
+        if is_requested(other) {
+            return false;
+        }
         let had_begun = |at: Timestamp| key.activates_at < other.activates_at && other.activates_at <= at;
         other.distrusted_at.is_none_or(had_begun)
     };
     let next = |other: &&StoredKey| is_of_kind(other, &key.purpose, &key.algorithm) && order(other) > order(key);
     let successors = keys.iter().filter(begins).filter(next);
     successors.map(|successor| successor.activates_at).chain(key.retires_at).min()
+}
+
+/// Whether an offline root has yet to certify `key`. A version that does not know of such keys takes it for one that is
+/// announced for the end of time.
+pub(super) fn is_requested(key: &StoredKey) -> bool {
+    key.activates_at == Timestamp::MAX
 }
 
 /// Whether nothing that `key` signed can be in use any longer, and nobody need know it.

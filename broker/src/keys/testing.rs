@@ -91,6 +91,19 @@ pub(super) fn certify(
     Ok(format!("certificate of {}", signer.key_id()))
 }
 
+/// The same, and takes what says that it is of the key for its certificate.
+pub(super) fn certification() -> super::Certification {
+    super::Certification {
+        own_root: Box::new(certify),
+        request: Box::new(|signer| Ok(format!("request of {}", signer.key_id()))),
+        judge: Box::new(|signer, text, at| match text.split_once(" until ") {
+            Some((key_id, _)) if key_id != signer.key_id() => Ok(None),
+            Some((_, until)) if at.as_secs().to_string().as_str() < until => Ok(Some(text.to_owned())),
+            _ => Err(super::CertificationFailed("the test says so".to_owned())),
+        }),
+    }
+}
+
 pub(super) fn sealer() -> Arc<dyn Sealer> {
     Arc::new(TestSealer::new(1))
 }

@@ -21,10 +21,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::keys::{KeyView, Rewrapped};
+use crate::keys::{CertificateRequest, KeyView, Rewrapped};
 
-/// Longest request in bytes.
-const MAX_LINE: u64 = 16 * 1024;
+/// Longest request in bytes: one brings certificates.
+const MAX_LINE: u64 = 96 * 1024;
 /// Longest answer in bytes: a list of keys has those that were distrusted long ago.
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// How long one exchange may take.
@@ -111,6 +111,18 @@ pub enum KeyCommand {
         /// How long it is published before it signs, in seconds.
         activate_after: Option<u64>,
     },
+    /// Have the request for an offline root made of an authority key: a new one, when none is said.
+    Request {
+        /// Its `kid`.
+        key_id: Option<String>,
+    },
+    /// Take in what an offline root certified.
+    Certify {
+        /// The key's certificate, and those above it, PEM.
+        certificates: String,
+        /// How long they are published before the key signs, in seconds.
+        activate_after: Option<u64>,
+    },
     /// Have nothing that a key signed count any longer.
     Distrust {
         /// Its `kid`.
@@ -152,6 +164,8 @@ pub enum Answer {
     Token(String),
     /// The keys that were asked for, or changed.
     Keys(Vec<KeyView>),
+    /// What an offline root is to sign.
+    Request(CertificateRequest),
     /// How the data key is wrapped now.
     Rewrapped(Rewrapped),
     /// Why not.

@@ -25,6 +25,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod offline;
+mod offline_root;
 mod operator;
 mod proxies;
 mod publishing;

@@ -54,11 +54,12 @@ pub struct StoredKey {
     /// PKCS #8, sealed for `(signing_keys, id, private_key)`. Empty once the key is distrusted: it signs nothing ever
     /// again, whoever asks.
     pub sealed_private_key: Vec<u8>,
-    /// Further public material: the JWK of a token key, the certificate of an authority's in PEM.
+    /// Further public material: the JWK of a token key, the certificate of an authority's in PEM, followed by those above
+    /// it where it is not its own root.
     pub public: String,
     /// When it was made, and published.
     pub created_at: Timestamp,
-    /// When it begins to sign, and the key before it stops.
+    /// When it begins to sign, and the key before it stops. [`Timestamp::MAX`] while an offline root has yet to certify it.
     pub activates_at: Timestamp,
     /// When it stops to sign, where no other takes its place.
     pub retires_at: Option<Timestamp>,
@@ -127,8 +128,8 @@ pub trait AuthorityKeys: Send + Sync {
     /// which they begin to sign.
     fn authority_keys(&self) -> Vec<AuthorityKey>;
 
-    /// Certificates, PEM, that were made with keys that are distrusted: what else is of such a key can be told by them.
-    fn distrusted_certificates(&self) -> Vec<String> {
+    /// Those that are distrusted: what else is of such a key can be told by its certificate.
+    fn distrusted_authorities(&self) -> Vec<DistrustedAuthority> {
         Vec::new()
     }
 }
@@ -171,13 +172,22 @@ impl AuditKeys for Vec<Arc<dyn Signer>> {
     }
 }
 
+/// A key of the built-in authority that is distrusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistrustedAuthority {
+    /// Its certificate, PEM, followed by those above it where it was not its own root.
+    pub certificates: String,
+    /// Since when it signed; none where it was distrusted before its time.
+    pub signed_from: Option<Timestamp>,
+}
+
 /// A key of the built-in authority.
 #[derive(Clone)]
 pub struct AuthorityKey {
     /// What signs.
     pub signer: Arc<dyn Signer>,
-    /// The self-signed certificate that was made with it, PEM.
-    pub certificate: String,
+    /// Its certificate, PEM: self-signed, or followed by those above it up to an offline root.
+    pub certificates: String,
     /// When it begins to sign.
     pub activates_at: Timestamp,
 }

@@ -213,6 +213,25 @@ pub fn certificate_request(signer: &Arc<dyn Signer>) -> Result<String, Authority
     Ok(request.pem()?)
 }
 
+/// What an offline root certified, as [`Authority::new`] takes it, where an authority that has this key can use it.
+///
+/// # Errors
+/// [`AuthorityError`]: as there, and for a key that certified itself.
+pub fn certified_by_another(
+    signer: &Arc<dyn Signer>,
+    certificates: &str,
+    public_url: &str,
+    now: Timestamp,
+) -> Result<String, AuthorityError> {
+    let authority = Authority::new(Arc::clone(signer), certificates, public_url, now)?;
+    let all = authority.ca_pem();
+    if !Certificates::are_under_another(&all) {
+        let itself = "the key has certified itself; list its certificate first, and last the root that signed it";
+        return Err(AuthorityError::Certificates(itself.to_owned()));
+    }
+    Ok(all)
+}
+
 fn authority_params(signer: &dyn Signer) -> CertificateParams {
     let mut params = CertificateParams::default();
     // Part of the key's id in the name: two authorities are told apart by people, and by verifiers that look issuers up

@@ -56,6 +56,11 @@ impl Certificates {
         Ok(Self { path, not_before, not_after })
     }
 
+    /// Whether there are several: an authority that is its own root has one.
+    pub(super) fn are_under_another(pem: &str) -> bool {
+        pem.matches("-----BEGIN CERTIFICATE-----").nth(1).is_some()
+    }
+
     /// The public key of the first of these certificates, whatever else is in the text.
     pub(super) fn first_key(pem: &str) -> Option<Vec<u8>> {
         let first = CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()?;

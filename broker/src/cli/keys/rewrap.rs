@@ -49,7 +49,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Some(Answer::Unfinished) => {
                 bail!("the broker takes its time, and goes on; ask again what the data key is wrapped by")
             }
-            Some(Answer::Token(_) | Answer::Keys(_)) => bail!("the broker answered something else"),
+            Some(Answer::Token(_) | Answer::Keys(_) | Answer::Request(_)) => {
+                bail!("the broker answered something else")
+            }
             None => {}
         }
     }

@@ -3,7 +3,7 @@ use hallpass_core::testing::{MockClock, SeededEntropy};
 
 use super::*;
 use crate::keys::seal_for_import;
-use crate::keys::testing::{MemoryKeys, certify, open, rsa, sealer};
+use crate::keys::testing::{MemoryKeys, certification, open, rsa, sealer};
 
 const ANNOUNCE: Ttl = Ttl::from_hours(1);
 const ES256: SignatureAlgorithm = SignatureAlgorithm::Es256;
@@ -71,13 +71,18 @@ impl House {
             sealer(),
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::new(SeededEntropy::new(2)),
-            Box::new(certify),
+            certification(),
             ANNOUNCE,
             Arc::clone(&ended) as Arc<dyn EndsSigned>,
             Arc::clone(&attested) as Arc<dyn Attests>,
             Arc::default(),
         );
         Self { store, clock, ring, keeper, ended, attested }
+    }
+
+    async fn certify(&self, key_id: &str, until: Timestamp, after: Option<Ttl>) -> Result<KeyView, KeyChangeError> {
+        let certificates = format!("{key_id} until {}", until.as_secs());
+        self.keeper.certify(&certificates, after, Actor::LocalAdministrator).await
     }
 
     async fn rotate(
@@ -459,4 +464,63 @@ async fn a_key_of_the_log_is_never_removed_because_old_checkpoints_are_verified_
     house.clock.advance(ANNOUNCE.plus(life::OVERLAP));
     assert_eq!(house.keeper.tick().await.unwrap(), 1, "the authority's alone");
     assert_eq!(hallpass_core::port::AuditKeys::audit_signers(&*house.ring).len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_an_offline_root_has_yet_to_certify_signs_nothing_and_takes_nobodys_place() {
+    let house = House::new().await;
+    let asked = async |key_id| house.keeper.request_certificate(key_id, Actor::LocalAdministrator).await;
+    let authority = || house.ring.signing(KeyPurpose::Ca, ES256).unwrap().key_id().to_owned();
+    let old = authority();
+    let new = asked(None).await.unwrap();
+    assert_eq!(new.request, format!("request of {}", new.key_id));
+    assert_eq!(asked(None).await.unwrap(), new, "one waits at a time");
+    assert_eq!(house.told(), [AuditAction::KeyRequest]);
+    let phase = async |key_id: &str| {
+        house.keeper.list().await.unwrap().into_iter().find(|key| key.key_id == key_id).unwrap().phase
+    };
+    let published = || hallpass_core::port::AuthorityKeys::authority_keys(&*house.ring).len();
+    assert_eq!((phase(&new.key_id).await.as_str(), authority(), published()), ("requested", old.clone(), 1));
+    house.clock.advance(Ttl::from_hours(24 * 365));
+    assert_eq!((phase(&new.key_id).await.as_str(), phase(&old).await.as_str()), ("requested", "active"));
+
+    // Another of the authority's keys can be asked for; what signs something else, or is not here, cannot.
+    assert_eq!(asked(Some(&old)).await.unwrap().key_id, old);
+    let token = house.ring.signing(KeyPurpose::Token, ES256).unwrap().key_id().to_owned();
+    assert_eq!(asked(Some(&token)).await.unwrap_err(), KeyChangeError::NoAuthority);
+    assert!(matches!(asked(Some("another")).await.unwrap_err(), KeyChangeError::Unknown { .. }));
+
+    // Certificates are judged as of now and as of when they are to be used.
+    let now = house.clock.now();
+    let year = now.plus(Ttl::from_hours(24 * 365));
+    assert_eq!(house.certify("another", year, None).await.unwrap_err(), KeyChangeError::NotOurs);
+    for (until, after) in [(now, None), (now.plus(ANNOUNCE), None)] {
+        let refused = house.certify(&new.key_id, until, after).await.unwrap_err();
+        assert!(matches!(refused, KeyChangeError::Certificates(_)), "{refused}");
+    }
+    assert!(house.told().is_empty());
+    let taken = house.certify(&new.key_id, year, None).await.unwrap();
+    assert_eq!((taken.phase.as_str(), taken.signs_from), ("announced", now.plus(ANNOUNCE)));
+    assert_eq!((house.told(), published()), (vec![AuditAction::KeyCertify], 2));
+    let second = asked(None).await.unwrap();
+    assert_ne!(second.key_id, new.key_id);
+    let refused = house.certify(&second.key_id, year, None).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::Announced { .. }), "one at a time: {refused}");
+    house.clock.advance(ANNOUNCE);
+    assert_eq!((authority(), phase(&old).await.as_str()), (new.key_id.clone(), "retired"));
+
+    // A new certificate of the key that signs counts at once; one of a key that has stopped, not at all.
+    let refused = house.certify(&new.key_id, year, Some(ANNOUNCE)).await.unwrap_err();
+    assert!(matches!(refused, KeyChangeError::SignsAlready { .. }), "{refused}");
+    assert_eq!(house.certify(&new.key_id, year.plus(ANNOUNCE), None).await.unwrap().phase, "active");
+    let kept = hallpass_core::port::AuthorityKeys::authority_keys(&*house.ring);
+    assert!(kept.iter().any(|key| key.certificates.ends_with(&year.plus(ANNOUNCE).as_secs().to_string())));
+    assert_eq!(house.certify(&old, year, None).await.unwrap_err(), KeyChangeError::NotOurs);
+
+    // Distrusted, the one that waits does not come in the place of the one that signs; nor is it certified any more.
+    house.keeper.distrust(&new.key_id, "stolen", Actor::LocalAdministrator).await.unwrap();
+    assert!(authority() != second.key_id && authority() != new.key_id);
+    house.keeper.distrust(&second.key_id, "stolen too", Actor::LocalAdministrator).await.unwrap();
+    assert_eq!(house.certify(&second.key_id, year, None).await.unwrap_err(), KeyChangeError::NotOurs);
+    assert_eq!(asked(Some(&second.key_id)).await.unwrap_err(), KeyChangeError::NoAuthority);
 }

@@ -37,7 +37,7 @@ async fn keys_are_made_at_first_start_with_a_record_and_found_at_the_next() {
     assert_eq!(store.keys.lock().unwrap().len(), WANTED.len(), "nothing new");
     assert_eq!(first.jwks(), second.jwks());
     let authority = second.authority_keys();
-    assert_eq!(authority[0].certificate, format!("certificate of {}", authority[0].signer.key_id()));
+    assert_eq!(authority[0].certificates, format!("certificate of {}", authority[0].signer.key_id()));
     for (purpose, algorithm) in WANTED {
         let signer = second.signing(purpose, algorithm).unwrap();
         assert_eq!(signer.algorithm(), algorithm);

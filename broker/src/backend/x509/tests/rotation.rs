@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use hallpass_core::port::{AuthorityKey, AuthorityKeys};
+use hallpass_core::port::{AuthorityKey, AuthorityKeys, DistrustedAuthority};
 use hallpass_core::testing::MockClock;
 use hallpass_core::time::Clock;
 
@@ -10,12 +10,13 @@ use super::*;
 
 /// Keys that a test changes.
 #[derive(Default)]
-pub(super) struct Keys(Mutex<(u64, Vec<AuthorityKey>)>, Mutex<Vec<String>>);
+pub(super) struct Keys(Mutex<(u64, Vec<AuthorityKey>)>, Mutex<Vec<DistrustedAuthority>>);
 
 impl Keys {
     /// Another has come in its place.
     pub(super) fn distrust(&self, key: &Arc<dyn Signer>, next: Arc<dyn Signer>) {
-        self.1.lock().unwrap().push(root_certificate(key, NOW).unwrap());
+        let certificates = root_certificate(key, NOW).unwrap();
+        self.1.lock().unwrap().push(DistrustedAuthority { certificates, signed_from: Some(Timestamp::MIN) });
         self.set([(next, NOW)]);
     }
 
@@ -25,7 +26,7 @@ impl Keys {
         held.1 = keys
             .into_iter()
             .map(|(signer, activates_at)| AuthorityKey {
-                certificate: root_certificate(&signer, NOW).unwrap(),
+                certificates: root_certificate(&signer, NOW).unwrap(),
                 signer,
                 activates_at,
             })
@@ -42,7 +43,7 @@ impl AuthorityKeys for Keys {
         self.0.lock().unwrap().1.clone()
     }
 
-    fn distrusted_certificates(&self) -> Vec<String> {
+    fn distrusted_authorities(&self) -> Vec<DistrustedAuthority> {
         self.1.lock().unwrap().clone()
     }
 }
@@ -116,12 +117,9 @@ async fn where_the_keys_make_no_authority_nothing_is_certified() {
     let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, URL, clock()).unwrap());
     let backend = X509Backend::new(BackendName::new("pki").unwrap(), "example.org", Arc::clone(&authorities)).unwrap();
     mint(&backend, &by_repository(1)).await.unwrap();
-    {
-        let mut held = keys.0.lock().unwrap();
-        held.0 += 1;
-        held.1[0].certificate = root_certificate(&ca_signer(), NOW).unwrap();
-    }
-    assert!(authorities.signing().is_some(), "what is made already is not made again");
+    let made = authorities.signing().unwrap();
+    keys.0.lock().unwrap().0 += 1;
+    assert!(Arc::ptr_eq(&authorities.signing().unwrap(), &made), "what is made already is not made again");
     {
         let mut held = keys.0.lock().unwrap();
         held.0 += 1;
