@@ -154,7 +154,10 @@ pub enum OutboundError {
     /// More than the call's `max_bytes`.
     #[error("the answer is longer than {0} bytes")]
     TooLarge(usize),
-    /// No connection, no trust in the certificate, or a broken answer.
+    /// No trust in the certificate that was shown; nothing was sent.
+    #[error("the certificate that it shows {0}")]
+    Certificate(&'static str),
+    /// No connection, or a broken answer.
     #[error("{0}")]
     Transport(String),
 }
@@ -375,6 +378,9 @@ fn transport(error: reqwest::Error) -> OutboundError {
     if error.is_timeout() {
         return OutboundError::Deadline;
     }
+    if let Some(why) = distrust(&error) {
+        return OutboundError::Certificate(why);
+    }
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -384,4 +390,28 @@ fn transport(error: reqwest::Error) -> OutboundError {
         source = cause.source();
     }
     OutboundError::Transport(text)
+}
+
+/// Why the certificate that was shown is not trusted, in the words of whoever has to do something about it.
+fn distrust(error: &reqwest::Error) -> Option<&'static str> {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        // An I/O error does not name what it is made of as its source.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = found.or_else(|| cause.downcast_ref::<rustls::Error>()) {
+            return Some(match why {
+                UnknownIssuer | BadSignature => "is not of an authority that is trusted",
+                NotValidForName | NotValidForNameContext { .. } => "is of another name",
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => "is not valid now",
+                _ => "cannot be believed",
+            });
+        }
+        source = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| cause.source());
+    }
+    None
 }

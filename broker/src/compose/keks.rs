@@ -38,7 +38,10 @@ fn file(path: &Path, create: bool, entropy: &Arc<dyn Entropy>) -> anyhow::Result
 
 fn transit_key(transit: &Transit) -> anyhow::Result<TransitKek> {
     let outbound = Outbound::new(transit.ca_file.as_deref());
-    let outbound = outbound.with_context(|| format!("the Transit engine at {}", transit.address))?;
+    let outbound = outbound.with_context(|| match &transit.ca_file {
+        Some(file) => format!("the Transit engine at {}, with the ca_file {}", transit.address, file.display()),
+        None => format!("the Transit engine at {}", transit.address),
+    })?;
     let settings = TransitSettings {
         address: transit.address.clone(),
         mount: transit.mount.clone(),

@@ -2,7 +2,7 @@
 
 use hallpass_tests::Broker;
 use hallpass_tests::config::Setup;
-use hallpass_tests::openbao::OpenBao;
+use hallpass_tests::openbao::{self, OpenBao};
 use serde_json::{Value, json};
 
 use crate::wrapping::{Held, refused_start, rewrap, wrapped_by};
@@ -18,10 +18,14 @@ const FILE: &str = "key_encryption_key_file";
 /// A Transit engine with the broker's key, and a token for it.
 async fn engine() -> Option<(OpenBao, String)> {
     let server = OpenBao::start().await?;
+    let token = prepare(&server).await;
+    Some((server, token))
+}
+
+async fn prepare(server: &OpenBao) -> String {
     server.mount("transit", "transit").await;
     server.write("transit/keys/hallpass", &json!({})).await;
-    let token = server.token("hallpass", POLICY).await;
-    Some((server, token))
+    server.token("hallpass", POLICY).await
 }
 
 fn settings(server: &OpenBao) -> Value {
@@ -121,4 +125,57 @@ async fn transit_wraps_the_key_is_rotated_taken_over_and_missed_only_at_the_star
     for secret in [&token, &half] {
         assert!(!house.broker.output().contains(secret.as_str()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transit_is_believed_by_the_authority_that_is_named_and_by_no_other() {
+    let Some(server) = OpenBao::start_over_tls().await else { return };
+    let token = prepare(&server).await;
+    let (issuer, key) = issuer_with_key().await;
+    let broker = Broker::prepare(&Setup::trusting(&[("ci", &issuer)]), &[]);
+    let mut house = House { issuer, key, broker };
+    give_token(&house, &token);
+    let write = |name: &str, content: &str| {
+        std::fs::write(house.broker.folder().join(name), content).expect("it is written");
+    };
+    write("ca.pem", server.authority());
+    // The same name, and another key.
+    write("other.pem", &openbao::authority("OpenBao's").pem());
+    write("empty.pem", "");
+    let by = |authority: Option<&str>| {
+        let mut transit = json!({"address": server.url(), "key": "hallpass", "token_file": "transit-token"});
+        if let Some(file) = authority {
+            transit["ca_file"] = json!(file);
+        }
+        json!({"key_encryption_key_transit": transit})
+    };
+
+    // Nothing is sent to whoever cannot show a certificate of the authority: not the token, and no key.
+    for (authority, says) in [
+        (Some("other.pem"), "the certificate that it shows is not of an authority that is trusted"),
+        (None, "the certificate that it shows is not of an authority that is trusted"),
+        (Some("empty.pem"), "empty.pem"),
+        (Some("missing.pem"), "missing.pem"),
+    ] {
+        house.broker.configure("keys", by(authority));
+        let said = refused_start(&mut house).await;
+        assert!(said.contains(says), "{authority:?}: {said}");
+    }
+    house.broker.configure("keys", by(Some("ca.pem")));
+    house.broker.restart().await;
+    let held = Held::open(&house).await;
+    assert_eq!(wrapped_by(&house), [(NAME.to_owned(), "1".to_owned())]);
+
+    // As at the first start, so at the next, and for a command.
+    house.broker.configure("keys", by(Some("other.pem")));
+    let output = house.broker.command(["keys", "rewrap"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("not of an authority that is trusted"), "{said}");
+    house.broker.stop().await;
+    let said = refused_start(&mut house).await;
+    assert!(said.contains("not of an authority that is trusted"), "{said}");
+    house.broker.configure("keys", by(Some("ca.pem")));
+    house.broker.restart().await;
+    held.assert_opens_and_end(&house).await;
+    assert!(!house.broker.output().contains(&token));
 }
