@@ -1,5 +1,6 @@
 //! Keys that sign proofs, as an issuer has them.
 
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine as _;
@@ -9,6 +10,8 @@ use ring::rsa::PublicKeyComponents;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::component;
@@ -55,6 +58,17 @@ impl SigningKey {
         assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
         let pair = RsaKeyPair::from_pkcs8(&output.stdout).expect("a PKCS #8 key");
         Some(Self { kid: kid.to_owned(), pair: Pair::Rs256(Box::new(pair)), random: random() })
+    }
+
+    /// An RSA key from a file: PKCS #8, PEM.
+    ///
+    /// # Panics
+    /// When that is not what the file has.
+    #[must_use]
+    pub fn rs256_from(file: &Path, kid: &str) -> Self {
+        let key = PrivatePkcs8KeyDer::from_pem_file(file).expect("a key in PEM");
+        let pair = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).expect("an RSA key");
+        Self { kid: kid.to_owned(), pair: Pair::Rs256(Box::new(pair)), random: random() }
     }
 
     /// The name that it is published under.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hallpass_tests::config::{AUDIENCE, LEEWAY_SECONDS, Setup};
+use hallpass_tests::config::{AUDIENCE, LEEWAY_SECONDS, ROLE, Setup};
 use hallpass_tests::{Broker, Exchange, Issuer, SigningKey, size, unix_now};
 use serde_json::json;
 
@@ -117,6 +117,38 @@ async fn a_repeat_with_the_same_idempotency_key_replaces_the_grant_and_never_dou
     assert_eq!(live.len(), 1);
     let earlier = house.broker.store().state(first.grant_id());
     assert!(matches!(earlier.as_str(), "revoking" | "revoked" | "expired"), "the earlier grant is {earlier}");
+}
+
+/// Every run of a workflow has the same subject: one does not end, or follow, what another holds by naming it.
+#[tokio::test]
+async fn a_grant_takes_the_place_of_another_of_its_own_run_alone() {
+    let with_runs = |setup: Setup| setup.each_issuer(|issuer| issuer["provenance"] = json!({"run": "run_id"}));
+    let house = House::open_with(with_runs).await;
+    let proof_of_run = |run: &str| {
+        let mut claims = house.claims();
+        claims["run_id"] = json!(run);
+        house.key.sign(&claims)
+    };
+    let asked = async |run: &str, replaces: Option<&str>| {
+        let mut body = json!({"role": ROLE, "purpose": "deploy build 4f2c to staging"});
+        body["replaces"] = json!(replaces);
+        house.broker.call("POST", "/v1/grants", Some(&proof_of_run(run)), Some(&body)).await
+    };
+    let first = asked("run-1", None).await;
+    first.assert_status(201);
+    let first = first.grant_id().to_owned();
+    for (run, replaces) in [("run-2", first.as_str()), ("run-1", "01890a5d-ac96-774b-bcce-b302099a8057")] {
+        let refused = asked(run, Some(replaces)).await;
+        refused.assert_status(422);
+        assert_eq!(refused.body["parameter"], "replaces", "{}", refused.text);
+        assert_eq!(house.broker.store().reasons_of(refused.request_id()), ["malformed_request"]);
+    }
+    let store = house.broker.store();
+    assert_eq!((store.grant_count(), store.state(&first).as_str()), (1, "active"));
+
+    let second = asked("run-1", Some(&first)).await;
+    second.assert_status(201);
+    assert_eq!((store.state(&first).as_str(), store.state(second.grant_id()).as_str()), ("revoking", "active"));
 }
 
 // CASE MNT-107

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_tests::config::CERTIFICATE_ROLE;
 use hallpass_tests::verifier::Verifier;
-use hallpass_tests::{Answer, Exchange, component, eventually, unix_now};
+use hallpass_tests::{Answer, Exchange, SigningKey, component, eventually, unix_now};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -297,6 +297,58 @@ async fn a_distrusted_imported_key_verifies_nothing_and_the_next_import_serves()
         house.broker.stop().await;
         house.broker.restart().await;
     }
+}
+
+fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
+}
+
+/// Whoever has one of the broker's keys can write any token. It counts for a grant only where the record says that this key
+/// signed for it, and no longer than the grant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_another_of_the_brokers_keys_signed_for_a_live_grant_is_not_the_grants() {
+    let house = House::open().await;
+    let folder = house.broker.folder().to_owned();
+    let Some(file) = rsa_key(&folder, "stolen.pem", RSA_2048) else { return };
+    let arguments = ["import", "--purpose", "token", "--algorithm", "RS256", "--file", &file];
+    let stolen = keys(&house, &arguments).remove(0)["key_id"].as_str().expect("a key id").to_owned();
+    let thief = SigningKey::rs256_from(Path::new(&file), &stolen);
+    let forged = |token: &str, change: &dyn Fn(&mut Value)| {
+        let (mut header, mut claims) = (header(token), claims(token));
+        header["alg"] = json!("RS256");
+        header["kid"] = json!(stolen);
+        change(&mut claims);
+        thief.sign_with(&header, &claims)
+    };
+
+    // A grant of a key that the thief does not have.
+    let proof = house.proof();
+    let genuine = house.exchange(&proof).await;
+    assert_ne!(key_of(&genuine), stolen);
+    assert!(is_active(&house, &proof, genuine.credential()).await, "the control");
+    assert!(!is_active(&house, &proof, &forged(genuine.credential(), &|_| {})).await);
+    let output = house.broker.command(["operator-token", "--purpose", "end what the lost laptop holds"]);
+    let own = String::from_utf8(output.stdout).expect("text").trim_end().to_owned();
+    house.broker.call("GET", "/v1/whoami", Some(&own), None).await.assert_status(200);
+    let answer = house.broker.call("GET", "/v1/whoami", Some(&forged(&own, &|_| {})), None).await;
+    answer.assert_status(401);
+    assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["grant_ended"]);
+
+    // A grant of the key that it has: what it writes is as good as the broker's, and not longer.
+    let file = house.broker.in_bundle("roles/app/deploy.toml");
+    let role = std::fs::read_to_string(&file).expect("the role");
+    std::fs::write(&file, role.replace("[jwt]\n", "[jwt]\nalgorithm = \"RS256\"\n")).expect("written");
+    house.broker.signal(Signal::HUP);
+    let by_it = eventually("the role's tokens are signed by it", DEADLINE, async || {
+        let answer = house.credential().await;
+        (key_of(&answer) == stolen).then_some(answer)
+    })
+    .await;
+    let (token, proof) = (by_it.credential(), house.proof());
+    assert!(is_active(&house, &proof, &forged(token, &|_| {})).await, "the control: it is signed as the broker signs");
+    let longer = forged(token, &|claims| claims["exp"] = json!(claims["exp"].as_i64().expect("a time") + 60));
+    assert!(!is_active(&house, &proof, &longer).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
