@@ -2,18 +2,20 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Output;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hallpass_tests::Answer;
+use hallpass_tests::{Answer, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::House;
 
 const VARIABLE: &str = "KEK_OF_THE_TEST";
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// A grant, and a proof of its holder's: what is sealed of it must open for it to end.
 pub(crate) struct Held {
@@ -167,6 +169,62 @@ async fn the_key_may_come_from_the_environment_and_is_never_said() {
     house.broker.configure("keys", json!({"key_encryption_key_env": VARIABLE, "key_encryption_key_file": "kek"}));
     let said = refused_start(&mut house).await;
     assert!(said.contains("key_encryption_key_env: key_encryption_key_file is given too"), "{said}");
+}
+
+/// The kernel goes on to show what a process was started with, so that the process has to be closed to whoever looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_in_the_brokers_environment_is_not_read_there_by_other_processes_of_its_user() {
+    let mut house = House::open().await;
+    let key = fresh_key();
+    let both = json!({"key_encryption_key_env": VARIABLE, "retired_key_encryption_key_files": ["kek"]});
+    house.broker.configure("keys", both);
+    house.broker.stop().await;
+    rewrap(&house, &[(VARIABLE, &key)]);
+    house.broker.configure("keys", json!({"key_encryption_key_env": VARIABLE}));
+
+    // Root sees everything: it is run by somebody else, from where somebody else may look.
+    let programs = tempfile::TempDir::with_prefix("hallpass-").expect("a temporary folder");
+    let program = programs.path().join("hallpass-broker");
+    std::fs::copy(hallpass_tests::process::program("hallpass-broker"), &program).expect("a copy");
+    let is_root = rustix::process::geteuid().is_root();
+    let as_nobody = |command: &mut Command| {
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    };
+    if is_root {
+        let mut chown = Command::new("chown");
+        chown.args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(house.broker.folder()).arg(programs.path());
+        assert!(chown.status().expect("it starts").success());
+    }
+    let seen = |process: &Child| {
+        let mut cat = Command::new("cat");
+        as_nobody(cat.arg(format!("/proc/{}/environ", process.id())));
+        let output = cat.output().expect("it starts");
+        let seen = String::from_utf8_lossy(&output.stdout).contains(&key);
+        (seen, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    let mut other = Command::new("sleep");
+    as_nobody(other.arg("60").env(VARIABLE, &key));
+    let mut other = other.spawn().expect("it starts");
+    assert!(seen(&other).0, "the control: it is seen in another process of the same user");
+    other.kill().expect("it ends");
+    let _ = other.wait();
+
+    let mut broker = hallpass_tests::process::quiet_command(&program);
+    as_nobody(broker.arg("serve").arg("--config").arg(house.broker.file()).env(VARIABLE, &key));
+    let mut broker = broker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    eventually("it serves", std::time::Duration::from_secs(20), async || {
+        let asked = house.broker.client().get(house.broker.at("/.well-known/jwks.json")).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success()).then_some(())
+    })
+    .await;
+    house.credential().await;
+    let (is_seen, said) = seen(&broker);
+    broker.kill().expect("it ends");
+    let _ = broker.wait();
+    assert!(!is_seen && said.contains("Permission denied"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
