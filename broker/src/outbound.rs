@@ -33,7 +33,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use reqwest::StatusCode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -83,8 +83,8 @@ pub struct Post<'a> {
     pub url: &'a Url,
     /// Media type of the body.
     pub content_type: &'static str,
-    /// Sent as `Authorization: Bearer`.
-    pub bearer: Option<&'a Secret>,
+    /// Sent as `Authorization`: all of the header's value.
+    pub authorization: Option<&'a Secret>,
     /// What.
     pub body: Bytes,
     /// Time for all of it.
@@ -218,8 +218,8 @@ impl Outbound {
         check_url(post.url, post.allow_http)?;
         let mut request = self.client.post(post.url.clone()).timeout(post.deadline);
         request = request.header(CONTENT_TYPE, post.content_type).body(post.body);
-        if let Some(bearer) = post.bearer {
-            request = request.bearer_auth(bearer.expose());
+        if let Some(authorization) = post.authorization {
+            request = request.header(AUTHORIZATION, sensitive("authorization", authorization.expose())?);
         }
         let status = request.send().await.map_err(transport)?.status();
         if status.is_success() { Ok(()) } else { Err(OutboundError::Status(status.as_u16())) }
@@ -234,10 +234,7 @@ impl Outbound {
         let mut request = self.client.post(call.url.clone()).timeout(call.deadline);
         request = request.header(CONTENT_TYPE, "application/json").header(ACCEPT, "application/json");
         for (name, value) in call.headers {
-            let value = HeaderValue::from_str(value);
-            let mut value = value.map_err(|_| OutboundError::Transport(format!("{name} is no header's value")))?;
-            value.set_sensitive(true);
-            request = request.header(*name, value);
+            request = request.header(*name, sensitive(name, value)?);
         }
         let mut response = request.body(Bytes::from_owner(call.body)).send().await.map_err(transport)?;
         let mut body = Zeroizing::new(Vec::with_capacity(call.max_bytes.min(8 * 1024)));
@@ -268,6 +265,14 @@ impl Outbound {
         read(&mut response, get.max_bytes, &mut |chunk| body.extend_from_slice(chunk)).await?;
         Ok(Answer::Body { bytes: body.freeze(), etag, max_age })
     }
+}
+
+/// A header's value that is not printed.
+fn sensitive(name: &str, value: &str) -> Result<HeaderValue, OutboundError> {
+    let value = HeaderValue::from_str(value);
+    let mut value = value.map_err(|_| OutboundError::Transport(format!("{name} is no header's value")))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Reads a body whole, or none of it when it is longer than `max_bytes`.

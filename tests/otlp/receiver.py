@@ -1,11 +1,14 @@
 """Receives traces as a collector does, and decodes them by OpenTelemetry's own definitions.
 
+With an argument, it takes what is sent with that `Authorization` alone, and answers 401 to all else.
+
 The first line of standard output is the port; then a line of JSON for each span. Whatever cannot be decoded, or has a
 field that the definitions do not know, is answered 400 and told as a line with `error`.
 """
 
 import base64
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from google.protobuf import json_format
@@ -37,6 +40,11 @@ def attributes(pairs):
 class Collector(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if sys.argv[1:] and self.headers["Authorization"] != sys.argv[1]:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         try:
             assert self.path == "/v1/traces" and self.headers["Content-Type"] == "application/json"
             request = json_format.ParseDict(in_base64(json.loads(body)), trace_service_pb2.ExportTraceServiceRequest())

@@ -37,18 +37,18 @@ impl AuditSink for HttpsSink {
 
     async fn take(&self, lines: &[ExportLine]) -> Result<(), SinkFailed> {
         let body = lines.iter().fold(String::new(), |text, line| text + &line.text + "\n");
-        let bearer = match &self.token_file {
+        let authorization = match &self.token_file {
             None => None,
             Some(file) => {
                 let read = tokio::fs::read_to_string(file).await;
                 let token = read.map_err(|error| SinkFailed(format!("{}: {error}", file.display())))?;
-                Some(Secret::new(token.trim().to_owned()))
+                Some(Secret::new(format!("Bearer {}", token.trim())))
             }
         };
         let post = Post {
             url: &self.url,
             content_type: "application/x-ndjson",
-            bearer: bearer.as_ref(),
+            authorization: authorization.as_ref(),
             body: Bytes::from(body),
             deadline: DEADLINE,
             allow_http: self.allow_http,

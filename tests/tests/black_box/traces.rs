@@ -23,9 +23,14 @@ struct Collector {
 
 impl Collector {
     fn start() -> Option<Self> {
+        Self::start_that_takes(None)
+    }
+
+    /// One that takes what is sent with this `Authorization` alone.
+    fn start_that_takes(authorization: Option<&str>) -> Option<Self> {
         let script = component::root().join("tests/otlp/receiver.py");
         let mut python = Command::new(component::api_python()?);
-        python.arg(script).stdin(Stdio::null()).stdout(Stdio::piped());
+        python.arg(script).args(authorization).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = python.spawn().expect("python starts");
         let mut output = BufReader::new(process.stdout.take().expect("its output"));
         let mut line = String::new();
@@ -145,4 +150,49 @@ async fn a_collector_that_hangs_costs_nothing_but_its_spans() {
     eventually("spans are dropped, and counted", DEADLINE, dropped).await;
     assert_eq!(house.broker.operations("/readyz").await.text_of("status"), "ready");
     held.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_asks_who_sends_is_told_by_a_file_and_nobody_else_is() {
+    const SECRET: &str = "cG9saXRlLXdvbWJhdDp4eXp6eQ";
+    let Some(collector) = Collector::start_that_takes(Some(&format!("Basic {SECRET}"))) else { return };
+    let endpoint = format!("http://127.0.0.1:{}/v1/traces", collector.port);
+    let traces = json!({"endpoint": endpoint, "sample_percent": 100, "authorization_file": "authorization"});
+    let house = House::open_with(|setup| setup.server(json!({"telemetry": {"traces": traces}}))).await;
+    let file = house.broker.folder().join("authorization");
+
+    // Without the file, with nothing that a header can hold, and with what the collector does not take.
+    let write = |content: &str| std::fs::write(&file, content).expect("it is written");
+    let says = async |words: &str| {
+        eventually(words, DEADLINE, async || {
+            house.credential().await;
+            house.broker.output().contains(words).then_some(())
+        })
+        .await;
+    };
+    says("authorization: No such file").await;
+    let dropped = house.broker.operations("/metrics").await.text;
+    assert!(dropped.contains("hallpass_trace_spans_total{outcome=\"dropped\"}"), "{dropped}");
+    write("Bearer another");
+    house.credential().await;
+    assert_eq!(collector.lines().len(), 0);
+
+    // From the next batch on, once the file is right; what is wrong is said once, until it is over.
+    write(&format!("Basic {SECRET}\n"));
+    let taken = async || {
+        let before = collector.lines().len();
+        eventually("a span is taken", DEADLINE, async || {
+            house.credential().await;
+            (collector.lines().len() > before).then_some(())
+        })
+        .await;
+    };
+    taken().await;
+    write("Bearer another");
+    says("the answer has status 401").await;
+    write(&format!("Basic {SECRET}\n"));
+    taken().await;
+    write(&format!("Basic {SECRET}\nand more"));
+    says("holds no header's value").await;
+    assert!(!house.broker.output().contains(SECRET) && !house.broker.output().contains("another"));
 }

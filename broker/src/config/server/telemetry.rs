@@ -26,6 +26,8 @@ pub struct Telemetry {
 pub struct TraceSettings {
     /// Where batches are posted: the collector's `/v1/traces`.
     pub endpoint: Url,
+    /// File with the whole value of its `Authorization` header, such as `Bearer …` or `Basic …`.
+    pub authorization_file: Option<PathBuf>,
     /// Further certificate authorities for it.
     pub ca_file: Option<PathBuf>,
     /// Plain http also to another machine: anybody on the path can read what is sent.
@@ -65,6 +67,7 @@ struct RawTelemetry {
 struct RawTraces {
     endpoint: String,
     sample_percent: Option<u8>,
+    authorization_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     dangerous_allow_http: bool,
@@ -90,8 +93,10 @@ fn read_traces(section: &Document<'_>, raw: RawTraces, findings: &mut Vec<Findin
     }
     match url::check(&raw.endpoint, raw.dangerous_allow_http) {
         Ok(endpoint) => {
-            let ca_file = raw.ca_file.map(|file| beside(section.file(), &file));
-            Some(TraceSettings { endpoint, ca_file, plain_http: raw.dangerous_allow_http, sample_percent })
+            let here = |file: PathBuf| beside(section.file(), &file);
+            let (authorization_file, ca_file) = (raw.authorization_file.map(here), raw.ca_file.map(here));
+            let plain_http = raw.dangerous_allow_http;
+            Some(TraceSettings { endpoint, authorization_file, ca_file, plain_http, sample_percent })
         }
         Err(reason) => {
             findings.push(section.finding("traces.endpoint", reason));

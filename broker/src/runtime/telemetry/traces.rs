@@ -7,19 +7,23 @@
 //! their exporter does not work on an asynchronous one.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hallpass_core::secret::Secret;
 use hallpass_core::time::Clock as _;
 use hallpass_core::trace::TARGET;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
+use zeroize::Zeroizing;
 
 use crate::config::server::TraceSettings;
 use crate::outbound::{AllowHttp, Outbound, Post};
@@ -35,6 +39,8 @@ const GATHERING: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Time for the last one, on which a process waits that is to end.
 const LAST_DEADLINE: Duration = Duration::from_secs(1);
+/// Longest `Authorization`, in bytes.
+const MAX_AUTHORIZATION: u64 = 8 * 1024;
 /// Attributes of one span. Ours have a handful.
 const MAX_ATTRIBUTES: usize = 16;
 
@@ -262,19 +268,27 @@ impl TraceExporter {
         }
     }
 
-    async fn send(&self, batch: Vec<Finished>, deadline: Duration, well: &mut bool) {
-        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let body = Bytes::from(document(batch).to_string());
+    async fn post(&self, body: Bytes, deadline: Duration) -> Result<(), String> {
+        let authorization = match &self.settings.authorization_file {
+            None => None,
+            Some(file) => Some(authorization(file).await?),
+        };
         let post = Post {
             url: &self.settings.endpoint,
             content_type: "application/json",
-            bearer: None,
+            authorization: authorization.as_ref(),
             body,
             deadline,
             // A collector is often beside the broker, and speaks plain http there.
             allow_http: if self.settings.plain_http { AllowHttp::DangerousAnywhere } else { AllowHttp::Loopback },
         };
-        match self.outbound.post(post).await {
+        self.outbound.post(post).await.map_err(|error| error.to_string())
+    }
+
+    async fn send(&self, batch: Vec<Finished>, deadline: Duration, well: &mut bool) {
+        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let body = Bytes::from(document(batch).to_string());
+        match self.post(body, deadline).await {
             Ok(()) => {
                 counted("sent", spans);
                 *well = true;
@@ -289,6 +303,20 @@ impl TraceExporter {
             }
         }
     }
+}
+
+/// What the collector wants to be told of who sends, read for each batch, so that it may be changed.
+async fn authorization(file: &Path) -> Result<Secret, String> {
+    let unusable = |why: &str| format!("the file {}: {why}", file.display());
+    let opened = tokio::fs::File::open(file).await.map_err(|error| unusable(&error.to_string()))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(512));
+    opened.take(MAX_AUTHORIZATION + 1).read_to_end(&mut text).await.map_err(|error| unusable(&error.to_string()))?;
+    let value = text.trim_ascii();
+    let is_visible = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let fits = !value.is_empty() && text.len() as u64 <= MAX_AUTHORIZATION && value.iter().all(is_visible);
+    let value = std::str::from_utf8(value).ok().filter(|_| fits);
+    let value = value.ok_or_else(|| unusable("holds no header's value: one line, such as `Bearer` and a token"))?;
+    Ok(Secret::new(value.to_owned()))
 }
 
 /// `ExportTraceServiceRequest` (opentelemetry-proto), in the JSON that OTLP has: ids in hexadecimal, 64 bits as text.
