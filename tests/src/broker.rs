@@ -109,6 +109,18 @@ impl Broker {
         self.process.runs()
     }
 
+    /// The most memory that it has held so far.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn peak_megabytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id().as_raw_nonzero()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") / 1024
+    }
+
     /// Runs another command of the same binary on the same folder, such as `check` or `operator-token`.
     ///
     /// # Panics

@@ -50,7 +50,7 @@ pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, ProofUse, Replaced, Reserved, Store, StoreError,
+    OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Store, StoreError,
 };
 pub use verifier::{IdentityVerifier, ProofReader};
 

@@ -3,13 +3,13 @@
 use hallpass_core::audit::RecordedEntry;
 use hallpass_core::grant::Grant;
 use hallpass_core::id::LogId;
-use hallpass_core::port::{AuditFilter, GrantFilter, Page, PageRequest};
+use hallpass_core::port::{AuditFilter, GrantFilter, Page, PageRequest, PageRoom};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::cursor;
 use crate::error::Outcome;
-use crate::rows::{audit, grant, id_bytes};
+use crate::rows::{audit, bytes_of, grant, id_bytes};
 use crate::select::Select;
 
 /// Grants that match, newest first; of one millisecond the last opened first.
@@ -20,13 +20,21 @@ pub(crate) fn grants(connection: &Connection, filter: &GrantFilter, page: &PageR
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| Ok([row.get(0)?, row.get(1)?]))?;
     let mut places: Vec<[i64; 2]> = rows.collect::<Result<_, _>>()?;
-    let more = places.len() > limit;
+    let mut more = places.len() > limit;
     places.truncate(limit);
-    let next = places.last().filter(|_| more).map(|place| cursor::encode(filter, *place));
-    let mut items = Vec::with_capacity(places.len());
-    for [_, seq] in places {
-        items.extend(grant::by_seq(connection, seq)?);
+    let mut room = PageRoom::of(page);
+    let (mut items, mut last) = (Vec::with_capacity(places.len()), None);
+    for place in places {
+        let [_, seq] = place;
+        let Some((grant, bytes)) = grant::weighed_by_seq(connection, seq)? else { continue };
+        if !room.takes(bytes) {
+            more = true;
+            break;
+        }
+        items.push(grant);
+        last = Some(place);
     }
+    let next = last.filter(|_| more).map(|place| cursor::encode(filter, place));
     Ok(Page { items, next })
 }
 
@@ -76,12 +84,14 @@ pub(crate) fn audit(
     let sql = format!("SELECT {selected} FROM audit_entries WHERE {conditions} ORDER BY sequence LIMIT ?");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let mut items = Vec::new();
+    let (mut items, mut more, mut room) = (Vec::new(), false, PageRoom::of(page));
     while let Some(row) = rows.next()? {
+        if !room.takes(bytes_of(row)) {
+            more = true;
+            break;
+        }
         items.push(audit::read(row, log)?);
     }
-    let more = items.len() > limit;
-    items.truncate(limit);
     let last = items.last().filter(|_| more);
     let next = last.map(|entry| cursor::encode(filter, [crate::rows::integer(entry.sequence)]));
     Ok(Page { items, next })

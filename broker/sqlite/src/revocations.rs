@@ -12,7 +12,9 @@ use hallpass_core::audit::{Actor, AuditEntry};
 use hallpass_core::grant::Grant;
 use hallpass_core::id::{GrantId, RevocationId};
 use hallpass_core::in_force::InForce;
-use hallpass_core::port::{Beginning, Begun, Count, Fenced, Followed, Page, PageRequest, RevocationStore, StoreError};
+use hallpass_core::port::{
+    Beginning, Begun, Count, Fenced, Followed, Page, PageRequest, PageRoom, RevocationStore, StoreError,
+};
 use hallpass_core::revocation::{Likeness, Progress, Reach, Revocation, Tally};
 use hallpass_core::selector::Selector;
 use hallpass_core::time::Timestamp;
@@ -25,7 +27,7 @@ use crate::cursor;
 use crate::error::Outcome;
 use crate::list::limit_of;
 use crate::rows::audit::EncodedEntry;
-use crate::rows::{Columns, grant, id_bytes, revocation};
+use crate::rows::{Columns, bytes_of, grant, id_bytes, revocation};
 use crate::transaction::Transaction;
 use begin::Begin;
 use follow::Follow;
@@ -254,15 +256,17 @@ pub(crate) fn newest<T>(
     let sql = format!("SELECT {selected}, seq FROM {table} WHERE {conditions} ORDER BY seq DESC LIMIT ?");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (mut items, mut places) = (Vec::new(), Vec::new());
+    let (mut items, mut last, mut more) = (Vec::new(), None, false);
+    let mut room = PageRoom::of(page);
     while let Some(row) = rows.next()? {
+        if !room.takes(bytes_of(row)) {
+            more = true;
+            break;
+        }
         items.push(read(row)?);
-        places.push(row.get::<_, i64>("seq")?);
+        last = Some(row.get::<_, i64>("seq")?);
     }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    places.truncate(limit);
-    let next = places.last().filter(|_| more).map(|place| cursor::encode(&list, [*place]));
+    let next = last.filter(|_| more).map(|place| cursor::encode(&list, [place]));
     Ok(Page { items, next })
 }
 

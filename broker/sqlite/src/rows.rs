@@ -13,7 +13,7 @@ pub(crate) mod revocation;
 use hallpass_core::port::StoreError;
 use hallpass_core::time::Timestamp;
 use rusqlite::Row;
-use rusqlite::types::FromSql;
+use rusqlite::types::{FromSql, ValueRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -27,6 +27,15 @@ pub(crate) struct Columns<'a> {
 }
 
 type Read<T> = Result<T, StoreError>;
+
+/// Bytes of what a row has: of its texts and blobs, to which the rest adds little.
+pub(crate) fn bytes_of(row: &Row<'_>) -> usize {
+    let of_column = |at| match row.get_ref(at) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.len(),
+        _ => size_of::<i64>(),
+    };
+    (0..row.as_ref().column_count()).map(of_column).fold(0, usize::saturating_add)
+}
 
 impl<'a> Columns<'a> {
     pub(crate) fn new(row: &'a Row<'a>, table: &'static str) -> Self {

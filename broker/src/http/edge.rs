@@ -29,7 +29,7 @@ use super::extract::{Connection, Context};
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
-use super::places::Places;
+use super::places::{Places, Room};
 use super::problem::{self, Surface};
 use super::trace;
 
@@ -56,6 +56,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let endpoint = route.as_ref().and_then(|route| edge.endpoints.find(request.method(), route.as_str()));
     let action = endpoint.map_or(AuditAction::Read, |endpoint| endpoint.action);
     let lane = endpoint.map_or(Lane::Ordinary, |endpoint| endpoint.lane);
+    let room = endpoint.map_or(Room::Ordinary, |endpoint| endpoint.room());
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = edge.origin_of(&request);
     let context = *origin.as_ref().unwrap_or_else(|refused| &refused.1);
@@ -65,7 +66,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => edge.run(lane, &origin, request, next).instrument(span.clone()).await,
+                Ok(()) => edge.run(room, &origin, request, next).instrument(span.clone()).await,
                 Err(error) => Err(error.into()),
             }
         }
@@ -112,13 +113,19 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
 }
 
 impl Edge {
-    async fn run(&self, lane: Lane, origin: &Origin, request: Request, next: Next) -> Result<Response, Failure> {
+    async fn run(&self, room: Room, origin: &Origin, mut request: Request, next: Next) -> Result<Response, Failure> {
         if is_misdirected(&request) {
             return Err(Failure::Misdirected);
         }
-        let _place = self.places.take(lane, origin.source).ok_or(Failure::Overloaded)?;
+        let place = self.places.take(room, origin.source).ok_or(Failure::Overloaded)?;
+        let turns = self.places.turns(room);
+        let is_list = turns.is_some();
+        if let Some(turns) = turns {
+            request.extensions_mut().insert(turns);
+        }
         let answer = tokio::time::timeout(self.timeout, survived(next.run(request)));
-        answer.await.unwrap_or(Err(Failure::TimedOut))
+        let response = answer.await.unwrap_or(Err(Failure::TimedOut))?;
+        Ok(if is_list { response.map(|body| place.held_by(body)) } else { response })
     }
 
     /// Id and source. Where there are none, the failure comes with what there is instead: a nil id, the peer's address.

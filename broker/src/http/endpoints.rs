@@ -18,6 +18,7 @@ use super::handlers::{
     audit, catalog, configuration, discovery, exchange, grants, identity, oauth, operations, pki, quarantines,
     revocations, status_lists,
 };
+use super::places::Room;
 use super::router::{ApiState, Operations};
 
 /// An endpoint, without what answers it.
@@ -29,10 +30,24 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The listener that it is for.
     pub listener: Listener,
-    /// Whose places and budgets it takes.
+    /// Whose budgets it takes, and whose places unless it is a list.
     pub lane: Lane,
+    /// Whether it answers with pages, or with whole documents: those have places of their own.
+    pub(super) is_list: bool,
     /// What a refusal is recorded as, when no use-case has seen the request.
     pub(super) action: AuditAction,
+}
+
+impl Endpoint {
+    /// Whose places it takes.
+    pub(super) fn room(&self) -> Room {
+        match (self.is_list, self.listener, self.lane) {
+            (true, Listener::Admin, _) => Room::Oversight,
+            (true, Listener::Api | Listener::Operations, _) => Room::Lists,
+            (false, _, Lane::Control) => Room::Control,
+            (false, _, Lane::Ordinary) => Room::Ordinary,
+        }
+    }
 }
 
 /// Which listener an endpoint is for.
@@ -69,7 +84,7 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         get("/status-lists/{id}", status_lists::list),
         // Grants, by who holds them and who answers for them.
         post("/v1/grants", grants::open).records(AuditAction::GrantOpen),
-        get("/v1/grants", grants::list).in_control(),
+        get("/v1/grants", grants::list).in_control().in_pages(),
         get("/v1/grants/{id}", grants::read).in_control(),
         delete("/v1/grants/{id}", grants::delete).records(AuditAction::GrantRevoke).in_control(),
         post("/v1/grants/{id}/renew", grants::renew).records(AuditAction::GrantRenew),
@@ -78,26 +93,26 @@ pub(super) fn of_api() -> Vec<Row<Arc<ApiState>>> {
         // What a caller is, may do, and may see of the bundle.
         get("/v1/whoami", identity::whoami),
         post("/v1/decisions", identity::decisions),
-        get("/v1/roles", catalog::roles),
+        get("/v1/roles", catalog::roles).in_pages(),
         get("/v1/roles/{*name}", catalog::role),
-        get("/v1/owners", catalog::owners),
+        get("/v1/owners", catalog::owners).in_pages(),
         get("/v1/owners/{name}", catalog::owner),
         // What is everybody's.
         post("/v1/grants/{id}/abandon", grants::abandon).records(AuditAction::GrantAbandon).on(Listener::Admin),
         post("/v1/revocations", revocations::begin).records(AuditAction::RevocationBegin).on(Listener::Admin),
-        get("/v1/revocations", revocations::list).on(Listener::Admin),
+        get("/v1/revocations", revocations::list).on(Listener::Admin).in_pages(),
         get("/v1/revocations/{id}", revocations::read).on(Listener::Admin),
         post("/v1/quarantines", quarantines::add).records(AuditAction::QuarantineAdd).on(Listener::Admin),
-        get("/v1/quarantines", quarantines::list).on(Listener::Admin),
+        get("/v1/quarantines", quarantines::list).on(Listener::Admin).in_pages(),
         get("/v1/quarantines/{id}", quarantines::read).on(Listener::Admin),
         delete("/v1/quarantines/{id}", quarantines::lift).records(AuditAction::QuarantineLift).on(Listener::Admin),
-        get("/v1/audit", audit::list).on(Listener::Admin),
+        get("/v1/audit", audit::list).on(Listener::Admin).in_pages(),
         get("/v1/audit/checkpoint", audit::checkpoint).on(Listener::Admin),
         get("/v1/audit/proof", audit::proof).on(Listener::Admin),
-        get("/v1/configuration", configuration::read).on(Listener::Admin),
+        get("/v1/configuration", configuration::read).on(Listener::Admin).in_pages(),
         put("/v1/configuration", configuration::put).records(AuditAction::ConfigurationPublish).on(Listener::Admin),
-        get("/v1/configuration/revisions", configuration::revisions).on(Listener::Admin),
-        get("/v1/configuration/revisions/{id}", configuration::revision).on(Listener::Admin),
+        get("/v1/configuration/revisions", configuration::revisions).on(Listener::Admin).in_pages(),
+        get("/v1/configuration/revisions/{id}", configuration::revision).on(Listener::Admin).in_pages(),
         post("/v1/configuration/revisions/{id}/rollback", configuration::rollback)
             .records(AuditAction::ConfigurationPublish)
             .on(Listener::Admin),
@@ -134,6 +149,12 @@ impl<S> Row<S> {
         self
     }
 
+    /// Answers with pages: no flood of them takes the place of anything else, nor as much memory as there is.
+    fn in_pages(mut self) -> Self {
+        self.endpoint.is_list = true;
+        self
+    }
+
     /// Another action than a read.
     fn records(mut self, action: AuditAction) -> Self {
         self.endpoint.action = action;
@@ -158,8 +179,8 @@ fn delete<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(path: 
 }
 
 fn row<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) -> Row<S> {
-    let endpoint = Endpoint { method, path, listener: Listener::Api, lane: Lane::Ordinary, action: AuditAction::Read };
-    Row { endpoint, handler }
+    let (listener, lane, action) = (Listener::Api, Lane::Ordinary, AuditAction::Read);
+    Row { endpoint: Endpoint { method, path, listener, lane, is_list: false, action }, handler }
 }
 
 /// Finds the endpoint that a request was routed to.

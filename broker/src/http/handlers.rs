@@ -9,6 +9,7 @@ pub(super) mod grants;
 pub(super) mod identity;
 pub(super) mod oauth;
 pub(super) mod operations;
+mod pages;
 pub(super) mod pki;
 pub(super) mod quarantines;
 pub(super) mod revocations;

@@ -20,6 +20,15 @@ pub struct HttpLimits {
     /// Most requests at work besides those, of the kind that ends or oversees what is there: somebody who revokes must
     /// not wait for a flood of exchanges to pass.
     pub control_in_flight: Bounds,
+    /// Most lists at once, from when they are asked for until they are sent: as many pages are in memory.
+    pub lists_in_flight: Bounds,
+    /// Most lists for operators besides those.
+    pub oversight_in_flight: Bounds,
+    /// Lists that are read at once. Another one is read for operators; together they leave some of the store's readers to
+    /// exchanges and to whoever ends grants.
+    pub list_turns: usize,
+    /// How long a list waits for its turn.
+    pub turn_timeout: Duration,
     /// How long a request may take, its body included.
     pub request_timeout: Duration,
     /// How long a body may take, before what its size adds: a second for each 16 KiB.
@@ -35,6 +44,10 @@ impl Default for HttpLimits {
             max_parameters: 64,
             in_flight: Bounds { all: 1_024, each: 512 },
             control_in_flight: Bounds { all: 128, each: 64 },
+            lists_in_flight: Bounds { all: 32, each: 16 },
+            oversight_in_flight: Bounds { all: 8, each: 8 },
+            list_turns: 2,
+            turn_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(5),
         }

@@ -79,7 +79,7 @@ fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
         ports: state.ports.clone(),
         proxies: state.proxies.clone(),
         counts_sources: true,
-        places: Places::new(state.limits.in_flight, state.limits.control_in_flight, &state.proxies.shared_sources()),
+        places: Places::new(&state.limits, &state.proxies.shared_sources()),
         timeout: state.limits.request_timeout,
         tls: state.public_url.starts_with("https://"),
     });
@@ -102,7 +102,7 @@ pub fn operations(state: Arc<Operations>) -> Router {
         ports: state.ports.clone(),
         proxies: Proxies::default(),
         counts_sources: false,
-        places: Places::new(PLACES, Bounds { all: 0, each: 0 }, &[]),
+        places: Places::new(&HttpLimits { in_flight: PLACES, ..HttpLimits::default() }, &[]),
         timeout: TIMEOUT,
         tls: false,
     });

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use hallpass_core::credential::RevocationClass;
+use hallpass_core::id::RoleName;
 use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::port::PageRequest;
 use hallpass_core::role::RoleState;
+use hallpass_core::testing::sample::NOW;
+use hallpass_core::testing::store_suite::{self, long_text};
 use hallpass_core::testing::{Ruling, World, sample};
 use hallpass_core::time::Ttl;
 use serde_json::{Value, json};
@@ -68,6 +72,34 @@ async fn a_list_does_not_tell_of_what_may_not_be_read() {
         let hidden = house.get(&format!("/v1/grants?limit=1&{filter}")).await;
         assert_eq!(hidden.body, json!({"items": [], "next_cursor": null}), "as if there were none");
     }
+}
+
+#[tokio::test]
+async fn a_page_is_as_large_as_it_may_be_and_the_next_one_begins_there() {
+    let house = House::open();
+    let store = &house.world.ports.store;
+    let mut opened = Vec::new();
+    for n in 1..=7 {
+        let mut long = store_suite::opening(store, n, NOW);
+        // What is hidden in between takes no room.
+        let (purpose, role) =
+            if n % 2 == 0 { (long_text(), "payments/stage/deploy") } else { (long_text(), World::ROLE) };
+        (long.grant.record.purpose, long.grant.record.role) = (purpose, RoleName::new(role).unwrap());
+        opened.push(json!(store_suite::open(store, long).await.record.id.to_string()));
+    }
+    house.world.policy.rule(Action::Read, Some("payments/stage/deploy"), Ruling::Deny);
+    let (mut seen, mut sizes, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = house.get(&format!("/v1/grants?limit=500{cursor}")).await;
+        assert!(page.text.len() < PageRequest::MAX_BYTES + 100, "a page of {} bytes", page.text.len());
+        let items = page.body["items"].as_array().unwrap();
+        sizes.push(items.len());
+        seen.extend(items.iter().map(|grant| grant["id"].clone()));
+        let Some(next) = page.body["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let readable: Vec<Value> = [6, 4, 2, 0].map(|at: usize| opened[at].clone()).into();
+    assert_eq!((seen, sizes), (readable, vec![2, 2]));
 }
 
 #[tokio::test]

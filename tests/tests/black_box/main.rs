@@ -23,6 +23,7 @@ mod exports;
 mod issuers;
 mod keys;
 mod limits;
+mod lists;
 mod metrics;
 mod offline;
 mod offline_root;

@@ -429,9 +429,42 @@ pub struct PageRequest {
 impl PageRequest {
     /// The largest page.
     pub const MAX_LIMIT: usize = 500;
+
+    /// Bytes of a page, about: one that would have more ends early, and the next one begins there. As many pages are in
+    /// memory as are asked for at once, and what is on them may be hundreds of times as large as it usually is.
+    pub const MAX_BYTES: usize = 1024 * 1024;
 }
 
-/// One page.
+/// What fits on a page: so many items, of so many bytes together.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRoom {
+    items: usize,
+    bytes: usize,
+    is_empty: bool,
+}
+
+impl PageRoom {
+    /// That of a page with nothing on it.
+    #[must_use]
+    pub fn of(page: &PageRequest) -> Self {
+        Self { items: page.limit.clamp(1, PageRequest::MAX_LIMIT), bytes: PageRequest::MAX_BYTES, is_empty: true }
+    }
+
+    /// Makes room for one more item of so many bytes; false when there is none. The first one always fits: a list must
+    /// not end at an item that is too large for a page.
+    pub fn takes(&mut self, bytes: usize) -> bool {
+        let left = if self.is_empty { Some(self.bytes.saturating_sub(bytes)) } else { self.bytes.checked_sub(bytes) };
+        match (self.items.checked_sub(1), left) {
+            (Some(items), Some(bytes)) => {
+                *self = Self { items, bytes, is_empty: false };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// One page. It may have fewer items than it was asked to have and yet not be the last.
 #[derive(Debug)]
 pub struct Page<T> {
     /// What is on it.

@@ -16,7 +16,7 @@ use crate::id::{GrantId, OwnerName};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::Owner;
 use crate::policy::{Action, PolicyQuery, Resource};
-use crate::port::{GrantFilter, Page, PageRequest};
+use crate::port::{GrantFilter, Page, PageRequest, PageRoom};
 use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
 
@@ -25,7 +25,10 @@ pub use log::{Extended, Included};
 pub use commands::Standing;
 
 /// How many grants one list looks at: each is read and decided on, and anybody with a proof may ask.
-const MAX_EXAMINED: usize = 2_000;
+const MAX_EXAMINED: usize = 1_000;
+
+/// Decisions in a row before others may run: each takes some tens of microseconds.
+const IN_A_ROW: usize = 64;
 
 /// Somebody who proved who it is, with the revision that the rest of its request is decided by.
 #[derive(Debug)]
@@ -71,16 +74,17 @@ impl Caller {
     ///
     /// What may not be read is left out, and is not told of by a next page either: with a filter for each question,
     /// "there is more" would say who holds what, and since when. Only beyond `MAX_EXAMINED` grants in a row that may
-    /// not be read does a page end early.
+    /// not be read does a page end early, and where what `write` makes of its grants is as large as a page may be.
     ///
     /// # Errors
-    /// [`ServiceError`].
-    pub async fn grants(
+    /// [`ServiceError`], and what `write` fails with.
+    pub async fn grants<E: From<ServiceError>>(
         &self,
         ports: &Ports,
         filter: &GrantFilter,
         page: &PageRequest,
-    ) -> Result<Page<Grant>, ServiceError> {
+        mut write: impl FnMut(&Grant) -> Result<Vec<u8>, E>,
+    ) -> Result<Page<Vec<u8>>, E> {
         let mut query = self.query(ports, Action::Read, Resource::Broker).await?;
         let mut readable = |grant: &Grant| {
             query.resource = grant_resource(&grant.record);
@@ -88,30 +92,32 @@ impl Caller {
             query.context.owner_member = query.principal.groups.contains(&grant.record.owner.name);
             may(&self.revision, &query)
         };
-        let mut items = Vec::new();
+        let (mut items, mut room) = (Vec::new(), PageRoom::of(page));
         // Behind the last grant that was taken: a page, and how many of its grants.
         let mut end: Option<(PageRequest, usize)> = None;
         let mut part = page.clone();
         let mut examined = 0_usize;
         loop {
-            let found = ports.store.grants(filter, &part).await?;
-            examined = examined.saturating_add(found.items.len());
+            let found = ports.store.grants(filter, &part).await.map_err(ServiceError::from)?;
             for (before, grant) in found.items.into_iter().enumerate() {
+                examined = examined.saturating_add(1);
+                if examined.is_multiple_of(IN_A_ROW) {
+                    tokio::task::yield_now().await;
+                }
                 if !readable(&grant) {
                     continue;
                 }
-                match &end {
+                let written = write(&grant)?;
+                if !room.takes(written.len())
+                    && let Some((part, taken)) = &end
+                {
                     // One more may be read: there is a next page, and it begins where this one ends.
-                    Some((part, taken)) if items.len() >= page.limit => {
-                        let part = PageRequest { cursor: part.cursor.clone(), limit: *taken };
-                        let next = ports.store.grants(filter, &part).await?.next;
-                        return Ok(Page { items, next });
-                    }
-                    _ => {
-                        items.push(grant);
-                        end = Some((part.clone(), before.saturating_add(1)));
-                    }
+                    let part = PageRequest { cursor: part.cursor.clone(), limit: *taken };
+                    let next = ports.store.grants(filter, &part).await.map_err(ServiceError::from)?.next;
+                    return Ok(Page { items, next });
                 }
+                items.push(written);
+                end = Some((part.clone(), before.saturating_add(1)));
             }
             if found.next.is_none() || examined >= MAX_EXAMINED {
                 return Ok(Page { items, next: found.next });

@@ -36,7 +36,7 @@ use crate::credential::RevocationClass;
 use crate::grant::Grant;
 use crate::id::{GrantId, RequestId};
 use crate::port::{
-    Applied, AuditFilter, Change, IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, PageRequest,
+    Applied, AuditFilter, Change, IdempotencyClaim, LineageClaim, LineageKey, OpenOutcome, Opening, Page, PageRequest,
     ProofUse, Quotas, Store, StoreError,
 };
 use crate::testing::sample;
@@ -135,6 +135,8 @@ macro_rules! store_suite {
                 pages_hold_every_match_once_newest_first,
                 what_is_opened_meanwhile_does_not_disturb_a_walk,
                 a_page_is_never_larger_than_the_largest,
+                a_page_has_no_more_bytes_than_it_may,
+                a_page_of_the_log_has_no_more_bytes_than_it_may,
                 a_cursor_from_elsewhere_is_refused,
                 refused_credentials_are_listed_until_they_are_over,
             }
@@ -166,6 +168,7 @@ macro_rules! store_suite {
                 revocations_that_run_are_bounded,
                 what_a_distrusted_key_signed_has_a_place_of_its_own,
                 revocations_are_listed_by_author,
+                a_page_of_revocations_has_no_more_bytes_than_it_may,
             }
             restores {
                 a_restore_ends_what_the_copy_holds_from_its_commit_on,
@@ -180,6 +183,7 @@ macro_rules! store_suite {
                 quarantines_in_force_are_bounded,
                 nobody_takes_every_place_for_quarantines,
                 a_revocation_brings_its_quarantine_along,
+                a_page_of_quarantines_has_no_more_bytes_than_it_may,
             }
             standing {
                 the_oldest_of_what_waits_is_told,
@@ -320,6 +324,28 @@ pub async fn audit_of(store: &Arc<dyn Store>, filter: &AuditFilter) -> Vec<Recor
 /// The audit entries about a grant.
 pub async fn audit_about(store: &Arc<dyn Store>, id: GrantId) -> Vec<RecordedEntry> {
     audit_of(store, &AuditFilter { grant: Some(id), ..AuditFilter::default() }).await
+}
+
+/// Every page of a list, as large as they come: how many items each has.
+pub async fn pages_of<T, F>(mut read: impl FnMut(PageRequest) -> F) -> (Vec<usize>, Vec<T>)
+where
+    F: Future<Output = Result<Page<T>, StoreError>>,
+{
+    let (mut sizes, mut items) = (Vec::new(), Vec::new());
+    let mut wanted = PageRequest { cursor: None, limit: PageRequest::MAX_LIMIT };
+    loop {
+        let page = read(wanted.clone()).await.unwrap();
+        sizes.push(page.items.len());
+        items.extend(page.items);
+        let Some(next) = page.next else { return (sizes, items) };
+        wanted.cursor = Some(next);
+    }
+}
+
+/// A text of which two fit on a page and three do not.
+#[must_use]
+pub fn long_text() -> String {
+    "x".repeat(PageRequest::MAX_BYTES * 2 / 5)
 }
 
 /// How many audit entries there are.

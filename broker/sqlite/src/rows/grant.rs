@@ -15,7 +15,7 @@ use hallpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::life::{self, LIFE, Life};
-use super::{Columns, columns, id_bytes, integer, json};
+use super::{Columns, bytes_of, columns, id_bytes, integer, json};
 use crate::error::Outcome;
 use crate::transaction::Transaction;
 
@@ -383,9 +383,14 @@ pub(crate) fn by_id(connection: &Connection, id: GrantId) -> Outcome<Option<Gran
 
 /// One grant by its place in the table.
 pub(crate) fn by_seq(connection: &Connection, seq: i64) -> Outcome<Option<Grant>> {
+    Ok(weighed_by_seq(connection, seq)?.map(|(grant, _)| grant))
+}
+
+/// The same, and how many bytes its row has.
+pub(crate) fn weighed_by_seq(connection: &Connection, seq: i64) -> Outcome<Option<(Grant, usize)>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM grants WHERE seq = ?1", *SELECTED));
     let mut statement = connection.prepare_cached(&SQL)?;
-    let found = statement.query_row([seq], |row| Ok(read(row))).optional()?;
+    let found = statement.query_row([seq], |row| Ok(read(row).map(|grant| (grant, bytes_of(row))))).optional()?;
     Ok(found.transpose()?)
 }
 

@@ -9,6 +9,7 @@ use hallpass_core::port::{AuditFilter, PageRequest};
 use hallpass_core::service::inspect;
 use hallpass_sdk::wire::{AuditEntry, Page};
 
+use super::pages::{Listing, page};
 use super::{json, readable};
 use crate::http::extract::{Bearer, Context};
 use crate::http::failure::Failure;
@@ -31,14 +32,11 @@ type Api = State<Arc<ApiState>>;
 )]
 pub(in crate::http) async fn list(
     State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<(AuditFilter, PageRequest)>,
+    listing: Listing<(AuditFilter, PageRequest)>,
 ) -> Result<Response, Failure> {
-    let (filter, page) = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let found = caller.audit(&state.ports, &filter, &page, &origin).await?;
-    json(&Page { items: found.items.iter().map(wire::entry).collect(), next_cursor: found.next })
+    let (filter, wanted) = &listing.wanted;
+    let found = listing.caller.audit(&state.ports, filter, wanted, &listing.origin).await?;
+    page(found, |entry| wire::entry(&entry))
 }
 
 /// Gives what the audit log has come to, signed: a checkpoint (C2SP tlog-checkpoint), as the tools of transparency logs

@@ -6,15 +6,17 @@ use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hallpass_core::port::PageRequest;
+use hallpass_core::port::{self, PageRequest};
+use hallpass_core::role::Role;
 use hallpass_core::service::inspect;
 use hallpass_sdk::wire::{self as sdk, Page};
+use serde::Serialize;
 
-use super::{json, readable};
+use super::json;
+use super::pages::{Fitting, Listing, fitting, written};
 use crate::http::extract::{Bearer, Context, Named};
 use crate::http::failure::{Failure, Unreadable};
 use crate::http::openapi;
-use crate::http::query::Query;
 use crate::http::router::ApiState;
 use crate::http::wire;
 
@@ -30,20 +32,10 @@ type Api = State<Arc<ApiState>>;
     responses((status = 200, description = "One page.", body = Page<sdk::Role>)),
     security(("proof" = []))
 )]
-pub(in crate::http) async fn roles(
-    State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<PageRequest>,
-) -> Result<Response, Failure> {
-    let page = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let roles = caller.roles(&state.ports).await?;
-    let page = cut(&roles, &page, |role| role.name.as_str())?;
-    json(&Page {
-        items: page.items.into_iter().map(|role| wire::role(role, caller.revision())).collect(),
-        next_cursor: page.next_cursor,
-    })
+pub(in crate::http) async fn roles(State(state): Api, listing: Listing<PageRequest>) -> Result<Response, Failure> {
+    let roles = listing.caller.roles(&state.ports).await?;
+    let tell = |role: &Arc<Role>| wire::role(role, listing.caller.revision());
+    written(cut(&roles, &listing.wanted, |role| role.name.as_str(), tell)?)
 }
 
 /// Reads a role. Its name may stand with its slashes or with them encoded.
@@ -77,20 +69,9 @@ pub(in crate::http) async fn role(
     responses((status = 200, description = "One page.", body = Page<sdk::Owner>)),
     security(("proof" = []))
 )]
-pub(in crate::http) async fn owners(
-    State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<PageRequest>,
-) -> Result<Response, Failure> {
-    let page = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let owners = caller.owners(&state.ports).await?;
-    let page = cut(&owners, &page, |owner| owner.name.as_str())?;
-    json(&Page {
-        items: page.items.into_iter().map(|owner| wire::owner(owner)).collect(),
-        next_cursor: page.next_cursor,
-    })
+pub(in crate::http) async fn owners(State(state): Api, listing: Listing<PageRequest>) -> Result<Response, Failure> {
+    let owners = listing.caller.owners(&state.ports).await?;
+    written(cut(&owners, &listing.wanted, |owner| owner.name.as_str(), |owner| wire::owner(owner))?)
 }
 
 /// Reads an owner: who answers, and how to reach them.
@@ -116,18 +97,22 @@ pub(in crate::http) async fn owner(
 
 /// One page of what is sorted by name. The cursor is the last name of the page before, wrapped so that nobody builds on
 /// it.
-fn cut<'a, T>(all: &'a [T], page: &PageRequest, name: impl Fn(&T) -> &str) -> Result<Page<&'a T>, Unreadable> {
+fn cut<T, W: Serialize>(
+    all: &[T],
+    page: &PageRequest,
+    name: impl Fn(&T) -> &str,
+    tell: impl Fn(&T) -> W,
+) -> Result<port::Page<Vec<u8>>, Failure> {
     let after = match &page.cursor {
         None => None,
         Some(cursor) => Some(unwrapped(cursor).ok_or_else(|| {
             Unreadable::content("cursor", "`cursor` is not one that this list gave; start again without it")
         })?),
     };
-    let mut left = all.iter().filter(|item| after.as_deref().is_none_or(|after| name(item) > after));
-    let items: Vec<&T> = left.by_ref().take(page.limit).collect();
-    let more = left.next().is_some();
-    let next_cursor = items.last().filter(|_| more).map(|item| URL_SAFE_NO_PAD.encode(format!("name:{}", name(item))));
-    Ok(Page { items, next_cursor })
+    let left = all.iter().filter(|item| after.as_deref().is_none_or(|after| name(item) > after));
+    let Fitting { items, ends_at } = fitting(left, page, tell)?;
+    let next = ends_at.map(|item| URL_SAFE_NO_PAD.encode(format!("name:{}", name(item))));
+    Ok(port::Page { items, next })
 }
 
 fn unwrapped(cursor: &str) -> Option<String> {
@@ -149,21 +134,21 @@ mod tests {
         let mut seen = Vec::new();
         let mut cursor = None;
         for _ in 0..3 {
-            let cut = cut(&all, &page(cursor, 2), String::as_str).unwrap();
-            seen.extend(cut.items.into_iter().cloned());
-            cursor = cut.next_cursor;
+            let cut = cut(&all, &page(cursor, 2), String::as_str, String::clone).unwrap();
+            seen.extend(cut.items.iter().map(|item| serde_json::from_slice::<String>(item).unwrap()));
+            cursor = cut.next;
         }
         assert_eq!(seen, all);
         assert_eq!(cursor, None);
-        let whole = cut(&all, &page(None, 5), String::as_str).unwrap();
-        assert_eq!(whole.next_cursor, None, "a full last page is the last");
+        let whole = cut(&all, &page(None, 5), String::as_str, String::clone).unwrap();
+        assert_eq!(whole.next, None, "a full last page is the last");
     }
 
     #[test]
     fn a_cursor_of_ones_own_making_is_refused() {
         let all = ["a".to_owned()];
         for cursor in ["tampered", "", "%", "Zm9v"] {
-            let cut = cut(&all, &page(Some(cursor.to_owned()), 2), String::as_str);
+            let cut = cut(&all, &page(Some(cursor.to_owned()), 2), String::as_str, String::clone);
             assert!(cut.is_err(), "{cursor}");
         }
     }

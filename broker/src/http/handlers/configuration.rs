@@ -11,11 +11,13 @@ use hallpass_core::port::PageRequest;
 use hallpass_core::service::configuration::{Content, Published, Publisher, Publishing, Wanted, publisher, reader};
 use hallpass_sdk::wire::{self as sdk, Page, PutConfiguration, RevisionDetail};
 
+use super::pages::page;
 use super::{json, readable, to_its_end};
 use crate::http::extract::{Bearer, Context, IfMatch, Named, Unread};
 use crate::http::failure::{Failure, Unreadable};
 use crate::http::measure;
 use crate::http::openapi;
+use crate::http::places::Turns;
 use crate::http::query::{DryRun, Query, UpTo};
 use crate::http::router::ApiState;
 use crate::http::wire;
@@ -36,9 +38,11 @@ pub(in crate::http) async fn read(
     State(state): Api,
     Context(origin): Context,
     Bearer(proof): Bearer,
+    turns: Turns,
 ) -> Result<Response, Failure> {
     let publishing = published_here(&state)?;
     let reader = reader(&state.ports, &proof, &origin).await?;
+    let _turn = turns.take().await?;
     let shown = reader.active(&state.ports).await?;
     let id = shown.record.id.clone();
     tagged(json(&wire::configuration(shown, publishing.source))?, &id)
@@ -112,11 +116,12 @@ pub(in crate::http) async fn revisions(
     Context(origin): Context,
     Bearer(proof): Bearer,
     Query(query): Query<PageRequest>,
+    turns: Turns,
 ) -> Result<Response, Failure> {
-    let page = readable(&state, &proof, query, &origin).await?;
+    let wanted = readable(&state, &proof, query, &origin).await?;
     let reader = reader(&state.ports, &proof, &origin).await?;
-    let found = reader.revisions(&state.ports, &page).await?;
-    json(&Page { items: found.items.iter().map(wire::revision).collect(), next_cursor: found.next })
+    let _turn = turns.take().await?;
+    page(reader.revisions(&state.ports, &wanted).await?, |revision| wire::revision(&revision))
 }
 
 /// Reads one revision with its content, or with what leads to it from another.
@@ -138,9 +143,11 @@ pub(in crate::http) async fn revision(
     Bearer(proof): Bearer,
     Named(id): Named,
     Query(query): Query<UpTo>,
+    turns: Turns,
 ) -> Result<Response, Failure> {
     let UpTo(from) = readable(&state, &proof, query, &origin).await?;
     let reader = reader(&state.ports, &proof, &origin).await?;
+    let _turn = turns.take().await?;
     let id = RevisionId::new(id).map_err(|_| ServiceError::NotFound)?;
     let shown = reader.revision(&state.ports, &id).await?;
     let publication = wire::revision(&shown.record);

@@ -13,12 +13,12 @@ use hallpass_sdk::wire::{
 };
 use http::StatusCode;
 
+use super::pages::{Listing, written};
 use super::{bytes_of, grant_id, idempotency, json, json_body, made, readable, receipt};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
-use crate::http::query::Query;
 use crate::http::router::ApiState;
 use crate::http::wire;
 
@@ -98,15 +98,11 @@ pub(in crate::http) async fn read(
 )]
 pub(in crate::http) async fn list(
     State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<(GrantFilter, PageRequest)>,
+    listing: Listing<(GrantFilter, PageRequest)>,
 ) -> Result<Response, Failure> {
-    let (filter, page) = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let found = caller.grants(&state.ports, &filter, &page).await?;
-    let items = found.items.iter().map(|grant| wire::grant(grant, &state.public_url)).collect();
-    json(&Page { items, next_cursor: found.next })
+    let (filter, page) = &listing.wanted;
+    let write = |grant: &Grant| bytes_of(&wire::grant(grant, &state.public_url));
+    written(listing.caller.grants(&state.ports, filter, page, write).await?)
 }
 
 /// Moves a grant's end, by a fresh proof of its holder and a fresh decision.

@@ -10,11 +10,11 @@ use hallpass_core::service::{inspect, quarantine};
 use hallpass_sdk::wire::{self as sdk, Page, QuarantineRequest};
 use http::StatusCode;
 
+use super::pages::{Listing, page};
 use super::{json, made, readable};
 use crate::http::extract::{Bearer, Context, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::openapi::PageQuery;
-use crate::http::query::Query;
 use crate::http::router::ApiState;
 use crate::http::wire;
 
@@ -80,18 +80,10 @@ pub(in crate::http) async fn read(
     responses((status = 200, description = "One page, newest first.", body = Page<sdk::Quarantine>)),
     security(("proof" = []))
 )]
-pub(in crate::http) async fn list(
-    State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<PageRequest>,
-) -> Result<Response, Failure> {
-    let page = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let found = caller.quarantines(&state.ports, &page).await?;
+pub(in crate::http) async fn list(State(state): Api, listing: Listing<PageRequest>) -> Result<Response, Failure> {
+    let found = listing.caller.quarantines(&state.ports, &listing.wanted).await?;
     let now = state.ports.now();
-    let items = found.items.iter().map(|one| wire::quarantine(one, now)).collect();
-    json(&Page { items, next_cursor: found.next })
+    page(found, |one| wire::quarantine(&one, now))
 }
 
 /// `DELETE /v1/quarantines/{id}`.

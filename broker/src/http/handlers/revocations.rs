@@ -10,12 +10,12 @@ use hallpass_core::service::{inspect, revoke_set};
 use hallpass_sdk::wire::{self as sdk, Page, RevocationRequest};
 use http::StatusCode;
 
+use super::pages::{Listing, page};
 use super::{idempotency, json, made, readable};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::Failure;
 use crate::http::measure;
 use crate::http::openapi::PageQuery;
-use crate::http::query::Query;
 use crate::http::router::ApiState;
 use crate::http::wire;
 
@@ -97,15 +97,7 @@ pub(in crate::http) async fn read(
     responses((status = 200, description = "One page, newest first.", body = Page<sdk::SetRevocation>)),
     security(("proof" = []))
 )]
-pub(in crate::http) async fn list(
-    State(state): Api,
-    Context(origin): Context,
-    Bearer(proof): Bearer,
-    Query(query): Query<PageRequest>,
-) -> Result<Response, Failure> {
-    let page = readable(&state, &proof, query, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let found = caller.revocations(&state.ports, &page).await?;
-    let items = found.items.into_iter().map(wire::standing).collect();
-    json(&Page { items, next_cursor: found.next })
+pub(in crate::http) async fn list(State(state): Api, listing: Listing<PageRequest>) -> Result<Response, Failure> {
+    let found = listing.caller.revocations(&state.ports, &listing.wanted).await?;
+    page(found, wire::standing)
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{apply, audit_len, open, opening};
-use crate::audit::AuditAction;
+use super::{apply, audit_len, long_text, open, opening, pages_of};
+use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, Grant, StateName};
 use crate::id::{BackendName, EnvironmentName, GrantId, IssuerName, OwnerName, PolicyId, RoleName};
@@ -196,6 +196,38 @@ pub async fn a_page_is_never_larger_than_the_largest(store: &Arc<dyn Store>) {
     assert!(page.next.is_some());
     let page = store.audit(&AuditFilter::default(), &huge).await.unwrap();
     assert_eq!(page.items.len(), PageRequest::MAX_LIMIT);
+}
+
+/// However long what is on it: the next page begins where one had to end.
+pub async fn a_page_has_no_more_bytes_than_it_may(store: &Arc<dyn Store>) {
+    for n in 1..=5 {
+        let mut long = opening(store, n, later(n));
+        // Few as they are, one of them alone is larger than a page.
+        long.grant.record.purpose = if n == 3 { long_text().repeat(3) } else { long_text() };
+        open(store, long).await;
+    }
+    let (sizes, grants) = pages_of(async |page| store.grants(&GrantFilter::default(), &page).await).await;
+    let ids: Vec<GrantId> = grants.iter().map(|grant| grant.record.id).collect();
+    assert_eq!((sizes, ids), (vec![2, 1, 2], [5, 4, 3, 2, 1].map(sample::id).to_vec()));
+    // The control: what is short is all on one page.
+    let short = GrantFilter { purpose: Some("deploy 4f2c to prod".to_owned()), ..GrantFilter::default() };
+    for n in 6..=10 {
+        open(store, opening(store, n, later(n))).await;
+    }
+    assert_eq!(pages_of(async |page| store.grants(&short, &page).await).await.0, [5]);
+}
+
+/// Some entries are about thousands of grants.
+pub async fn a_page_of_the_log_has_no_more_bytes_than_it_may(store: &Arc<dyn Store>) {
+    const GRANTS: u64 = 11_000;
+    for n in 1..=5 {
+        let object = AuditObject::Grants { ids: (1..=GRANTS).map(sample::id).collect() };
+        let entry = AuditEntry::success(later(n), Actor::Broker, AuditAction::GrantRevoke, object);
+        store.record(vec![entry], None).await.unwrap();
+    }
+    let (sizes, entries) = pages_of(async |page| store.audit(&AuditFilter::default(), &page).await).await;
+    let places: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
+    assert_eq!((sizes, places), (vec![2, 2, 1], vec![0, 1, 2, 3, 4]));
 }
 
 /// Garbage, a changed one, one of another list.

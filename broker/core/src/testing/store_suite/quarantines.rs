@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::revocations::{beginning, operator};
-use super::{apply, audit_of, entry_about, open, opening, opening_of, read};
+use super::{apply, audit_of, entry_about, long_text, open, opening, opening_of, pages_of, read};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::RevocationClass;
 use crate::grant::Grant;
@@ -206,4 +206,16 @@ pub async fn a_revocation_brings_its_quarantine_along(store: &Arc<dyn Store>) {
     let actions: Vec<_> =
         audit_of(store, &AuditFilter::default()).await.into_iter().map(|one| one.entry.action).collect();
     assert_eq!(actions, [AuditAction::QuarantineAdd, AuditAction::RevocationBegin]);
+}
+
+/// They have the long lists of the roles that they are about.
+pub async fn a_page_of_quarantines_has_no_more_bytes_than_it_may(store: &Arc<dyn Store>) {
+    for n in 1..=5 {
+        let mut long = order(n, by_repository("666"), Roles::All);
+        long.quarantine.reason = long_text();
+        add(store, long).await;
+    }
+    let (sizes, quarantines) = pages_of(async |page| store.quarantines(None, &page).await).await;
+    let ids: Vec<QuarantineId> = quarantines.iter().map(|quarantine| quarantine.id).collect();
+    assert_eq!((sizes, ids), (vec![2, 2, 1], [5, 4, 3, 2, 1].map(sample::id).to_vec()));
 }

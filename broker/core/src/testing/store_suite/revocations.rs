@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{apply, audit_about, audit_of, entry_about, open, opening, opening_of, read};
+use super::{apply, audit_about, audit_of, entry_about, long_text, open, opening, opening_of, pages_of, read};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
@@ -599,4 +599,16 @@ pub async fn revocations_are_listed_by_author(store: &Arc<dyn Store>) {
     let read = store.revocation(sample::id(3)).await.unwrap().unwrap();
     assert_eq!(read, *store.in_force().revocations[2], "what is read back is what holds");
     assert_eq!(store.revocation(sample::id(9)).await.unwrap(), None);
+}
+
+/// They have the long lists of what their authors may end.
+pub async fn a_page_of_revocations_has_no_more_bytes_than_it_may(store: &Arc<dyn Store>) {
+    for n in 1..=5 {
+        let mut beginning = beginning(store, n, by_commit("none"), later(n)).await;
+        beginning.revocation.reason = long_text();
+        assert_eq!(store.begin_revocation(beginning).await.unwrap(), Begun::Begun);
+    }
+    let (sizes, revocations) = pages_of(async |page| store.revocations(None, &page).await).await;
+    let ids: Vec<RevocationId> = revocations.iter().map(|revocation| revocation.id).collect();
+    assert_eq!((sizes, ids), (vec![2, 2, 1], [5, 4, 3, 2, 1].map(sample::id).to_vec()));
 }
