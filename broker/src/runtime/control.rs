@@ -6,6 +6,8 @@
 //! A command is carried out to its end, also when its caller does not wait for that: a key that is changed halfway would be
 //! one thing in the store and another in use.
 
+mod callers;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,19 +20,25 @@ use hallpass_core::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::keys::{CertificateRequest, KeyView, Rewrapped};
 
-/// Longest request in bytes: one brings certificates.
-const MAX_LINE: u64 = 96 * 1024;
+use self::callers::{Asked, Callers};
+
 /// Longest answer in bytes: a list of keys has those that were distrusted long ago.
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// How long one exchange may take.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a caller may take to take its answer: the next one waits meanwhile.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
+/// Requests that wait for those before them. More are closed unanswered.
+const WAITING: usize = 32;
 /// How long a command's end is awaited. What takes longer goes on, and its caller is told so, before the deadline.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// How long nobody is let in when there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Commands that may go on without a caller.
 const UNFINISHED: usize = 8;
 /// How old a request may be: a digest that somebody recorded is worth nothing a minute later.
@@ -205,35 +213,43 @@ where
 {
     let places = Arc::new(Semaphore::new(UNFINISHED));
     let carry_out = |request: Request| carry_out(tasks, &places, answer(request));
-    tokio::pin!(stopped);
-    loop {
-        let stream = tokio::select! {
-            () = &mut stopped => return,
-            accepted = listener.accept() => accepted,
-        };
-        if let Ok((stream, _)) = stream
-            && !matches!(tokio::time::timeout(DEADLINE, converse(stream, &carry_out)).await, Ok(Ok(())))
-        {
-            tracing::warn!("a caller at the control socket did not finish its request");
+    let (said, mut asked) = mpsc::channel(WAITING);
+    let hearing = async {
+        let mut callers = Callers::new(said);
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => callers.hear(stream),
+                // Descriptors ran out: those that are here are heard first.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
         }
+    };
+    let answering = async {
+        while let Some(asked) = asked.recv().await {
+            if converse(asked, &carry_out).await.is_err() {
+                tracing::warn!("a caller at the control socket did not take its answer");
+            }
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = hearing => {}
+        () = answering => {}
     }
 }
 
-async fn converse<A, F>(mut stream: UnixStream, answer: &A) -> io::Result<()>
+async fn converse<A, F>(Asked { mut stream, line }: Asked, answer: &A) -> io::Result<()>
 where
     A: Fn(Request) -> F,
     F: Future<Output = Answer>,
 {
-    let (read, mut write) = stream.split();
-    let mut line = String::new();
-    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let answered = match serde_json::from_str(&line) {
         Ok(request) => answer(request).await,
         Err(error) => Answer::Refused(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_string(&answered)?;
     text.push('\n');
-    write.write_all(text.as_bytes()).await
+    tokio::time::timeout(TAKEN_WITHIN, stream.write_all(text.as_bytes())).await?
 }
 
 async fn carry_out(
@@ -340,6 +356,38 @@ mod tests {
         goes_on.notify_one();
         done.notified().await;
         assert!(matches!(asked(KeyCommand::List).await, Answer::Keys(_)), "the control: it is answered");
+        serving.abort();
+    }
+
+    /// Neither those who say nothing nor those who stop in the middle.
+    #[tokio::test]
+    async fn an_operator_gets_in_however_many_callers_say_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("hallpass.db");
+        let (listener, tasks) = (listen(&store).unwrap(), TaskTracker::new());
+        let serving = tokio::spawn(async move {
+            let answer = |_| async { Answer::Keys(Vec::new()) };
+            serve(listener, std::future::pending(), &tasks, answer).await;
+        });
+        let mut silent = Vec::new();
+        for n in 0..3 * callers::CALLERS {
+            let mut stream = UnixStream::connect(socket_path(&store)).await.unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"{\"command\"").await.unwrap();
+            }
+            silent.push(stream);
+        }
+        let request = Request::new(Command::Keys(KeyCommand::List), NOW, &TestSealer::new(1));
+        let asked = tokio::time::timeout(Duration::from_secs(1), ask(&store, &request)).await;
+        assert!(matches!(asked.expect("at once").unwrap(), Some(Answer::Keys(_))));
+        // And whoever was sent away, or says nothing for too long, is gone.
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+            let _: io::Result<usize> = read.expect("it is closed");
+            assert!(rest.is_empty());
+        }
+        assert!(ask(&store, &request).await.unwrap().is_some(), "the control: it is there all the while");
         serving.abort();
     }
 }

@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::http::Connection;
-use crate::http::sources::Sources;
+use crate::http::sources::{Queues, Sources};
 
 use self::idle::Activity;
 use self::patience::Patient;
@@ -53,6 +53,8 @@ pub struct ListenerLimits {
     pub shared_sources: Vec<IpNet>,
     /// Most TLS handshakes at once: each costs a signature.
     pub max_handshakes: usize,
+    /// Most of them of one source. More wait for these, and not for those of others.
+    pub max_handshakes_per_source: usize,
     /// How long a TLS handshake may take, the wait for its turn included.
     pub handshake_timeout: Duration,
     /// How long the head of an HTTP/1 request may take to arrive; also how long an idle HTTP/1 connection is kept, and how
@@ -81,6 +83,7 @@ impl Default for ListenerLimits {
             max_connections_per_source: 1_024,
             shared_sources: Vec::new(),
             max_handshakes: 512,
+            max_handshakes_per_source: 64,
             handshake_timeout: Duration::from_secs(5),
             header_read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -114,6 +117,7 @@ pub async fn serve(
         router,
         tls: tls.map(TlsAcceptor::from),
         handshakes: Semaphore::new(limits.max_handshakes),
+        handshakes_of_sources: Arc::new(Queues::new(limits.max_handshakes_per_source, limits.shared_sources.clone())),
         http: http(&limits),
         handshake_timeout: limits.handshake_timeout,
         idle_timeout: limits.idle_timeout,
@@ -169,6 +173,7 @@ struct Server {
     router: Router,
     tls: Option<TlsAcceptor>,
     handshakes: Semaphore,
+    handshakes_of_sources: Arc<Queues>,
     http: auto::Builder<TokioExecutor>,
     handshake_timeout: Duration,
     idle_timeout: Duration,
@@ -188,6 +193,8 @@ impl Server {
             return self.answer_http1(stream, Connection { peer, server_name: None }).await;
         };
         let handshake = async {
+            // Its own first: what waits for that takes no turn of another.
+            let _turn_of_source = self.handshakes_of_sources.turn(peer.ip()).await;
             let _turn = self.handshakes.acquire().await.ok()?;
             tls.accept(stream).await.ok()
         };

@@ -360,6 +360,37 @@ async fn whoever_does_not_finish_a_handshake_is_sent_away_and_holds_up_nobody() 
 }
 
 #[tokio::test]
+async fn one_source_takes_its_share_of_the_handshakes_and_leaves_the_rest() {
+    let certificate = certificate();
+    let connector = client(&certificate, &rustls::version::TLS13, &[]);
+    for (share, others_get_in) in [(2, true), (4, false)] {
+        let house = House::open(Some(Arc::clone(&certificate.config)), |limits| {
+            (limits.max_handshakes, limits.max_handshakes_per_source) = (4, share);
+            limits.handshake_timeout = Duration::from_secs(600);
+        })
+        .await;
+        let mut silent = Vec::new();
+        for _ in 0..16 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+            silent.push(socket.connect(house.address).await.unwrap());
+        }
+        // Where they may take all, they have all by the time that nobody gets in any longer.
+        let mut got_in = true;
+        for _ in 0..if others_get_in { 8 } else { 100 } {
+            let name = ServerName::try_from("localhost").unwrap();
+            let handshake = connector.connect(name, house.connect().await);
+            let patience = if others_get_in { PATIENCE } else { Duration::from_millis(200) };
+            got_in = matches!(tokio::time::timeout(patience, handshake).await, Ok(Ok(_)));
+            if !got_in {
+                break;
+            }
+        }
+        assert_eq!(got_in, others_get_in, "{share} of 4");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let house = House::open(None, |limits| limits.max_header_bytes = 8 * 1024).await;
     let mut stream = house.connect().await;
