@@ -66,6 +66,13 @@ pub fn openbao() -> Option<PathBuf> {
     present(components().join("openbao/server"), "the OpenBao server of tests/openbao/requirements.txt")
 }
 
+/// The folder of PostgreSQL's programs, such as `initdb`.
+#[must_use]
+pub fn postgres() -> Option<PathBuf> {
+    let folder = components().join("postgres");
+    present(folder.join("initdb"), "PostgreSQL").map(|_| folder)
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> &'static Path {
