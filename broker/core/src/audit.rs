@@ -12,6 +12,7 @@ pub mod note;
 pub mod proof;
 mod receipt;
 mod strict;
+pub mod told;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointRejected, CheckpointSigner, SignedCheckpoint};

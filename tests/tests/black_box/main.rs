@@ -14,6 +14,7 @@ mod api;
 mod audit_log;
 mod catalogue;
 mod commands;
+mod comparing;
 mod configuration;
 mod credentials;
 mod description;

@@ -1,16 +1,20 @@
-//! Reads the log beside a running broker, without its lock: entries that are written are never written again.
+//! Reads the log beside a running broker, without its lock: entries that are written are never written again. And what is
+//! held against it, all of it as it was at one moment.
 
 use std::path::Path;
 
 use hallpass_core::audit::Leaf;
+use hallpass_core::audit::told::LiveRow;
+use hallpass_core::grant::StateName;
 use hallpass_core::id::LogId;
 use hallpass_core::port::KeptCheckpoint;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::kept;
 use crate::connection;
-use crate::error::OpenError;
+use crate::error::{OpenError, Outcome};
 use crate::migrate;
+use crate::rows::Columns;
 
 /// The log of a store, for reading alone.
 pub struct LogReader {
@@ -42,6 +46,26 @@ impl LogReader {
         leaves.map_err(OpenError::refused(&self.path))
     }
 
+    /// The same reader, to which everything stays as it is now. While it lives, the database's journal grows.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the database cannot be read.
+    pub fn at_one_moment(self) -> Result<Self, OpenError> {
+        let failed = OpenError::database(&self.path);
+        // A transaction of this kind begins with what it reads first.
+        self.connection.execute_batch("BEGIN DEFERRED; SELECT log_id FROM store_state").map_err(failed)?;
+        Ok(self)
+    }
+
+    /// Grants that are not over, in the order in which they were opened, each with its place in that: a bounded number of
+    /// them behind the place `after`; none behind the last.
+    ///
+    /// # Errors
+    /// [`OpenError`] when they cannot be read.
+    pub fn live_grants(&self, after: i64) -> Result<Vec<(i64, LiveRow)>, OpenError> {
+        live_grants(&self.connection, after).map_err(OpenError::refused(&self.path))
+    }
+
     /// The newest checkpoint that the store keeps.
     ///
     /// # Errors
@@ -49,6 +73,23 @@ impl LogReader {
     pub fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, OpenError> {
         kept::newest(&self.connection).map_err(OpenError::refused(&self.path))
     }
+}
+
+fn live_grants(connection: &Connection, after: i64) -> Outcome<Vec<(i64, LiveRow)>> {
+    let sql = "SELECT seq, id, state, expires_at FROM grants
+               WHERE seq > ?1 AND state IN ('pending', 'active', 'revoking') ORDER BY seq LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, i64::try_from(super::MAX_LEAVES).unwrap_or(i64::MAX)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let columns = &mut Columns::new(row, "grants");
+        let seq = columns.value("seq")?;
+        columns.keyed(seq);
+        let id = columns.id("id")?;
+        let state = columns.parsed("state", StateName::parse)?;
+        found.push((seq, LiveRow { id, state, expires_at: columns.time("expires_at")? }));
+    }
+    Ok(found)
 }
 
 impl std::fmt::Debug for LogReader {
