@@ -225,6 +225,8 @@ async fn while_keys_change_under_load_old_tokens_verify_and_once_one_is_distrust
     let grants = ledger::grants(&house.store());
     assert_eq!(grants.len(), attempts.len(), "grants that nobody was told of");
     ledger::assert_sound(&house.store());
+    let compared = house.process.beside(&["audit", "compare"]);
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
 }
 
 /// By the order of commits.
