@@ -7,6 +7,8 @@ pub mod cedar;
 mod compare;
 mod index;
 mod lint;
+mod lives;
+mod remainder;
 mod request;
 mod shape;
 mod source;

@@ -13,13 +13,13 @@ use cedar_policy::{Authorizer, Decision, PolicySet, ValidationMode, Validator};
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{IssuerName, PolicyId, RevisionId};
 use hallpass_core::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
-use hallpass_core::port::{EvaluationError, PolicyEngine, PolicyFacts};
+use hallpass_core::port::{EvaluationError, PolicyEngine, PolicyFacts, Remainder};
 use hallpass_core::time::Ttl;
 
 use super::index::Index;
 use super::request::{Prepared, Vocabulary, failed};
 use super::source::{self, Rule};
-use super::{SCHEMA_VERSION, compare, lint};
+use super::{SCHEMA_VERSION, compare, lint, lives, remainder};
 use crate::config::{Finding, PolicySource};
 
 /// The policies of one bundle revision, ready to decide.
@@ -150,6 +150,25 @@ impl PolicyEngine for CedarEngine {
                 && compare::principal_fits(policy, &principals)
                 && compare::resource_fits(policy, &resources)
         })
+    }
+
+    fn left_open(&self, query: &PolicyQuery) -> Result<Remainder, EvaluationError> {
+        let prepared = self.vocabulary.prepare(query)?;
+        let bound = |policy: &cedar_policy::Policy| {
+            let id = PolicyId::new(policy.id().to_string()).ok();
+            id.and_then(|id| self.max_ttls.get(&id)).copied()
+        };
+        let policies = self.slice(&prepared).flat_map(PolicySet::policies).map(|policy| (policy, bound(policy)));
+        remainder::of(policies, query, &prepared)
+    }
+
+    fn telling_lives(&self, action: Action) -> BTreeSet<Ttl> {
+        let bears_on_it = |rule: &&Rule| lint::bears_on(&rule.policy, action.as_str());
+        // None computes with it where that matters: such a bundle is not loaded.
+        let numbers = self.rules.iter().filter(bears_on_it).flat_map(|rule| lives::compared_with(&rule.policy));
+        let around = numbers.flatten().flat_map(|number| [number.saturating_sub(1), number, number.saturating_add(1)]);
+        let lives = around.chain([0, i64::MAX]).filter_map(|secs| u64::try_from(secs).ok());
+        lives.map(Ttl::from_secs).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{IssuerName, RoleName};
 use serde_json::Value;
 
+use super::lives;
 use super::source::Rule;
 use crate::config::Finding;
 
@@ -30,7 +31,10 @@ const NOT_FILLED: &[(&str, &str)] = &[
 pub(crate) fn meaningless(rules: &[Rule]) -> Vec<Finding> {
     rules
         .iter()
-        .flat_map(|rule| not_filled(rule).into_iter().chain(boundless(rule)).chain(of_one_grant(rule)))
+        .flat_map(|rule| {
+            let of_grants = of_one_grant(rule).into_iter().chain(of_computed_lives(rule));
+            not_filled(rule).into_iter().chain(boundless(rule)).chain(of_grants)
+        })
         .collect()
 }
 
@@ -138,7 +142,18 @@ fn of_one_grant(rule: &Rule) -> Option<Finding> {
     })
 }
 
-fn bears_on(policy: &Policy, action: &str) -> bool {
+/// A policy that tells grants by their longest life in a way that cannot be asked for all of a set at once.
+fn of_computed_lives(rule: &Rule) -> Option<Finding> {
+    let tells = bears_on(&rule.policy, "revoke") && lives::compared_with(&rule.policy).is_err();
+    tells.then(|| {
+        rule.finding(
+            "compares the `max_ttl` of a grant with something else than a number, which cannot be asked for all grants of \
+             a set at once: compare it with numbers, or leave `revoke` out of its actions",
+        )
+    })
+}
+
+pub(super) fn bears_on(policy: &Policy, action: &str) -> bool {
     let is_it = |one: &EntityUid| one.id().unescaped() == action;
     match policy.action_constraint() {
         ActionConstraint::Any => true,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::Remainder;
 use crate::id::{PolicyId, RevisionId};
 use crate::policy::{Action, PolicyQuery, Principal, Resource, Verdict};
 use crate::time::Ttl;
@@ -31,6 +32,18 @@ pub trait PolicyEngine: Send + Sync {
     /// Whether some permit's scope holds for this question, whatever its conditions and the forbids are. True when in
     /// doubt.
     fn could_permit(&self, principal: &Principal, action: Action, resource: &Resource) -> bool;
+
+    /// What is left of `query` to the circumstances, which are not looked at: they will be others. Settled are who asks
+    /// and its teams, what is to be done, to what, the role's environment, and whether the caller is of the owner's team;
+    /// open are the whole rest of the context, what the proof says besides who it is of, and the longest life of a grant.
+    ///
+    /// # Errors
+    /// [`EvaluationError`], as from [`decide`](Self::decide).
+    fn left_open(&self, query: &PolicyQuery) -> Result<Remainder, EvaluationError>;
+
+    /// The longest lives of a grant between which no answer about `action` on it changes: what is asked for each of them
+    /// is asked for all.
+    fn telling_lives(&self, action: Action) -> BTreeSet<Ttl>;
 }
 
 /// A policy, as it is compared with those of another revision.

@@ -227,9 +227,10 @@ impl Order<'_> {
         let mut likenesses: BTreeSet<Likeness> = self.ports.store.likenesses().await?.into_iter().collect();
         // Those that may be opened while it runs, too.
         likenesses.extend(self.of_the_catalog());
+        let lives = self.revision.policy.telling_lives(Action::Revoke);
         let mut rights = Vec::with_capacity(likenesses.len());
         for likeness in likenesses {
-            let others = self.may_end(&mut many, &likeness, false).await?;
+            let others = self.may_end(&mut many, &lives, &likeness, false).await?;
             rights.push((likeness, Right { own: false, others }));
         }
         // Whoever may end nothing but what it holds itself ends that one by one: revocations that run are asked for every
@@ -241,7 +242,7 @@ impl Order<'_> {
             return Err(refusal.into());
         }
         for (likeness, right) in &mut rights {
-            right.own = self.may_end(&mut many, likeness, true).await?;
+            right.own = self.may_end(&mut many, &lives, likeness, true).await?;
         }
         let reach = Reach::new(HolderKey::of(self.identity), rights, self.identity.proof().grant);
         // The allowing ones first: they are what it rests on.
@@ -260,15 +261,23 @@ impl Order<'_> {
     }
 
     /// The longest life that a grant may have is the one fact in which grants of one likeness differ. It is asked for
-    /// the shortest and for the longest, and both must be allowed.
-    async fn may_end(&self, many: &mut Many<'_>, likeness: &Likeness, own: bool) -> Result<bool, ServiceError> {
-        let resource = |max_ttl: Ttl| Resource::Grant {
+    /// each of `lives`, between which policy makes no difference, and all must be allowed.
+    async fn may_end(
+        &self,
+        many: &mut Many<'_>,
+        lives: &BTreeSet<Ttl>,
+        likeness: &Likeness,
+        own: bool,
+    ) -> Result<bool, ServiceError> {
+        for max_ttl in lives {
             // None of them in particular.
-            id: GrantId::from(uuid::Uuid::nil()),
-            role: facts_of(likeness, max_ttl),
-        };
-        Ok(many.may(resource(Ttl::ZERO), own).await?
-            && many.may(resource(Ttl::from_secs(i64::MAX.unsigned_abs())), own).await?)
+            let id = GrantId::from(uuid::Uuid::nil());
+            let resource = Resource::Grant { id, role: facts_of(likeness, *max_ttl) };
+            if !many.may(resource, own).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn of_the_catalog(&self) -> impl Iterator<Item = Likeness> {

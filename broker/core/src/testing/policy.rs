@@ -1,10 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use super::sample;
 use crate::id::{PolicyId, RevisionId};
 use crate::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
-use crate::port::{EvaluationError, PolicyEngine, PolicyFacts};
+use crate::port::{EvaluationError, PolicyEngine, PolicyFacts, Remainder};
+use crate::time::Ttl;
 
 /// A policy that rules as it is told to: by action and role, by action, or else it allows.
 #[derive(Debug)]
@@ -85,5 +86,20 @@ impl PolicyEngine for ScriptedPolicy {
         query.action = action;
         query.resource = resource.clone();
         matches!(self.ruling(&query), Ruling::Allow(_))
+    }
+
+    fn left_open(&self, query: &PolicyQuery) -> Result<Remainder, EvaluationError> {
+        match self.ruling(query) {
+            Ruling::Allow(obligations) => {
+                let permits = [(Remainder::ALWAYS.to_owned(), obligations.max_ttl)].into();
+                Ok(Remainder { permits, ..Remainder::default() })
+            }
+            Ruling::Deny => Ok(Remainder::default()),
+            Ruling::Error => Err(EvaluationError("scripted to fail".to_owned())),
+        }
+    }
+
+    fn telling_lives(&self, _: Action) -> BTreeSet<Ttl> {
+        [Ttl::ZERO, Ttl::from_secs(i64::MAX.unsigned_abs())].into()
     }
 }

@@ -1,3 +1,6 @@
+mod lives;
+mod remainders;
+
 use std::sync::Arc;
 
 use hallpass_core::catalog::Catalog;
@@ -5,6 +8,7 @@ use hallpass_core::id::{GrantId, OwnerName};
 use hallpass_core::identity::{AttributeValue, PrincipalKind};
 use hallpass_core::policy::{Action, Resource};
 use hallpass_core::testing::sample;
+use hallpass_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;

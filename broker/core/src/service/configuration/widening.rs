@@ -9,8 +9,8 @@
 //! * **issuers**: anything about the issuer that the publisher proves itself with; and whom any other issuer's proofs
 //!   are trusted to be, for nobody but the publisher then says whose identities those are;
 //! * **roles**: one that the publisher could mint and that is new, or would give more than it does;
-//! * **answers**: any question about the publisher's rights that was answered with no and would be answered with yes,
-//!   or with yes and a longer life;
+//! * **answers**: any question about the publisher's rights that could be answered with yes where it was with no, or with
+//!   a longer life, under any circumstances: at another hour, from another address, by a proof that says more;
 //! * **grants that are there**: the same questions about every kind of grant on record, those of roles that are gone
 //!   included. What a role is now makes no difference to them: they are decided over as they were opened.
 //!
@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 use crate::catalog::Revision;
 use crate::finding::Finding;
 use crate::id::OwnerName;
-use crate::policy::{Action, Outcome, PolicyQuery, Principal, Resource, RoleFacts};
-use crate::port::{Effect, PolicyFacts};
+use crate::policy::{Action, PolicyQuery, Principal, Resource, RoleFacts};
+use crate::port::{Effect, PolicyFacts, Remainder};
 use crate::revocation::Likeness;
 use crate::role::{Role, RoleState};
-use crate::service::decide::{facts_of, role_facts};
+use crate::service::decide::{facts_of, role_facts, with_owner_membership};
 use crate::time::Ttl;
 
 /// Everything by which `after` would widen the rights of whoever asks `questions` under `before`: the same question by
@@ -105,20 +105,11 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// The answer to a question about the publisher: none for no, else the longest life.
-    fn answer(&self, action: Action, resource: &Resource, role: Option<&Role>, holder: bool) -> Option<Option<Ttl>> {
-        let mut query = PolicyQuery { action, resource: resource.clone(), ..self.question.clone() };
-        let owner = match resource {
-            Resource::Role(facts) | Resource::Grant { role: facts, .. } => Some(&facts.owner),
-            Resource::Owner { name } => Some(name),
-            Resource::AuditLog | Resource::Broker | Resource::Bundle => None,
-        };
-        query.context.owner_member = owner.is_some_and(|owner| self.publisher().groups.contains(owner));
-        query.context.holder = holder;
-        query.context.purpose = role.and_then(|role| role.purpose.default.clone());
-        query.context.ttl = role.map(|role| role.ttl.default);
-        let verdict = self.revision.policy.decide(&query).ok()?;
-        (verdict.outcome == Outcome::Allow).then_some(verdict.obligations.max_ttl)
+    /// What the policies leave to the circumstances of a question about the publisher; nothing is allowed where that
+    /// cannot be told.
+    fn left_open(&self, action: Action, resource: &Resource) -> Option<Remainder> {
+        let query = PolicyQuery { action, resource: resource.clone(), ..self.question.clone() };
+        self.revision.policy.left_open(&with_owner_membership(query)).ok()
     }
 }
 
@@ -244,12 +235,9 @@ impl Comparison<'_> {
             return;
         }
         for likeness in held {
-            // The longest life is the one fact in which grants of one likeness differ: the shortest and the longest.
-            for max_ttl in [Ttl::ZERO, Ttl::from_secs(i64::MAX.unsigned_abs())] {
-                let role = facts_of(likeness, max_ttl);
-                let resource = Resource::Grant { id: uuid::Uuid::nil().into(), role };
-                self.compare(&resource, &resource, None, None, Path::new("policies"), findings);
-            }
+            let role = facts_of(likeness, Ttl::ZERO);
+            let resource = Resource::Grant { id: uuid::Uuid::nil().into(), role };
+            self.compare(&resource, &resource, Path::new("policies"), findings);
         }
     }
 
@@ -258,13 +246,13 @@ impl Comparison<'_> {
         let singles = [Resource::AuditLog, Resource::Broker, Resource::Bundle];
         if !same_questions {
             for resource in &singles {
-                self.compare(resource, resource, None, None, Path::new("policies"), findings);
+                self.compare(resource, resource, Path::new("policies"), findings);
             }
         }
         for name in self.after.revision.catalog.owners.keys().filter(|_| !same_questions) {
             if self.before.revision.catalog.owners.contains_key(name) {
                 let resource = Resource::Owner { name: name.clone() };
-                self.compare(&resource, &resource, None, None, Path::new("owners.toml"), findings);
+                self.compare(&resource, &resource, Path::new("owners.toml"), findings);
             }
         }
         for role in self.after.revision.catalog.roles.values() {
@@ -277,46 +265,29 @@ impl Comparison<'_> {
             }
             let file = file_of(role);
             let grant = |role: RoleFacts| Resource::Grant { id: uuid::Uuid::nil().into(), role };
-            let roles = (Some(before.as_ref()), Some(role.as_ref()));
-            self.compare(&grant(facts_before.clone()), &grant(facts.clone()), roles.0, roles.1, &file, findings);
-            self.compare(&Resource::Role(facts_before), &Resource::Role(facts), roles.0, roles.1, &file, findings);
+            self.compare(&grant(facts_before.clone()), &grant(facts.clone()), &file, findings);
+            self.compare(&Resource::Role(facts_before), &Resource::Role(facts), &file, findings);
         }
     }
 
     /// Asks everything about one resource of both revisions.
-    fn compare(
-        &self,
-        before: &Resource,
-        after: &Resource,
-        role_before: Option<&Role>,
-        role_after: Option<&Role>,
-        file: &Path,
-        findings: &mut BTreeSet<Finding>,
-    ) {
+    fn compare(&self, before: &Resource, after: &Resource, file: &Path, findings: &mut BTreeSet<Finding>) {
         let (policy, publisher) = (&self.after.revision.policy, self.after.publisher());
         let asked = Action::ALL.iter().filter(|action| action.is_asked_of(after));
-        // What no permit could allow needs no evaluation; of a large bundle that is nearly everything.
+        // What no permit could allow needs no closer look; of a large bundle that is nearly everything.
         for action in asked.filter(|action| policy.could_permit(publisher, **action, after)) {
-            let held = matches!(after, Resource::Grant { .. });
-            for holder in [false, true].into_iter().filter(|holder| held || !holder) {
-                let Some(now) = self.after.answer(*action, after, role_after, holder) else { continue };
-                let wider = match self.before.answer(*action, before, role_before, holder) {
-                    None => true,
-                    Some(None) => false,
-                    Some(Some(bound)) => now.is_none_or(|now| now > bound),
+            let Some(now) = self.after.left_open(*action, after) else { continue };
+            if now.gives_more_than(&self.before.left_open(*action, before).unwrap_or_default()) {
+                let what = match after {
+                    Resource::Role(facts) => format!("the role {}", facts.name),
+                    Resource::Grant { role, .. } => format!("grants of {}", role.name),
+                    Resource::Owner { name } => format!("the owner {name}"),
+                    Resource::AuditLog => "the audit log".to_owned(),
+                    Resource::Broker => "the broker".to_owned(),
+                    Resource::Bundle => "the configuration".to_owned(),
                 };
-                if wider {
-                    let what = match after {
-                        Resource::Role(facts) => format!("the role {}", facts.name),
-                        Resource::Grant { role, .. } => format!("grants of {}", role.name),
-                        Resource::Owner { name } => format!("the owner {name}"),
-                        Resource::AuditLog => "the audit log".to_owned(),
-                        Resource::Broker => "the broker".to_owned(),
-                        Resource::Bundle => "the configuration".to_owned(),
-                    };
-                    let reason = format!("you could {} {what} where you could not, or for longer", action.as_str());
-                    findings.insert(found(file.to_owned(), reason));
-                }
+                let reason = format!("you could {} {what} where you could not, or for longer", action.as_str());
+                findings.insert(found(file.to_owned(), reason));
             }
         }
     }
