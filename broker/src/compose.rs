@@ -172,7 +172,7 @@ impl Broker {
         };
         let waiting = store.resume(ports.now()).await?;
         tracing::debug!(waiting, "the silence of holders counts from now");
-        configuration::record_local(&ports, &id, bundle.files, occasion).await?;
+        configuration::record_local(&ports, &id, bundle.files, &bundle.named, occasion).await?;
         let press = BundlePress { composer: Arc::clone(&composer), governed };
         let publishing = Arc::new(Publishing::new(source, Arc::new(press.clone())));
         Ok(Self { ports, publishing, public_url: foundation.public_url, press, composer, keys, keeper, data_keys })

@@ -29,7 +29,7 @@ pub use backend::{
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
 pub use history::{
-    Files, History, KEPT_PUBLICATIONS, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
+    Files, History, KEPT_PUBLICATIONS, NamedFiles, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
 };
 pub use kek::{DataKeyId, KekError, KeyEncryptionKey, Wrapping};
 pub use keys::{

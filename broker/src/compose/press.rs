@@ -45,8 +45,8 @@ impl BundlePress {
             press.composer.adopt(kept.clone());
             press.governed.replace(Arc::clone(&composed));
         };
-        let Bundle { files, warnings, .. } = bundle;
-        Ok(Candidate { revision, files, warnings, put_in_force: OnceRecorded::does(put_in_force) })
+        let Bundle { files, named, warnings, .. } = bundle;
+        Ok(Candidate { revision, files, named, warnings, put_in_force: OnceRecorded::does(put_in_force) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A bundle: everything that is governed, loaded whole or not at all.
 
 mod files;
+mod named;
 mod policy_test;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use hallpass_core::catalog::{Catalog, EnvironmentClass};
 use hallpass_core::id::{BackendName, RevisionId, RoleName};
 use hallpass_core::policy::{Outcome, RoleFacts};
-use hallpass_core::port::{Files, PolicyEngine};
+use hallpass_core::port::{Files, NamedFiles, PolicyEngine};
 use hallpass_core::role::RoleState;
 use ring::digest;
 
@@ -34,6 +35,8 @@ pub struct Bundle {
     pub revision: RevisionId,
     /// Its content.
     pub files: Files,
+    /// What it names beside itself.
+    pub named: NamedFiles,
     /// Whose proofs are accepted.
     pub issuers: Vec<Issuer>,
     /// Where credentials are minted.
@@ -84,9 +87,13 @@ impl Bundle {
         let mut findings = Vec::new();
         let sections = Sections::sort(&files, &mut findings);
         let bundle = sections.check(revision_of(&files), base, &mut findings);
+        let named = match (&bundle, base) {
+            (Some(bundle), Some(base)) => named::digests(bundle, base, &mut findings),
+            _ => NamedFiles::new(),
+        };
         findings.sort();
         findings.dedup();
-        bundle.filter(|_| findings.is_empty()).map(|bundle| Self { files, ..bundle }).ok_or(findings)
+        bundle.filter(|_| findings.is_empty()).map(|bundle| Self { files, named, ..bundle }).ok_or(findings)
     }
 
     /// The backend of this name.
@@ -254,7 +261,8 @@ impl<'a> Sections<'a> {
         }
         let warnings = unresolved(&catalog, &places);
         let files = Files::new();
-        Some(Bundle { revision, files, issuers, backends, catalog, policy, tests, warnings, places })
+        let named = NamedFiles::new();
+        Some(Bundle { revision, files, named, issuers, backends, catalog, policy, tests, warnings, places })
     }
 }
 

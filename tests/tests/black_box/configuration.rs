@@ -144,3 +144,71 @@ async fn a_bad_bundle_never_takes_the_place_of_a_good_one() {
     eventually("the mended bundle is in force", DEADLINE, async || (closed(&house).await.status == 200).then_some(()))
         .await;
 }
+
+/// What entries tell of publications and of the files that the bundle names, the oldest first.
+fn told_of_keys(broker: &Broker) -> Vec<(String, String, Option<String>, Option<String>)> {
+    let entries = "SELECT json_extract(CAST(entry AS TEXT), '$.object.revision') AS revision,
+                          json_extract(CAST(entry AS TEXT), '$.detail.occasion') AS occasion,
+                          json_extract(CAST(entry AS TEXT), '$.detail.named_changed') AS changed,
+                          json_extract(CAST(entry AS TEXT), '$.detail.\"sha256 of keys/ci.json\"') AS digest
+                   FROM audit_entries WHERE action = 'configuration.publish' ORDER BY sequence";
+    let rows = broker.store().rows(entries, &[]);
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    rows.iter()
+        .map(|row| {
+            let told = [&row["revision"], &row["occasion"]].map(|value| text(value).expect("text"));
+            let [revision, occasion] = told;
+            (revision, occasion, text(&row["changed"]), text(&row["digest"]))
+        })
+        .collect()
+}
+
+/// Whose keys they are says nobody who reviews the bundle alone.
+#[tokio::test]
+async fn a_file_that_the_bundle_only_names_is_told_of_when_it_has_changed() {
+    let (issuer, key) = crate::issuer_with_key().await;
+    let setup = Setup::trusting(&[("ci", &issuer)]).each_issuer(|issuer| issuer["jwks_file"] = json!("keys/ci.json"));
+    let mut broker = Broker::prepare(&setup, &[]);
+    let file = broker.in_bundle("keys/ci.json");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    let keys = json!({"keys": [key.jwk()]}).to_string();
+    let digest = |text: &str| -> Option<String> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        Some(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    fs::write(&file, &keys).expect("written");
+    broker.restart().await;
+    let told = told_of_keys(&broker);
+    let revision = told[0].0.clone();
+    assert_eq!(told, [(revision.clone(), "start".to_owned(), None, digest(&keys))]);
+
+    // As it was: neither a start nor SIGHUP has anything to tell.
+    assert!(broker.stop().await.success());
+    broker.restart().await;
+    assert_eq!(told_of_keys(&broker), told);
+    broker.signal(Signal::HUP);
+    let again = async || broker.output().contains("the bundle was loaded again").then_some(());
+    eventually("it is loaded again", DEADLINE, again).await;
+    assert_eq!(told_of_keys(&broker), told);
+
+    let others = format!("{keys}\n");
+    fs::write(&file, &others).expect("written");
+    broker.signal(Signal::HUP);
+    let more = async || (told_of_keys(&broker).len() > 1).then(|| told_of_keys(&broker));
+    let told = eventually("SIGHUP tells of it", DEADLINE, more).await;
+    let changed = || Some("1: keys/ci.json".to_owned());
+    let reloaded = (revision.clone(), "reload".to_owned(), changed(), digest(&others));
+    assert_eq!(told[1..], [reloaded]);
+
+    assert!(broker.stop().await.success());
+    fs::write(&file, &keys).expect("written");
+    broker.restart().await;
+    let told = told_of_keys(&broker);
+    assert_eq!(told[2..], [(revision, "start".to_owned(), changed(), digest(&keys))]);
+    assert!(broker.stop().await.success());
+    broker.restart().await;
+    assert_eq!(told_of_keys(&broker), told);
+    let x = key.jwk()["x"].as_str().expect("a coordinate").to_owned();
+    let content = format!("SELECT sequence FROM audit_entries WHERE CAST(entry AS TEXT) LIKE '%{x}%'");
+    assert!(broker.store().rows(&content, &[]).is_empty(), "never what is in it");
+}

@@ -9,7 +9,9 @@ use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::RevisionId;
 use hallpass_core::identity::Proof;
 use hallpass_core::policy::Action;
-use hallpass_core::port::{BundleSource, Candidate, CompileError, Files, Governance as _, OnceRecorded, Press};
+use hallpass_core::port::{
+    BundleSource, Candidate, CompileError, Files, Governance as _, NamedFiles, OnceRecorded, Press,
+};
 use hallpass_core::service::configuration::{Content, Published, Publishing, Wanted, publisher, record_local};
 use hallpass_core::testing::{FixedGovernance, Nature, Ruling, StoreFault, Write, sample};
 use hallpass_core::time::Ttl;
@@ -49,7 +51,7 @@ impl Press for Copier {
                 governance.swap(revision);
             }
         });
-        Ok(Candidate { revision, files, warnings: Vec::new(), put_in_force })
+        Ok(Candidate { revision, files, named: NamedFiles::new(), warnings: Vec::new(), put_in_force })
     }
 }
 
@@ -69,9 +71,8 @@ impl Desk {
             meanwhile: Mutex::default(),
             put_in_force: Arc::default(),
         });
-        record_local(&lab.ports, &sample::revision('a'), Files::new(), hallpass_core::port::Occasion::Bootstrap)
-            .await
-            .unwrap();
+        let (id, none) = (sample::revision('a'), NamedFiles::new());
+        record_local(&lab.ports, &id, Files::new(), &none, hallpass_core::port::Occasion::Bootstrap).await.unwrap();
         let publishing = Publishing::new(BundleSource::Api, Arc::clone(&copier) as Arc<dyn Press>);
         Self { lab, copier, publishing }
     }

@@ -14,6 +14,10 @@ use crate::time::Timestamp;
 /// The files of a bundle: text by path, relative to the bundle, with `/`.
 pub type Files = BTreeMap<String, String>;
 
+/// Digests of the files that a bundle names beside itself, by path: SHA-256 in lower-case hexadecimal. None of them is
+/// secret: keys that verify, and certificates.
+pub type NamedFiles = BTreeMap<String, String>;
+
 /// Keeps publications. The last one is in force.
 #[async_trait]
 pub trait History: Send + Sync + 'static {

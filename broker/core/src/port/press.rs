@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Files, OnceRecorded};
+use super::{Files, NamedFiles, OnceRecorded};
 use crate::catalog::Revision;
 use crate::finding::Finding;
 
@@ -24,6 +24,8 @@ pub struct Candidate {
     pub revision: Arc<Revision>,
     /// Its content.
     pub files: Files,
+    /// What it names beside itself, as it was when it was read.
+    pub named: NamedFiles,
     /// What is not wrong with it and yet will refuse requests.
     pub warnings: Vec<Finding>,
     /// Puts it into force for every request that begins from now on.

@@ -15,7 +15,7 @@ pub use changes::Changes;
 pub use local::{record_local, reload};
 pub use publish::{Content, Published, Publisher, Touched, Wanted, publisher};
 pub use read::{Reader, Shown, reader};
-pub use told::{NotAsPublished, confirm, told};
+pub use told::{NotAsPublished, Told, confirm, told};
 
 use std::sync::Arc;
 

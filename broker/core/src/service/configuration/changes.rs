@@ -27,9 +27,18 @@ impl Changes {
 
     /// Says so in an audit entry: how many of each, and their names as far as an entry holds them.
     pub(super) fn tell(&self, entry: AuditEntry) -> AuditEntry {
-        let parts = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
-        parts
+        self.told_as(["added", "changed", "removed"], entry)
+    }
+
+    /// The same of files that a bundle only names.
+    pub(super) fn tell_named(&self, entry: AuditEntry) -> AuditEntry {
+        self.told_as(["named_added", "named_changed", "named_removed"], entry)
+    }
+
+    fn told_as(&self, names: [&str; 3], entry: AuditEntry) -> AuditEntry {
+        names
             .into_iter()
+            .zip([&self.added, &self.changed, &self.removed])
             .filter(|(_, paths)| !paths.is_empty())
             .fold(entry, |entry, (name, paths)| entry.with(name, &format!("{}: {}", paths.len(), paths.join(" "))))
     }

@@ -1,14 +1,21 @@
 //! Publishing by whoever runs the broker: at its start, and on SIGHUP.
+//!
+//! Files that a bundle only names are not its content, and govern as much: whose keys verify, and which authority signs.
+//! Each entry lists them with their digests, and where one of them has changed there is an entry that says which.
 
+use super::told::{Told, digest_of};
 use super::{Changes, NotAsPublished, Publishing, put_in_force, superseded, told};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, ServiceError};
 use crate::finding::Finding;
 use crate::id::RevisionId;
-use crate::port::{Candidate, Files, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord, StoreError};
+use crate::port::{
+    Candidate, Files, NamedFiles, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord, StoreError,
+};
 use crate::service::Ports;
 
-/// Records what is in force already, with its content. What is recorded as in force is not recorded again.
+/// Records what is in force already, with its content and what it names beside itself. What is recorded as in force is not
+/// recorded again.
 ///
 /// # Errors
 /// [`ServiceError`].
@@ -16,9 +23,10 @@ pub async fn record_local(
     ports: &Ports,
     id: &RevisionId,
     files: Files,
+    named: &NamedFiles,
     occasion: Occasion,
 ) -> Result<(), ServiceError> {
-    let Some(publication) = publication(ports, id, files, occasion).await? else { return Ok(()) };
+    let Some(publication) = publication(ports, id, files, named, occasion).await? else { return Ok(()) };
     match ports.store.publish_revision(publication).await? {
         PublishOutcome::Published => Ok(()),
         PublishOutcome::Superseded | PublishOutcome::Moved => Err(superseded()),
@@ -48,8 +56,8 @@ pub async fn reload(
         }
     };
     let id = candidate.revision.id.clone();
-    match publication(ports, &id, candidate.files.clone(), Occasion::Reload).await? {
-        // Also where nothing of it is new: files that it names may have changed.
+    match publication(ports, &id, candidate.files.clone(), &candidate.named, Occasion::Reload).await? {
+        // Also where nothing of it is new: whoever asked for it may expect that what it names is read again.
         None => candidate.put_in_force.run(),
         Some(publication) => match put_in_force(ports, &candidate, publication).await? {
             PublishOutcome::Published => {}
@@ -59,11 +67,13 @@ pub async fn reload(
     Ok(id)
 }
 
-/// What there is to record; nothing where it is in force by the record, by the audit log too, and its content is kept.
+/// What there is to record; nothing where it is in force by the record, by the audit log too, with the same files beside it,
+/// and its content is kept.
 async fn publication(
     ports: &Ports,
     id: &RevisionId,
     files: Files,
+    named: &NamedFiles,
     occasion: Occasion,
 ) -> Result<Option<Publication>, ServiceError> {
     let active = ports.store.active_revision().await?.map(|active| active.id);
@@ -79,16 +89,19 @@ async fn publication(
         }
         told => told?,
     };
+    let (told, told_named) = told.map_or_else(Default::default, |Told { revision, named }| (Some(revision), named));
     if active != told {
         let [active, told] = [&active, &told].map(|id| id.as_ref().map_or("none", RevisionId::as_str));
         tracing::warn!(active, told, "another revision was in force than the audit log tells of: it is published anew");
     }
-    if active.as_ref() == Some(id) && told.as_ref() == Some(id) && before.is_some() {
+    if active.as_ref() == Some(id) && told.as_ref() == Some(id) && told_named == *named && before.is_some() {
         return Ok(None);
     }
     let now = ports.now();
     let entry = entry(ports, id.to_string()).with("occasion", occasion.as_str());
     let entry = active.iter().fold(entry, |entry, active| entry.with("from", active.as_str()));
+    let entry = named.iter().fold(entry, |entry, (path, digest)| entry.with(&digest_of(path), digest));
+    let entry = Changes::between(&told_named, named).tell_named(entry);
     let changes = Changes::between(&before.unwrap_or_default(), &files);
     let record = RevisionRecord {
         id: id.clone(),

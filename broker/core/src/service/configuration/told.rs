@@ -4,7 +4,7 @@
 use crate::audit::{AuditAction, AuditEntry, AuditObject, AuditOutcome};
 use crate::error::{Reason, ServiceError};
 use crate::id::RevisionId;
-use crate::port::{AuditLog, History, StoreError};
+use crate::port::{AuditLog, History, NamedFiles, StoreError};
 
 /// Why the record is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,11 +42,28 @@ impl From<NotAsPublished> for ServiceError {
     }
 }
 
-/// The revision that was published last, by an entry that the log's tree was built over.
+/// What was published last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The revision.
+    pub revision: RevisionId,
+    /// What it named beside itself.
+    pub named: NamedFiles,
+}
+
+/// What begins the name of a fact about a file that a bundle names.
+const DIGEST_OF: &str = "sha256 of ";
+
+/// The name under which an entry has the digest of a file.
+pub(super) fn digest_of(path: &str) -> String {
+    format!("{DIGEST_OF}{path}")
+}
+
+/// What was published last, by an entry that the log's tree was built over.
 ///
 /// # Errors
 /// [`NotAsPublished`].
-pub async fn told<S: History + AuditLog + ?Sized>(store: &S) -> Result<Option<RevisionId>, NotAsPublished> {
+pub async fn told<S: History + AuditLog + ?Sized>(store: &S) -> Result<Option<Told>, NotAsPublished> {
     let Some(sequence) = store.last_publication().await? else { return Ok(None) };
     let changed = || NotAsPublished::Changed(sequence);
     let head = store.tree_head();
@@ -61,7 +78,10 @@ pub async fn told<S: History + AuditLog + ?Sized>(store: &S) -> Result<Option<Re
         AuditObject::Configuration { revision }
             if entry.action == AuditAction::ConfigurationPublish && entry.outcome == AuditOutcome::Success =>
         {
-            RevisionId::new(revision).map(Some).map_err(|_| changed())
+            let revision = RevisionId::new(revision).map_err(|_| changed())?;
+            let facts = entry.detail.into_iter();
+            let named = facts.filter_map(|(name, value)| Some((name.strip_prefix(DIGEST_OF)?.to_owned(), value)));
+            Ok(Some(Told { revision, named: named.collect() }))
         }
         _ => Err(changed()),
     }
@@ -72,7 +92,7 @@ pub async fn told<S: History + AuditLog + ?Sized>(store: &S) -> Result<Option<Re
 /// # Errors
 /// [`NotAsPublished`].
 pub async fn confirm<S: History + AuditLog + ?Sized>(store: &S) -> Result<(), NotAsPublished> {
-    let told = told(store).await?;
+    let told = told(store).await?.map(|told| told.revision);
     let recorded = store.active_revision().await?.map(|active| active.id);
     if recorded == told { Ok(()) } else { Err(NotAsPublished::Another { recorded, told }) }
 }
