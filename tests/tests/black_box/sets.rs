@@ -98,3 +98,17 @@ async fn an_operator_halts_from_the_command_line_and_lifts_it() {
     assert_status(&hallpass(&house, OPERATOR, &["quarantine", "lift", id]).await, 0);
     house.broker.exchange(&Exchange::of(&house.proof())).await.assert_status(200);
 }
+
+/// Who may end a set may end each of it: also where policy bars what lives neither short nor long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_is_not_ended_where_policy_bars_grants_of_a_middle_life() {
+    let barred = "@id(\"middle-lives-stay\")\nforbid (principal, action == Action::\"revoke\", resource is Grant)\n\
+                  when { resource.max_ttl > 300 && resource.max_ttl < 86400 };\n";
+    for (more, status, left) in [("", 0, 0), (barred, 4, 1)] {
+        let house = House::open_with(|setup| setup.policy("more.cedar", more)).await;
+        house.credential().await;
+        let run = ["revoke", "--owner", "platform", "--reason", "the laptop is lost", "--yes"];
+        assert_status(&hallpass(&house, OPERATOR, &run).await, status);
+        assert_eq!(active(&house), left);
+    }
+}
