@@ -35,7 +35,7 @@ use crate::error::{Reason, ServiceError};
 use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, StoreError};
 use crate::time::{Clock, Timestamp, Ttl};
 
-pub use accept::{Accepted, Accepting, NotAccepted};
+pub use accept::{Accepted, Accepting, Live, NotAccepted};
 pub use authenticate::Use;
 pub use evidence::{Evidence, HistoryBroken, announce};
 pub use exports::Export;

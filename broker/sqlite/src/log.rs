@@ -90,8 +90,13 @@ impl AuditLog for SqliteStore {
             .await
     }
 
-    async fn keep_checkpoint(&self, checkpoint: SignedCheckpoint, at: Timestamp) -> Result<(), StoreError> {
-        self.writer.run(move |transaction| kept::keep(transaction, &checkpoint, at)).await
+    async fn keep_checkpoint(
+        &self,
+        checkpoint: SignedCheckpoint,
+        at: Timestamp,
+        anchored: bool,
+    ) -> Result<(), StoreError> {
+        self.writer.run(move |transaction| kept::keep(transaction, &checkpoint, at, anchored)).await
     }
 
     async fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError> {

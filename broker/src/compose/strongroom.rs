@@ -7,7 +7,7 @@ use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::id::LogId;
 use hallpass_core::port::{Anchor, AuditKeys, AuditLog as _, DataKeyRecord, KeyRecord, Sealer, Signer, Store};
 use hallpass_core::service::distrust::Distrust;
-use hallpass_core::service::{Accepted, Accepting, Evidence, announce};
+use hallpass_core::service::{Accepted, Accepting, Evidence, Live, announce};
 use hallpass_core::time::{Clock, Timestamp};
 use hallpass_core::work::checkpoint::Attestation;
 use hallpass_sqlite::SqliteStore;
@@ -53,14 +53,14 @@ impl Strongroom {
     }
 
     /// Takes the audit log as it is where what is kept beside the store does not speak for it, and has the log tell of that
-    /// and of what is made of what is lost. `keep_grants`: what is live stays so.
+    /// and of what is made of what is lost. `live`: what becomes of what is live, where that is not left to the record.
     ///
     /// # Errors
     /// Where there is nothing to accept, and as [`Strongroom::open`].
-    pub async fn accept_log(foundation: &Foundation, reason: &str, keep_grants: bool) -> anyhow::Result<Accepted> {
+    pub async fn accept_log(foundation: &Foundation, reason: &str, live: Option<Live>) -> anyhow::Result<Accepted> {
         let room = Self::unlock(foundation).await?;
         let fresh = fresh_id(room.clock.as_ref(), room.entropy.as_ref())?;
-        let asked = Accepting { reason, keep_grants, fresh, now: room.clock.now() };
+        let asked = Accepting { reason, live, fresh, now: room.clock.now() };
         Ok(room.evidence.accept(room.store.as_ref(), &asked).await?)
     }
 

@@ -251,13 +251,33 @@ async fn a_checkpoint_file_is_there_from_the_first_start_on() {
     house.broker.restart().await;
     assert!(house.broker.stop().await.success());
 
-    // As if it were new to the configuration.
     fs::remove_file(house.broker.folder().join("newest.checkpoint")).expect("removed");
     assert!(!house.broker.end_by_itself().await.success());
-    let accept = ["audit", "accept", "--keep-grants", "--reason", "from today on there is one"];
+    let accept = ["audit", "accept", "--keep-grants", "--reason", "the file was lost, and nothing else"];
     assert!(house.broker.command(accept).status.success());
     house.broker.restart().await;
     credential_since(&house).await;
+    house.broker.kill9().await;
+    house.broker.restart().await;
+}
+
+/// There was no file, and from now on there is one: what is live stays so, and proofs of before are proofs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_file_that_is_new_to_the_configuration_ends_nothing() {
+    let mut house = House::open().await;
+    house.credential().await;
+    assert!(house.broker.stop().await.success());
+    house.broker.configure("audit", json!({"checkpoint_file": "newest.checkpoint"}));
+    assert!(!house.broker.end_by_itself().await.success());
+    assert!(house.broker.output().contains("by the record the file is new"), "{}", house.broker.output());
+    let accepted = house.broker.command(["audit", "accept", "--reason", "from today on there is one"]);
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    assert!(String::from_utf8_lossy(&accepted.stdout).contains("nothing ends"));
+    house.broker.restart().await;
+    let live = house.broker.store().rows("SELECT id FROM grants WHERE state = 'active'", &[]);
+    assert_eq!(live.len(), 1);
+    assert!(house.broker.store().rows("SELECT id FROM revocations", &[]).is_empty());
+    house.credential().await;
     house.broker.kill9().await;
     house.broker.restart().await;
 }

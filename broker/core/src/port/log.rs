@@ -46,11 +46,17 @@ pub trait AuditLog: Send + Sync + 'static {
     /// [`StoreError`].
     async fn consistency(&self, from: u64, size: u64) -> Result<Option<ConsistencyProof>, StoreError>;
 
-    /// Keeps a checkpoint that was signed at `at`: all of a day, and of each day before it the first.
+    /// Keeps a checkpoint that was signed at `at`: all of a day, and of each day before it the first. `anchored` says
+    /// whether there is a place beside the store to keep the newest.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn keep_checkpoint(&self, checkpoint: SignedCheckpoint, at: Timestamp) -> Result<(), StoreError>;
+    async fn keep_checkpoint(
+        &self,
+        checkpoint: SignedCheckpoint,
+        at: Timestamp,
+        anchored: bool,
+    ) -> Result<(), StoreError>;
 
     /// The checkpoint of the longest log that is kept, as it was signed.
     ///
@@ -78,4 +84,6 @@ pub struct KeptCheckpoint {
     pub head: TreeHead,
     /// The signed note.
     pub note: String,
+    /// Whether there was a place beside the store to keep it; `None` of earlier versions, which did not say.
+    pub anchored: Option<bool>,
 }

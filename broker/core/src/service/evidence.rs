@@ -69,16 +69,17 @@ pub enum HistoryBroken {
         /// Origin of this log.
         expected: String,
     },
-    /// Nothing is kept beside the store, and something was.
+    /// Nothing is kept beside the store, and something may have been.
     #[error(
         "there is no checkpoint file, and the audit log has {entries} entries: nothing outside of the database says that they \
-         are those that were written. `hallpass-broker audit accept --reason …` takes the log as it is, and ends what it has \
-         live: what came after an older copy is not known. Where the file is new to the configuration, and the database was \
-         not put back, `--keep-grants` keeps that"
+         are those that were written. `hallpass-broker audit accept --reason …` takes the log as it is, and {}",
+        by_default(*anchored)
     )]
     NoAnchor {
         /// How many there are.
         entries: u64,
+        /// Whether there was a place for it when the newest checkpoint was signed, where that is recorded.
+        anchored: Option<bool>,
     },
     /// What is kept beside the store is not this log's.
     #[error("the checkpoint file cannot be believed ({0}); to go on without it, look at why, and move it away")]
@@ -110,7 +111,8 @@ impl Evidence {
         }
         let announced = anchor.read().await?.is_some();
         if !announced || !has_only_keys(log).await? {
-            return Err(HistoryBroken::NoAnchor { entries: log.log_size() });
+            let anchored = was_anchored(log).await?;
+            return Err(HistoryBroken::NoAnchor { entries: log.log_size(), anchored });
         }
         let signed = self.checkpoints.sign(log.tree_head())?;
         Ok(anchor.keep(&signed.note).await?)
@@ -187,6 +189,30 @@ pub async fn announce(anchor: &dyn Anchor, log: &(impl AuditLog + ?Sized)) -> Re
         // What was signed is not written over, whichever log it is of.
         Some(note) if !note.starts_with(ANNOUNCED) => Ok(()),
         _ => anchor.keep(&announcement(log.log_id())).await,
+    }
+}
+
+/// Whether there was a place beside the store when the newest checkpoint was signed, where that is recorded.
+pub(super) async fn was_anchored(log: &(impl AuditLog + ?Sized)) -> Result<Option<bool>, StoreError> {
+    Ok(log.newest_checkpoint().await?.and_then(|kept| kept.anchored))
+}
+
+/// What accepting a log does beside which nothing is kept.
+const fn by_default(anchored: Option<bool>) -> &'static str {
+    match anchored {
+        Some(false) => {
+            "ends nothing: by the record the file is new to the configuration. If an older database was put back all the \
+             same, say `--end-grants`, which ends what it has live: what came after the copy is not known"
+        }
+        Some(true) => {
+            "ends what it has live: there was such a file, and what came after an older copy is not known. If the database \
+             was not put back, `--keep-grants` keeps that"
+        }
+        None => {
+            "wants to be told what happened, for it is not recorded whether there was such a file: `--keep-grants` where \
+             the file is new to the configuration and the database was not put back, else `--end-grants`, which ends what \
+             the log has live"
+        }
     }
 }
 

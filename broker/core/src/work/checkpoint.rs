@@ -33,7 +33,13 @@ pub async fn tick(ports: &Ports) -> Result<u64, CheckpointFailed> {
     let _turn = evidence.turn.lock().await;
     let size = store.tree_head().size;
     let kept = match store.newest_checkpoint().await? {
-        Some(kept) if kept.head.size >= size && evidence.checkpoints.has_signed(&kept.note) => kept,
+        Some(kept)
+            if kept.head.size >= size
+                && evidence.checkpoints.has_signed(&kept.note)
+                && kept.anchored == Some(evidence.anchor.is_some()) =>
+        {
+            kept
+        }
         _ => sign(store, evidence, ports.now()).await?,
     };
     keep_beside(evidence, &kept).await?;
@@ -73,8 +79,9 @@ impl Attests for Attestation {
 async fn sign(store: &dyn Store, evidence: &Evidence, now: Timestamp) -> Result<KeptCheckpoint, CheckpointFailed> {
     let head = store.tree_head();
     let SignedCheckpoint { checkpoint, note } = evidence.checkpoints.sign(head)?;
-    store.keep_checkpoint(SignedCheckpoint { checkpoint, note: note.clone() }, now).await?;
-    Ok(KeptCheckpoint { head, note })
+    let anchored = evidence.anchor.is_some();
+    store.keep_checkpoint(SignedCheckpoint { checkpoint, note: note.clone() }, now, anchored).await?;
+    Ok(KeptCheckpoint { head, note, anchored: Some(anchored) })
 }
 
 async fn keep_beside(evidence: &Evidence, kept: &KeptCheckpoint) -> Result<(), CheckpointFailed> {

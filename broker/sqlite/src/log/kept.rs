@@ -12,27 +12,33 @@ use crate::transaction::Transaction;
 
 const DAY: Ttl = Ttl::from_hours(24);
 
-pub(super) fn keep(transaction: &Transaction<'_>, signed: &SignedCheckpoint, at: Timestamp) -> Outcome<()> {
+pub(super) fn keep(
+    transaction: &Transaction<'_>,
+    signed: &SignedCheckpoint,
+    at: Timestamp,
+    anchored: bool,
+) -> Outcome<()> {
     let head = signed.checkpoint.head;
-    let sql = "INSERT INTO audit_checkpoints (size, root, note, signed_at, first_of_day)
-               VALUES (?1, ?2, ?3, ?4, NOT EXISTS (SELECT 1 FROM audit_checkpoints WHERE signed_at >= ?5))
-               ON CONFLICT (size) DO UPDATE SET note = excluded.note";
+    let sql = "INSERT INTO audit_checkpoints (size, root, note, signed_at, anchored, first_of_day)
+               VALUES (?1, ?2, ?3, ?4, ?5, NOT EXISTS (SELECT 1 FROM audit_checkpoints WHERE signed_at >= ?6))
+               ON CONFLICT (size) DO UPDATE SET note = excluded.note, anchored = excluded.anchored";
     let midnight = at.as_millis().saturating_sub(at.as_millis().rem_euclid(DAY.as_millis()));
-    let values = params![integer(head.size), head.root.as_bytes(), signed.note, at.as_millis(), midnight];
+    let values = params![integer(head.size), head.root.as_bytes(), signed.note, at.as_millis(), anchored, midnight];
     transaction.execute(sql, values)?;
     let passing = "DELETE FROM audit_checkpoints WHERE first_of_day = 0 AND signed_at < ?1";
     transaction.execute(passing, [at.minus(DAY).as_millis()]).map(|_| ())
 }
 
 pub(super) fn newest(connection: &Connection) -> Outcome<Option<KeptCheckpoint>> {
-    let sql = "SELECT size, root, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1";
+    let sql = "SELECT size, root, note, anchored FROM audit_checkpoints ORDER BY size DESC LIMIT 1";
     let found = connection.prepare_cached(sql)?.query_row([], |row| Ok(read(row))).optional()?;
     Ok(found.transpose()?)
 }
 
 /// All that are kept, the shortest log first.
 pub(super) fn heads(connection: &Connection) -> Outcome<Vec<TreeHead>> {
-    let mut statement = connection.prepare_cached("SELECT size, root, note FROM audit_checkpoints ORDER BY size")?;
+    let sql = "SELECT size, root, note, anchored FROM audit_checkpoints ORDER BY size";
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut heads = Vec::new();
     while let Some(row) = rows.next()? {
@@ -46,5 +52,6 @@ fn read(row: &Row<'_>) -> Result<KeptCheckpoint, StoreError> {
     let size: u64 = columns.natural("size")?;
     columns.keyed(size);
     let root: [u8; TreeHash::LENGTH] = columns.value("root")?;
-    Ok(KeptCheckpoint { head: TreeHead { size, root: root.into() }, note: columns.value("note")? })
+    let head = TreeHead { size, root: root.into() };
+    Ok(KeptCheckpoint { head, note: columns.value("note")?, anchored: columns.value("anchored")? })
 }

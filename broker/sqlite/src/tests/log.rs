@@ -123,7 +123,7 @@ async fn the_integrity_check_finds_a_log_that_was_changed() {
         let house = House::new();
         append(&house, 600).await;
         let signer = CheckpointSigner::new("log", Arc::new(TestSigner::new(1))).unwrap();
-        house.own.keep_checkpoint(signer.sign(house.own.tree_head()).unwrap(), NOW).await.unwrap();
+        house.own.keep_checkpoint(signer.sign(house.own.tree_head()).unwrap(), NOW, false).await.unwrap();
         house.assert_sound().await;
         house.meddle(change);
         let problems = house.own.integrity_check().await;
@@ -139,7 +139,7 @@ async fn checkpoints_of_a_day_are_kept_and_the_first_of_each_day_before_it() {
     for hour in 0..72 {
         append(&house, 1).await;
         let signed = signer.sign(house.own.tree_head()).unwrap();
-        house.own.keep_checkpoint(signed, NOW.plus(Ttl::from_hours(hour))).await.unwrap();
+        house.own.keep_checkpoint(signed, NOW.plus(Ttl::from_hours(hour)), false).await.unwrap();
     }
     let kept = count(&house, "SELECT count(*) FROM audit_checkpoints");
     let days = count(&house, "SELECT count(DISTINCT signed_at / 86400000) FROM audit_checkpoints");

@@ -40,8 +40,13 @@ impl AuditLog for FaultingStore {
         self.inner().consistency(from, size).await
     }
 
-    async fn keep_checkpoint(&self, checkpoint: SignedCheckpoint, at: Timestamp) -> Result<(), StoreError> {
-        self.inner().keep_checkpoint(checkpoint, at).await
+    async fn keep_checkpoint(
+        &self,
+        checkpoint: SignedCheckpoint,
+        at: Timestamp,
+        anchored: bool,
+    ) -> Result<(), StoreError> {
+        self.inner().keep_checkpoint(checkpoint, at, anchored).await
     }
 
     async fn newest_checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{at_once, audit_of, entry_about, open, opening};
 use crate::audit::tree::{Frontier, TreeHash, TreeHead};
-use crate::audit::{AuditAction, CheckpointSigner, Leaf, SignedCheckpoint};
+use crate::audit::{AuditAction, CheckpointSigner, Leaf};
 use crate::port::{AuditFilter, Change, KeptCheckpoint, Store};
 use crate::testing::TestSigner;
 use crate::testing::sample::{self, NOW};
@@ -134,16 +134,17 @@ pub async fn leaves_are_read_in_their_order(store: &Arc<dyn Store>) {
 pub async fn the_newest_checkpoint_is_read_back_as_it_was_kept(store: &Arc<dyn Store>) {
     let signer = CheckpointSigner::new("example.com/log", Arc::new(TestSigner::new(1))).unwrap();
     assert_eq!(store.newest_checkpoint().await.unwrap(), None);
-    let mut last: Option<SignedCheckpoint> = None;
     for n in 0..5 {
         append(store, 3).await;
         let signed = signer.sign(store.tree_head()).unwrap();
-        store.keep_checkpoint(signed.clone(), NOW.plus(Ttl::from_hours(20 * n))).await.unwrap();
-        store.keep_checkpoint(signed.clone(), NOW.plus(Ttl::from_hours(20 * n))).await.unwrap();
-        last = Some(signed);
+        let at = NOW.plus(Ttl::from_hours(20 * n));
+        for anchored in [true, false, n % 2 == 0] {
+            store.keep_checkpoint(signed.clone(), at, anchored).await.unwrap();
+            let kept =
+                KeptCheckpoint { head: signed.checkpoint.head, note: signed.note.clone(), anchored: Some(anchored) };
+            assert_eq!(store.newest_checkpoint().await.unwrap(), Some(kept));
+        }
     }
-    let kept = last.map(|signed| KeptCheckpoint { head: signed.checkpoint.head, note: signed.note });
-    assert_eq!(store.newest_checkpoint().await.unwrap(), kept);
 }
 
 /// Each destination for itself.
