@@ -113,6 +113,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         proxies: Proxies::default(),
         page: None,
         vitals: driver.vitals(),
+        admin_url: None,
     };
     let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
     front.open(&broker, &public_url, gates, &lifecycle)?;

@@ -82,6 +82,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         proxies: proxies(server),
         page,
         vitals: driver.vitals(),
+        admin_url: server.admin.as_ref().and_then(|admin| admin.public_url.as_deref()),
     };
     let address = front.open(&broker, &server.public_url, gates, &lifecycle)?;
     let clock = Arc::clone(&broker.ports.clock);
@@ -233,6 +234,8 @@ pub(super) struct Front<'a> {
     pub(super) page: Option<Page>,
     /// How the work behind the requests goes.
     pub(super) vitals: Arc<Vitals>,
+    /// What the admin listener is called, where it is known.
+    pub(super) admin_url: Option<&'a str>,
 }
 
 impl Front<'_> {
@@ -249,6 +252,7 @@ impl Front<'_> {
         let api = Arc::new(ApiState {
             ports: broker.ports.clone(),
             public_url: public_url.to_owned(),
+            admin_url: if gates.admin.is_some() { self.admin_url.unwrap_or_default() } else { public_url }.to_owned(),
             limits: HttpLimits {
                 max_body_bytes: self.limits.body_bytes,
                 in_flight: Bounds { all: self.limits.concurrency, each: self.limits.concurrency_per_source },

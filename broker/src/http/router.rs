@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::limits::HttpLimits;
 use super::places::{Bounds, Places};
+use super::wire::Origins;
 
 /// What the API's handlers work with.
 pub struct ApiState {
@@ -26,6 +27,9 @@ pub struct ApiState {
     pub ports: Ports,
     /// Origin that callers reach the broker at, without path or trailing slash. Every URL in an answer begins with it.
     pub public_url: String,
+    /// Origin that operators reach what is everybody's at: the same where they have no listener of their own, and empty
+    /// where they have one and what it is called is not known.
+    pub admin_url: String,
     /// Limits of requests.
     pub limits: HttpLimits,
     /// Who is believed about where a request comes from.
@@ -42,6 +46,13 @@ pub struct ApiState {
     pub publishing: Option<Arc<Publishing>>,
     /// Runs what must not end with its connection. Shutdown closes it and waits for it.
     pub tasks: TaskTracker,
+}
+
+impl ApiState {
+    /// Where links begin.
+    pub(super) fn origins(&self) -> Origins<'_> {
+        Origins { public: &self.public_url, admin: &self.admin_url }
+    }
 }
 
 /// What the operations listener's handlers work with.

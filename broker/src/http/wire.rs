@@ -21,7 +21,7 @@ pub(super) use command::{
 pub(super) use configuration::{configuration, difference, findings, publication, revision};
 pub(super) use credential::credential;
 pub(super) use decision::foreseen;
-pub(super) use grant::grant;
+pub(super) use grant::{Origins, grant};
 pub(super) use identity::who_am_i;
 pub(super) use request::{grant_request, life, scope, ticket};
 

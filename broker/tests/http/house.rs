@@ -62,6 +62,7 @@ impl House {
         let mut state = ApiState {
             ports: world.ports.clone(),
             public_url: URL.to_owned(),
+            admin_url: URL.to_owned(),
             limits: HttpLimits::default(),
             proxies: Proxies::default(),
             tokens: Arc::new(Desk),

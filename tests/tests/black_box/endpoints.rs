@@ -152,4 +152,11 @@ async fn what_is_for_operators_is_at_their_own_listener_alone_and_nothing_else_i
             name(&endpoint)
         );
     }
+
+    // Nobody is sent to where it is not answered: what the other listener is called was not said.
+    let answer = scene.house.credential().await;
+    let path = format!("/v1/grants/{}", answer.grant_id());
+    let shown = broker.call("GET", &path, Some(&scene.house.proof()), None).await;
+    let link = &shown.body["links"]["audit"];
+    assert!(link.as_str().is_some_and(|link| link.starts_with("/v1/audit?grant=")), "{}", shown.text);
 }

@@ -39,6 +39,8 @@ pub struct Server {
 pub struct Admin {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Its origin, without a trailing slash, for links to what is answered there.
+    pub public_url: Option<String>,
     /// Its certificate and key; without them it speaks plain http.
     pub tls: Option<Tls>,
 }
@@ -84,6 +86,7 @@ struct RawServer {
 #[serde(deny_unknown_fields)]
 struct RawAdmin {
     listen: SocketAddr,
+    public_url: Option<String>,
     tls: Option<RawTls>,
 }
 
@@ -119,6 +122,10 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
                           dangerous_plain_http = true where something else ends TLS on this machine";
             findings.push(section.finding("admin.listen", reason));
         }
+        if let Some(Err(reason)) = admin.public_url.as_ref().map(|url| url::check_origin(url, raw.dangerous_plain_http))
+        {
+            findings.push(section.finding("admin.public_url", reason));
+        }
         if same(admin.listen, raw.listen) || same(admin.listen, raw.ops_listen) {
             findings.push(
                 section.finding("admin.listen", "is another listener's: leave [server.admin] out to share the API's"),
@@ -140,7 +147,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         ops_listen: raw.ops_listen,
         public_url: raw.public_url,
         tls: tls(raw.tls),
-        admin: raw.admin.map(|admin| Admin { listen: admin.listen, tls: tls(admin.tls) }),
+        admin: raw.admin.map(|admin| Admin { listen: admin.listen, public_url: admin.public_url, tls: tls(admin.tls) }),
         ops_tls: tls(raw.ops_tls),
         trusted_proxies,
         proxy_header: raw.proxy_header.unwrap_or_default(),

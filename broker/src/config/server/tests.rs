@@ -102,11 +102,12 @@ fn the_key_encryption_key_is_in_a_file_in_the_environment_or_in_transit() {
 #[test]
 fn operators_have_a_listener_of_their_own_where_it_is_written() {
     assert_eq!(parse(SMALL).unwrap().server.admin, None);
-    let more = "[server.admin]\nlisten = \"10.0.0.1:8702\"\n[server.admin.tls]\ncertificate_file = \"c\"\n\
+    let more = "[server.admin]\nlisten = \"10.0.0.1:8702\"\npublic_url = \"https://ops.example\"\n[server.admin.tls]\ncertificate_file = \"c\"\n\
                 private_key_file = \"/k\"\n[server.ops_tls]\ncertificate_file = \"o\"\nprivate_key_file = \"p\"\n";
     let server = parse(&format!("{SMALL}{more}")).unwrap().server;
     let admin = server.admin.unwrap();
     assert_eq!(admin.listen.to_string(), "10.0.0.1:8702");
+    assert_eq!(admin.public_url.as_deref(), Some("https://ops.example"));
     let tls = admin.tls.unwrap();
     assert_eq!((tls.certificate_file, tls.private_key_file), ("/etc/hallpass/c".into(), "/k".into()));
     assert_eq!(server.ops_tls.unwrap().certificate_file, Path::new("/etc/hallpass/o"));
@@ -192,6 +193,10 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("an unknown header", change("[bundle]", "proxy_header = \"x-real-ip\"\n[bundle]")),
         ("operators in plain text", add("[server.admin]\nlisten = \"0.0.0.0:8702\"")),
         ("operators where others are", add("[server.admin]\nlisten = \"127.0.0.1:8701\"")),
+        (
+            "operators' origin with a path",
+            add("[server.admin]\nlisten = \"127.0.0.1:8702\"\npublic_url = \"https://ops.example/x\""),
+        ),
         ("half of TLS", add("[server.tls]\ncertificate_file = \"c\"")),
     ];
     let text = cases.iter().fold(String::new(), |mut text, (name, file)| {

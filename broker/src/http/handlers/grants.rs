@@ -57,7 +57,7 @@ pub(in crate::http) async fn open(
     let (with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
     let Issued { grant, credential, handover } = issue(&state, proof, request, origin).await?;
     let receipt = receipt(&state, &grant, with_receipt).await?;
-    let grant = wire::grant(&grant, &state.public_url);
+    let grant = wire::grant(&grant, state.origins());
     let place = format!("{}/v1/grants/{}", state.public_url, grant.id);
     let answer = CreateGrantResponse { grant, credential: wire::credential(credential), receipt };
     let response = json_body(handover.body(bytes_of(&answer)?));
@@ -83,7 +83,7 @@ pub(in crate::http) async fn read(
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
     let id = id.parse().map_err(|_| ServiceError::NotFound)?;
     let grant = caller.grant(&state.ports, id, &origin).await?;
-    json(&wire::grant(&grant, &state.public_url))
+    json(&wire::grant(&grant, state.origins()))
 }
 
 /// Lists the grants that match and that the caller may read, newest first.
@@ -101,7 +101,7 @@ pub(in crate::http) async fn list(
     listing: Listing<(GrantFilter, PageRequest)>,
 ) -> Result<Response, Failure> {
     let (filter, page) = &listing.wanted;
-    let write = |grant: &Grant| bytes_of(&wire::grant(grant, &state.public_url));
+    let write = |grant: &Grant| bytes_of(&wire::grant(grant, state.origins()));
     written(listing.caller.grants(&state.ports, filter, page, write).await?)
 }
 
@@ -132,7 +132,7 @@ pub(in crate::http) async fn renew(
     let id = grant_id(&state, &proof, &id, &origin).await?;
     let asked = readable(&state, &proof, or_default(body), &origin).await?;
     let grant = renew::renew(&state.ports, &proof, id, asked.ttl.map(wire::life), &origin).await?;
-    json(&wire::grant(&grant, &state.public_url))
+    json(&wire::grant(&grant, state.origins()))
 }
 
 /// Ends a grant, with a reason. Idempotent.
@@ -214,7 +214,7 @@ pub(in crate::http) async fn abandon(
     let id = grant_id(&state, &proof, &id, &origin).await?;
     let asked = readable(&state, &proof, body, &origin).await?.value;
     let grant = abandon::abandon(&state.ports, &proof, id, Some(asked.reason), &origin).await?;
-    json(&wire::grant(&grant, &state.public_url))
+    json(&wire::grant(&grant, state.origins()))
 }
 
 /// Says that a grant's holder is still there.
@@ -240,13 +240,13 @@ pub(in crate::http) async fn heartbeat(
 ) -> Result<Response, Failure> {
     let id = grant_id(&state, &proof, &id, &origin).await?;
     let grant = heartbeat::heartbeat(&state.ports, &proof, id, &origin).await?;
-    json(&wire::grant(&grant, &state.public_url))
+    json(&wire::grant(&grant, state.origins()))
 }
 
 /// The grant, with the status that says whether it has ended or is ending.
 fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
     measure::end_requested();
-    let mut response = json(&wire::grant(grant, &state.public_url))?;
+    let mut response = json(&wire::grant(grant, state.origins()))?;
     if !grant.state_name().is_final() {
         *response.status_mut() = StatusCode::ACCEPTED;
     }

@@ -57,7 +57,7 @@ pub(in crate::http) async fn begin(
     let (asked, dry_run) = readable(&state, &proof, asked, &origin).await?;
     if dry_run {
         let preview = revoke_set::preview(&state.ports, &proof, &asked, &origin).await?;
-        return json(&wire::preview(&preview, &state.public_url));
+        return json(&wire::preview(&preview, state.origins()));
     }
     let begun = revoke_set::revoke_set(&state.ports, &proof, &asked, &origin).await?;
     measure::end_requested();

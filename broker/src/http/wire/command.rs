@@ -17,7 +17,7 @@ use hallpass_core::time::Timestamp;
 use hallpass_sdk::wire;
 
 use super::audit::actor;
-use super::{at, grant};
+use super::{Origins, at, grant};
 use crate::http::failure::Unreadable;
 
 /// Longest text to select by: a subject or a purpose; everything else is shorter.
@@ -180,12 +180,12 @@ fn revocation(revocation: &Revocation, progress: &Progress, receipt: Option<Stri
 }
 
 /// What would end.
-pub(in crate::http) fn preview(preview: &Preview, public_url: &str) -> wire::RevocationPreview {
+pub(in crate::http) fn preview(preview: &Preview, origins: Origins<'_>) -> wire::RevocationPreview {
     wire::RevocationPreview {
         matched: would_end(&preview.counts),
         ending_already: ending_already(&preview.counts),
         counts: preview.counts.iter().map(count).collect(),
-        grants: preview.grants.iter().map(|found| grant(found, public_url)).collect(),
+        grants: preview.grants.iter().map(|found| grant(found, origins)).collect(),
     }
 }
 

@@ -11,8 +11,17 @@ use serde_json::Value;
 
 use super::{at, identity, lasting};
 
-/// Everything that a grant answers. `public_url` is where its links begin.
-pub(in crate::http) fn grant(grant: &Grant, public_url: &str) -> wire::Grant {
+/// Where links begin.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Origins<'a> {
+    /// Of what everybody is answered.
+    pub(in crate::http) public: &'a str,
+    /// Of what operators are answered; empty where they have a listener whose origin is not known.
+    pub(in crate::http) admin: &'a str,
+}
+
+/// Everything that a grant answers. Its links begin with `origins`.
+pub(in crate::http) fn grant(grant: &Grant, origins: Origins<'_>) -> wire::Grant {
     let record = &grant.record;
     let progress = Progress::of(grant);
     wire::Grant {
@@ -53,7 +62,7 @@ pub(in crate::http) fn grant(grant: &Grant, public_url: &str) -> wire::Grant {
         },
         parent: record.parent.map(|id| id.to_string()),
         replaces: record.replaces.map(|id| id.to_string()),
-        links: links(grant, public_url),
+        links: links(grant, origins),
     }
 }
 
@@ -188,14 +197,14 @@ const fn bound(kind: BoundKind) -> &'static str {
     }
 }
 
-fn links(grant: &Grant, public_url: &str) -> BTreeMap<String, String> {
+fn links(grant: &Grant, origins: Origins<'_>) -> BTreeMap<String, String> {
     let record = &grant.record;
-    let link = |relation: &str, path: String| (relation.to_owned(), format!("{public_url}{path}"));
+    let link = |relation: &str, path: String| (relation.to_owned(), format!("{}{path}", origins.public));
     let mut links = BTreeMap::from([
         link("self", format!("/v1/grants/{}", record.id)),
         link("role", format!("/v1/roles/{}", record.role)),
         link("owner", format!("/v1/owners/{}", record.owner.name)),
-        link("audit", format!("/v1/audit?grant={}", record.id)),
+        ("audit".to_owned(), format!("{}/v1/audit?grant={}", origins.admin, record.id)),
     ]);
     links.extend(record.parent.map(|id| link("parent", format!("/v1/grants/{id}"))));
     links.extend(record.replaces.map(|id| link("replaces", format!("/v1/grants/{id}"))));
@@ -210,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    const URL: &str = "https://hallpass.example";
+    const URL: Origins<'static> = Origins { public: "https://hallpass.example", admin: "https://hallpass.example" };
 
     fn ending(after_mins: u64) -> Ending {
         Ending { cause: Cause::REQUESTED, actor: None, reason: None, at: NOW.plus(Ttl::from_mins(after_mins)) }
