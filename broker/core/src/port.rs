@@ -21,6 +21,7 @@ mod standing;
 mod statement;
 mod status;
 mod store;
+mod used_proofs;
 mod verifier;
 
 pub use anchor::{Anchor, AnchorFailed};
@@ -54,6 +55,7 @@ pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
     OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Store, StoreError,
 };
+pub use used_proofs::UsedProofs;
 pub use verifier::{IdentityVerifier, ProofReader};
 
 use std::sync::Arc;

@@ -36,6 +36,7 @@ mod select;
 mod standing;
 mod status;
 mod transaction;
+mod used_proofs;
 mod writer;
 
 #[cfg(test)]

@@ -206,6 +206,58 @@ async fn a_preview_consumes_no_proof() {
 }
 
 #[tokio::test]
+async fn a_preview_foresees_that_a_proof_was_used() {
+    let house = House::open();
+    let (used, fresh) = (house.proof(), house.proof());
+    assert_eq!(house.call("POST", "/v1/grants", &used, Some(wanted())).await.status, 201);
+    let foreseen = house.call("POST", "/v1/decisions", &used, Some(wanted())).await;
+    assert_eq!((foreseen.status, foreseen.said("outcome")), (200, "deny"), "{}", foreseen.text);
+    let refused = house.call("POST", "/v1/grants", &used, Some(wanted())).await;
+    assert_eq!((refused.said("code"), foreseen.said("reason")), ("replayed", "replayed"));
+    assert_eq!(refused.said("detail"), foreseen.said("detail"));
+    let foreseen = house.call("POST", "/v1/decisions", &fresh, Some(wanted())).await;
+    assert_eq!(foreseen.said("outcome"), "allow", "{}", foreseen.text);
+}
+
+#[tokio::test]
+async fn a_preview_foresees_what_becomes_of_a_replacement_and_replaces_nothing() {
+    let house = House::open();
+    let id = house.grant().await.1;
+    let asked = |id: &str| {
+        let mut asked = wanted();
+        asked["replaces"] = json!(id);
+        Some(asked)
+    };
+    let foreseen = house.call("POST", "/v1/decisions", &house.proof(), asked(&id)).await;
+    assert_eq!(foreseen.said("outcome"), "allow", "{}", foreseen.text);
+    assert_eq!(house.get(&format!("/v1/grants/{id}")).await.said("state"), "active");
+
+    let nobodys = sample::id::<hallpass_core::id::GrantId>(77).to_string();
+    house.world.policy.rule(Action::Revoke, None, Ruling::Deny);
+    for (id, reason) in [(nobodys.as_str(), "malformed_request"), (id.as_str(), "policy_denied")] {
+        let foreseen = house.call("POST", "/v1/decisions", &house.proof(), asked(id)).await;
+        assert_eq!((foreseen.status, foreseen.said("outcome")), (200, "deny"), "{}", foreseen.text);
+        let refused = house.call("POST", "/v1/grants", &house.proof(), asked(id)).await;
+        assert_eq!((refused.said("code"), foreseen.said("reason")), (reason, reason));
+        assert_eq!(refused.said("detail"), foreseen.said("detail"));
+    }
+    let unreadable = house.call("POST", "/v1/decisions", &house.proof(), asked("x")).await;
+    assert_eq!((unreadable.status, unreadable.said("parameter")), (422, "replaces"));
+}
+
+#[tokio::test]
+async fn links_lead_to_where_it_can_be_read() {
+    for admin in [URL, "https://ops.example", ""] {
+        let house =
+            House::with(hallpass_core::testing::Nature::local(), |state| admin.clone_into(&mut state.admin_url));
+        let id = house.grant().await.1;
+        let links = house.get(&format!("/v1/grants/{id}")).await.body["links"].clone();
+        assert_eq!(links["self"], format!("{URL}/v1/grants/{id}"));
+        assert_eq!(links["audit"], format!("{admin}/v1/audit?grant={id}"));
+    }
+}
+
+#[tokio::test]
 async fn a_denial_tells_why_only_to_who_may_read_the_role() {
     let house = House::open();
     let ask = async |role: &str| {

@@ -24,6 +24,9 @@ pub struct DecisionRequest {
     /// Ticket that would be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Grant whose place the new one would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Action asked about; `mint` when absent.
     #[serde(default = "mint")]
     pub action: String,
@@ -37,7 +40,7 @@ impl DecisionRequest {
     /// Whether `role` could be minted for the caller.
     #[must_use]
     pub fn mint(role: impl Into<String>) -> Self {
-        Self { role: role.into(), purpose: None, ttl: None, ticket: None, action: mint() }
+        Self { role: role.into(), purpose: None, ttl: None, ticket: None, replaces: None, action: mint() }
     }
 }
 

@@ -26,6 +26,7 @@ pub trait Store:
     + super::RestoreRecord
     + super::Standing
     + super::StatusRecord
+    + super::UsedProofs
     + RevocationStore
     + QuarantineStore
 {

@@ -1,5 +1,6 @@
 mod log;
 mod standing;
+mod used_proofs;
 
 use std::collections::HashMap;
 use std::ops::Range;

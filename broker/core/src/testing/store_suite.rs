@@ -25,6 +25,7 @@ pub mod restores;
 pub mod revocations;
 pub mod standing;
 pub mod statuses;
+pub mod used_proofs;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -184,6 +185,9 @@ macro_rules! store_suite {
                 nobody_takes_every_place_for_quarantines,
                 a_revocation_brings_its_quarantine_along,
                 a_page_of_quarantines_has_no_more_bytes_than_it_may,
+            }
+            used_proofs {
+                a_proof_is_told_to_be_used_once_a_grant_was_opened_with_it,
             }
             standing {
                 the_oldest_of_what_waits_is_told,

@@ -73,7 +73,7 @@ fn preview(asked: DecisionRequest) -> Result<GrantRequest, Unreadable> {
         scope: Vec::new(),
         csr: None,
         heartbeat: None,
-        replaces: None,
+        replaces: wire::replaces(asked.replaces.as_deref())?,
         idempotency: None,
         single_token: false,
     })

@@ -1,5 +1,6 @@
 //! What callers ask for, bounded, before the domain hears of it.
 
+use hallpass_core::id::GrantId;
 use hallpass_core::request::{GrantRequest, Idempotency};
 use hallpass_core::time::Ttl;
 use hallpass_sdk::wire;
@@ -37,9 +38,6 @@ pub(in crate::http) fn grant_request(
     if asked.csr.as_ref().is_some_and(|csr| csr.len() > MAX_CSR_BYTES) {
         return Err(Unreadable::content("csr", format!("`csr` is longer than {MAX_CSR_BYTES} bytes")));
     }
-    let replaces = asked
-        .replaces
-        .map(|id| id.parse().map_err(|_| Unreadable::content("replaces", "`replaces` is not the id of a grant")));
     Ok(GrantRequest {
         role: asked.role,
         purpose: asked.purpose,
@@ -49,10 +47,16 @@ pub(in crate::http) fn grant_request(
         scope: scope(asked.scope)?,
         csr: asked.csr,
         heartbeat: ends_when.heartbeat.map(life),
-        replaces: replaces.transpose()?,
+        replaces: replaces(asked.replaces.as_deref())?,
         idempotency,
         single_token: false,
     })
+}
+
+/// The grant whose place the new one shall take.
+pub(in crate::http) fn replaces(written: Option<&str>) -> Result<Option<GrantId>, Unreadable> {
+    let wrong = |_| Unreadable::content("replaces", "`replaces` is not the id of a grant");
+    written.map(|id| id.parse().map_err(wrong)).transpose()
 }
 
 /// A length of time.

@@ -1,7 +1,7 @@
 //! What opening would answer, without minting, consuming or recording anything: the same steps in the same order, up to
 //! the one that takes effect.
 
-use super::{Attempt, Subject, issue_failure};
+use super::{Attempt, Subject, issue_failure, proof_use_of, replayed};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::id::IssuerName;
@@ -20,8 +20,8 @@ pub struct Foreseen {
     pub terms: Result<Terms, Refusal>,
 }
 
-/// Says what [`open`](super::open) would do with `request` by `identity` now. Whether a single-use proof was used before
-/// is only told when it is used, and what a backend says only when it is called.
+/// Says what [`open`](super::open) would do with `request` by `identity` now, asked without an idempotency key. What a
+/// backend says is only told when it is called.
 ///
 /// # Errors
 /// [`ServiceError::Unavailable`] when a part of the broker does not answer; a refusal is an answer.
@@ -48,16 +48,23 @@ impl Attempt<'_> {
             let detail = "a token that this broker minted is no proof for another credential";
             return Err(Refusal::proof(Reason::UnknownIssuer, detail).after_signature().into());
         }
+        if let Some(restored_at) = self.ports.store.in_force().restored_at {
+            self.identity.confirm_unused_before(restored_at).map_err(Refusal::after_signature)?;
+        }
         let stated = Purpose::stated(self.request.purpose.as_deref())?;
         let subject = self.subject()?;
         let permit = self.foreseen_permit(&subject, stated, decided).await?;
+        let _replaced = self.replaced().await??;
         let lineage = self.lineage(subject.role).await?;
         let (purpose, terms) = self.terms(&subject, &permit, lineage)?;
         // No index of the status list is spent on what is never minted.
         let order = self.order(&subject, &purpose, &terms, permit.decision().decided_at, 0)?;
-        match subject.backend.plan(&order) {
-            Ok(_) => Ok(terms),
-            Err(error) => Err(self.unplannable(&subject, error)),
+        if let Err(error) = subject.backend.plan(&order) {
+            return Err(self.unplannable(&subject, error));
+        }
+        match proof_use_of(self.identity) {
+            Some(proof) if self.ports.store.was_used(&proof).await? => Err(replayed().into()),
+            _ => Ok(terms),
         }
     }
 
