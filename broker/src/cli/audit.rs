@@ -15,8 +15,8 @@ pub(super) enum Command {
     /// Write the audit log as JSON lines (OCSF events), up to the newest checkpoint. Works beside a running broker.
     Export(export::Arguments),
     /// Take the log as it is where the configured checkpoint file is of a later one, or not there: after an older database
-    /// was put back on purpose, or when the file is new to the configuration. Ends what is live in it, and refuses what may
-    /// have been used since. Recorded; while no broker runs.
+    /// was put back on purpose, or when the file is new to the configuration, which ends nothing. Otherwise it ends what is
+    /// live in it, and refuses what may have been used since. Recorded; while no broker runs.
     Accept(accept::Arguments),
     /// Hold the grants of the database against what its own log tells of each: a row that somebody else than the broker
     /// changed is another than the log says. Works beside a running broker; reads all of the log. Whether the log itself is
