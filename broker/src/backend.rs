@@ -1,5 +1,6 @@
 //! Credential backends: one file or folder a kind.
 
+pub mod guarded;
 pub mod jwt;
 pub mod measured;
 mod parameters;

@@ -144,6 +144,8 @@ impl Broker {
             verifiers: ArcSwap::default(),
             authorities: Arc::default(),
             health: ArcSwap::default(),
+            guards: std::sync::Mutex::default(),
+            entropy: Arc::clone(&entropy),
             asked_algorithms: ArcSwap::default(),
         };
         let (source, bundle, occasion) = begin(store.as_ref(), beginning).await?;
@@ -168,6 +170,7 @@ impl Broker {
             statements: Arc::new(Statements::new(&foundation.public_url, Arc::clone(&keys) as Arc<dyn TokenSigners>)),
             revocations: Arc::new(Notify::new()),
             nudge: Arc::new(Notify::new()),
+            spares: Arc::default(),
             limits: Limits { max_live_per_owner: foundation.max_live_per_owner, ..Limits::default() },
         };
         let waiting = store.resume(ports.now()).await?;

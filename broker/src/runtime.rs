@@ -1,5 +1,6 @@
 //! Loops, signals and clocks: the only place that waits.
 
+mod care;
 pub mod certificates;
 pub mod clock;
 pub mod control;
@@ -7,6 +8,7 @@ pub mod driver;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 pub mod governed;
+mod hands;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;

@@ -148,6 +148,9 @@ pub enum AuditAction {
     /// A grant was asked for.
     #[serde(rename = "grant.open")]
     GrantOpen,
+    /// What a credential is made with was made at the backend.
+    #[serde(rename = "grant.prepare")]
+    GrantPrepare,
     /// A credential became active.
     #[serde(rename = "grant.activate")]
     GrantActivate,
@@ -172,6 +175,9 @@ pub enum AuditAction {
     /// A credential reached its end.
     #[serde(rename = "grant.expire")]
     GrantExpire,
+    /// Something alive at a backend whose grant is over, or unknown, was undone.
+    #[serde(rename = "reconcile.undo")]
+    ReconcileUndo,
     /// An operator gave up on a grant.
     #[serde(rename = "grant.abandon")]
     GrantAbandon,

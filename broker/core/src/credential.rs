@@ -9,7 +9,7 @@ use crate::identity::Attributes;
 use crate::owner::OwnerSnapshot;
 use crate::provenance::Provenance;
 use crate::role::Role;
-use crate::secret::{Secret, SecretBytes};
+use crate::secret::{Secret, SecretBytes, SecretObject};
 use crate::time::Timestamp;
 
 /// How a credential can be stopped before it expires. Ordered from weakest to strongest, so that a role's floor is a
@@ -121,6 +121,51 @@ pub enum CredentialMaterial {
         /// Roots that verify the chain, PEM.
         trust_bundle: String,
     },
+    /// A token of Vault or OpenBao.
+    VaultToken {
+        /// The token.
+        token: Secret,
+    },
+    /// What a dynamic path of Vault or OpenBao gave, as it gave it.
+    VaultSecret {
+        /// The values by their names.
+        data: SecretObject,
+    },
+    /// A session of AWS STS.
+    Aws {
+        /// Access key id: no secret, it stands in CloudTrail.
+        access_key_id: String,
+        /// Secret access key.
+        secret_access_key: Secret,
+        /// Session token.
+        session_token: Secret,
+        /// Region to work in, where the role names one.
+        region: Option<String>,
+    },
+    /// An access token of Google Cloud.
+    Gcp {
+        /// The token.
+        access_token: Secret,
+    },
+    /// An access token of Azure.
+    Azure {
+        /// The token.
+        access_token: Secret,
+    },
+    /// An installation token of a GitHub App.
+    GitHub {
+        /// The token.
+        token: Secret,
+    },
+    /// A service account's token of a Kubernetes cluster.
+    Kubernetes {
+        /// The token.
+        token: Secret,
+        /// Origin of the cluster's API server, where callers may know it.
+        server: Option<String>,
+        /// Authorities that vouch for the server, PEM.
+        ca: Option<String>,
+    },
     /// A user of a database. Also what the testing kit's backend mints.
     Database {
         /// User name.
@@ -134,6 +179,11 @@ pub enum CredentialMaterial {
         /// Database name.
         database: String,
     },
+    /// An SSH certificate over the caller's own key.
+    Ssh {
+        /// In the format of OpenSSH.
+        certificate: String,
+    },
 }
 
 impl CredentialMaterial {
@@ -142,9 +192,65 @@ impl CredentialMaterial {
     #[must_use]
     pub fn fingerprint_input(&self) -> &[u8] {
         match self {
-            Self::Jwt { token } => token.expose().as_bytes(),
+            Self::Jwt { token }
+            | Self::VaultToken { token }
+            | Self::Gcp { access_token: token }
+            | Self::Azure { access_token: token }
+            | Self::GitHub { token }
+            | Self::Kubernetes { token, .. } => token.expose().as_bytes(),
             Self::X509 { certificate_chain, .. } => certificate_chain.as_bytes(),
+            Self::VaultSecret { data } => data.expose().as_bytes(),
+            Self::Aws { session_token, .. } => session_token.expose().as_bytes(),
             Self::Database { password, .. } => password.expose().as_bytes(),
+            Self::Ssh { certificate } => certificate.as_bytes(),
         }
     }
+
+    /// The token, where the credential is one token, as `/oauth2/token` answers it.
+    #[must_use]
+    pub const fn single_token(&self) -> Option<SingleToken<'_>> {
+        match self {
+            Self::Jwt { token }
+            | Self::Gcp { access_token: token }
+            | Self::Azure { access_token: token }
+            | Self::GitHub { token }
+            | Self::Kubernetes { token, .. } => Some(SingleToken { token, is_bearer: true }),
+            Self::VaultToken { token } => Some(SingleToken { token, is_bearer: false }),
+            Self::X509 { .. }
+            | Self::VaultSecret { .. }
+            | Self::Aws { .. }
+            | Self::Database { .. }
+            | Self::Ssh { .. } => None,
+        }
+    }
+
+    /// Everything in it that is secret, for tests to look for where it must not be.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&str> {
+        match self {
+            Self::Jwt { token }
+            | Self::VaultToken { token }
+            | Self::Gcp { access_token: token }
+            | Self::Azure { access_token: token }
+            | Self::GitHub { token }
+            | Self::Kubernetes { token, .. }
+            | Self::Database { password: token, .. } => vec![token.expose()],
+            Self::X509 { private_key, .. } => private_key.iter().map(Secret::expose).collect(),
+            Self::VaultSecret { data } => vec![data.expose()],
+            Self::Aws { secret_access_key, session_token, .. } => {
+                vec![secret_access_key.expose(), session_token.expose()]
+            }
+            Self::Ssh { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A credential that is one token.
+#[derive(Clone, Copy, Debug)]
+pub struct SingleToken<'a> {
+    /// The token.
+    pub token: &'a Secret,
+    /// Whether it is used as RFC 6750 says. Otherwise its `token_type` is `N_A` (RFC 8693 §2.2.1).
+    pub is_bearer: bool,
 }

@@ -93,6 +93,10 @@ uuid_id!(
     /// Identifies a quarantine.
     QuarantineId
 );
+uuid_id!(
+    /// Identifies what a backend prepared ahead of any grant.
+    SpareId
+);
 
 /// A name that breaks the rules of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -375,6 +375,8 @@ pub enum BoundKind {
     Environment,
     /// The parent grant's own end.
     Parent,
+    /// The end of what was prepared ahead, and is used.
+    Spare,
 }
 
 /// Everything that limits a credential's life. All limits are here, so that none is forgotten.
@@ -404,6 +406,8 @@ pub struct TermsInput {
     pub environment_ends_at: Option<Timestamp>,
     /// End of the parent.
     pub parent_ends_at: Option<Timestamp>,
+    /// End of the spare that the credential is made with.
+    pub spare_ends_at: Option<Timestamp>,
     /// The backend's maximum.
     pub backend_max: Option<Ttl>,
     /// The backend's minimum.
@@ -426,7 +430,7 @@ impl Terms {
             Some(ttl) => (BoundKind::Request, Some(ttl)),
             None => (BoundKind::RoleDefault, Some(input.role_default)),
         };
-        // `lasting` bounds hold for renewals too; the request and the proof bound this life alone.
+        // `lasting` bounds hold for renewals too; the request, the proof and a spare bound this life alone.
         let lasting = [
             (BoundKind::RoleMax, Some(input.role_max)),
             (BoundKind::Policy, input.policy_max),
@@ -438,11 +442,13 @@ impl Terms {
             (BoundKind::Backend, input.backend_max),
         ];
         let longest = lasting.iter().filter_map(|(_, ttl)| *ttl).min().unwrap_or(Ttl::ZERO);
-        let bounds: Vec<Bound> = [asked, (BoundKind::Proof, input.proof_ends_at.map(until))]
-            .into_iter()
-            .chain(lasting)
-            .filter_map(|(kind, ttl)| ttl.map(|ttl| Bound { kind, ttl }))
-            .collect();
+        let this_life = [
+            asked,
+            (BoundKind::Proof, input.proof_ends_at.map(until)),
+            (BoundKind::Spare, input.spare_ends_at.map(until)),
+        ];
+        let bounds: Vec<Bound> =
+            this_life.into_iter().chain(lasting).filter_map(|(kind, ttl)| ttl.map(|ttl| Bound { kind, ttl })).collect();
         let winner = bounds.iter().min_by_key(|bound| bound.ttl).copied();
         let winner = winner.unwrap_or(Bound { kind: BoundKind::RoleMax, ttl: Ttl::ZERO });
         if winner.ttl == Ttl::ZERO {
@@ -466,6 +472,8 @@ impl Terms {
             // Nothing kills these early: policy bounds the life itself.
             RevocationClass::Fenced | RevocationClass::ExpiryOnly => end_at,
         };
+        // What is made with a spare ends with it.
+        let expires_at = input.spare_ends_at.map_or(expires_at, |spare_ends_at| expires_at.min(spare_ends_at));
         Ok(Self {
             class: input.class,
             ttl: winner.ttl,

@@ -17,6 +17,7 @@ mod restore;
 mod revocation;
 mod sealing;
 mod sink;
+mod spare;
 mod standing;
 mod statement;
 mod status;
@@ -26,7 +27,8 @@ mod verifier;
 
 pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
-    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+    Belongs, CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, ItemKind,
+    Prepared, RevokeError, SpareRule, Undone,
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
 pub use history::{
@@ -48,12 +50,13 @@ pub use restore::{Restoration, RestoreRecord, Restored};
 pub use revocation::{Beginning, Begun, Count, Followed, RevocationStore};
 pub use sealing::{Place, SealError, Sealer, SignatureAlgorithm, Signer, SigningFailed};
 pub use sink::{AuditSink, ExportLine, SinkFailed};
+pub use spare::{Spare, Spares};
 pub use standing::{Backlog, LiveGrants, Standing};
 pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
-    OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Store, StoreError,
+    OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Share, Store, StoreError,
 };
 pub use used_proofs::UsedProofs;
 pub use verifier::{IdentityVerifier, ProofReader};

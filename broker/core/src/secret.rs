@@ -1,5 +1,6 @@
 //! Secrets that cannot be printed, cloned or serialised by accident, and that are wiped when dropped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use subtle::ConstantTimeEq;
@@ -36,6 +37,39 @@ impl PartialEq for Secret {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 }
+
+/// One secret JSON object: what a backend gave that names its own members.
+#[derive(Debug, PartialEq)]
+pub struct SecretObject(Secret);
+
+impl SecretObject {
+    /// Takes the text of an object.
+    ///
+    /// # Errors
+    /// The text is none of a JSON object. It is not repeated.
+    pub fn parse(text: Secret) -> Result<Self, NotAnObject> {
+        let object: Result<BTreeMap<String, serde::de::IgnoredAny>, _> = serde_json::from_str(text.expose());
+        if object.is_ok() { Ok(Self(text)) } else { Err(NotAnObject) }
+    }
+
+    /// Its text. Every use of this is a place to review.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// Its members. Every use of this is a place to review.
+    #[must_use]
+    pub fn expose_members(&self) -> BTreeMap<String, serde_json::Value> {
+        // It was one when it was taken.
+        serde_json::from_str(self.0.expose()).unwrap_or_default()
+    }
+}
+
+/// A text that is no JSON object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no JSON object")]
+pub struct NotAnObject;
 
 /// Secret bytes: key material, a handle that could be used to act at a backend.
 pub struct SecretBytes(Zeroizing<Vec<u8>>);

@@ -23,6 +23,7 @@ mod refusals;
 pub mod renew;
 pub mod revoke;
 pub mod revoke_set;
+pub mod spares;
 pub mod undelivered;
 pub mod unread;
 
@@ -41,6 +42,7 @@ pub use evidence::{Evidence, HistoryBroken, announce};
 pub use exports::Export;
 pub use rates::{Lane, RateRules, Rates};
 pub use refusals::RefusalBudget;
+pub use spares::SpareRoom;
 
 /// Everything that the use-cases and the workers need of the world.
 #[derive(Clone)]
@@ -69,6 +71,8 @@ pub struct Ports {
     pub revocations: Arc<Notify>,
     /// Wakes the worker that ends grants.
     pub nudge: Arc<Notify>,
+    /// What backends prepared ahead.
+    pub spares: Arc<SpareRoom>,
     /// Limits of what the use-cases do.
     pub limits: Limits,
 }

@@ -3,6 +3,7 @@
 //!
 //! There are no loops here: the runtime decides when to tick again.
 
+pub mod care;
 pub mod checkpoint;
 pub mod export;
 pub mod revocations;

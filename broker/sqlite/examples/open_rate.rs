@@ -135,6 +135,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
         now,
         fenced_by_record: true,
         replaced: None,
+        spare: None,
         grant,
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hallpass_core::id::{GrantId, KeyId};
+use hallpass_core::id::{GrantId, KeyId, SpareId};
 use hallpass_core::port::{
     DataKeyChange, DataKeyId, DataKeyRecord, Place, Sealer, StoreError, StoredDataKey, Wrapping,
 };
@@ -16,7 +16,7 @@ use crate::rows::audit::EncodedEntry;
 use crate::rows::{Columns, grant, id_bytes};
 use crate::transaction::Transaction;
 use crate::writer::Operation;
-use crate::{SqliteStore, connection, migrate};
+use crate::{SqliteStore, connection, migrate, spares};
 
 /// Grants that are looked at before the next are read: bounds memory, whatever the store holds.
 const STEP: i64 = 1_000;
@@ -143,6 +143,7 @@ fn read(row: &Row<'_>) -> Result<StoredDataKey, StoreError> {
 enum Sealed {
     PrivateKey(KeyId),
     Handle(GrantId),
+    Spare(SpareId),
 }
 
 impl Sealed {
@@ -155,6 +156,7 @@ impl Sealed {
                 Ok(sealer.seal(place, sealer.open(place, sealed)?.expose())?)
             }
             Self::Handle(id) => grant::seal_handle(sealer, id, &grant::open_handle(sealer, id, sealed)?),
+            Self::Spare(id) => spares::seal(sealer, id, &spares::open(sealer, id, sealed)?),
         }
     }
 
@@ -162,6 +164,7 @@ impl Sealed {
         let (sql, id) = match self {
             Self::PrivateKey(id) => ("UPDATE signing_keys SET private_key = ?2 WHERE id = ?1", id.as_uuid()),
             Self::Handle(id) => ("UPDATE grants SET handle = ?2 WHERE id = ?1", id.as_uuid()),
+            Self::Spare(id) => ("UPDATE spares SET handle = ?2 WHERE id = ?1", id.as_uuid()),
         };
         connection.prepare_cached(sql)?.execute(params![id_bytes(id), sealed])?;
         Ok(())
@@ -188,6 +191,9 @@ fn each_sealed(connection: &Connection, visit: &mut dyn FnMut(Sealed, &[u8]) -> 
     let sql = "SELECT 0, id, private_key FROM signing_keys WHERE length(private_key) > 0";
     for (_, id, sealed) in step(connection, sql, [])? {
         visit(Sealed::PrivateKey(id.into()), &sealed)?;
+    }
+    for (_, id, sealed) in step(connection, "SELECT 0, id, handle FROM spares", [])? {
+        visit(Sealed::Spare(id.into()), &sealed)?;
     }
     let sql = "SELECT seq, id, handle FROM grants WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let mut after = -1;

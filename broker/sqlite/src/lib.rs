@@ -33,6 +33,7 @@ mod restore;
 mod revocations;
 mod rows;
 mod select;
+mod spares;
 mod standing;
 mod status;
 mod transaction;
@@ -54,7 +55,7 @@ use hallpass_core::id::{DecisionId, GrantId, LogId, ReservationId};
 use hallpass_core::policy::Decision;
 use hallpass_core::port::{
     Applied, AuditFilter, Change, Fenced, GrantFilter, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest,
-    Reserved, Restart, Sealer, Store, StoreError,
+    Reserved, Restart, Sealer, Share, Store, StoreError,
 };
 use hallpass_core::time::{Timestamp, Ttl};
 
@@ -67,6 +68,7 @@ use crate::lock::Lock;
 use crate::open::Open;
 use crate::readers::Readers;
 use crate::rows::audit::EncodedEntry;
+use crate::transaction::Transaction;
 use crate::writer::Writer;
 
 /// The store. Dropping it finishes what waits to be written and releases the lock.
@@ -178,10 +180,13 @@ impl Store for SqliteStore {
         now: Timestamp,
         hold: Ttl,
         reservation: ReservationId,
+        share: &Share,
         limit: usize,
     ) -> Result<Vec<Reserved>, StoreError> {
-        let places =
-            self.writer.run(move |transaction| queue::reserve(transaction, now, hold, reservation, limit)).await?;
+        let share = share.clone();
+        let reserve =
+            move |transaction: &mut Transaction<'_>| queue::reserve(transaction, now, hold, reservation, &share, limit);
+        let places = self.writer.run(reserve).await?;
         if places.is_empty() {
             return Ok(Vec::new());
         }

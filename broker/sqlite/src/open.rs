@@ -4,7 +4,7 @@
 //! the idempotency key nor a place in a lineage.
 
 use hallpass_core::grant::{Grant, HolderKey, StateName};
-use hallpass_core::id::{GrantId, LineageId, RequestId};
+use hallpass_core::id::{GrantId, LineageId, RequestId, SpareId};
 use hallpass_core::in_force::Bar;
 use hallpass_core::port::{
     IdempotencyClaim, Lineage, LineageClaim, OpenOutcome, Opening, ProofUse, Quota, Quotas, Replaced, Sealer,
@@ -21,6 +21,7 @@ use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{self, Kin, NewGrant};
 use crate::rows::{id_bytes, lineage, proof};
+use crate::spares;
 use crate::transaction::Transaction;
 use crate::writer::Operation;
 
@@ -38,6 +39,7 @@ pub(crate) struct Open {
     now: Timestamp,
     fenced_by_record: bool,
     replaced: Option<Replaced>,
+    spare: Option<SpareId>,
 }
 
 /// How it went, without the grant.
@@ -67,6 +69,7 @@ impl Open {
             now,
             fenced_by_record,
             replaced,
+            spare,
         } = opening;
         Ok(Self {
             new: NewGrant::prepare(grant, &handle, &decision, sealer)?,
@@ -81,6 +84,7 @@ impl Open {
             now,
             fenced_by_record,
             replaced,
+            spare,
         })
     }
 }
@@ -105,9 +109,13 @@ impl Operation for Open {
         if let Some(quota) = self.over_quota(transaction, earlier.as_ref())? {
             return Ok(Found::OverQuota(quota));
         }
+        if !self.spare_is_free(transaction)? {
+            return Ok(Found::Moved);
+        }
         if !self.consume_proof(transaction)? {
             return Ok(Found::Replayed);
         }
+        self.take_spare(transaction)?;
 
         let replaces = self.new.grant.record.replaces.or(earlier.as_ref().map(|earlier| earlier.record.id));
         let (root, depth) = self.place_below_parent(transaction)?;
@@ -212,6 +220,15 @@ impl Open {
     fn consume_proof(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
         let Some(proof) = &self.proof_use else { return Ok(true) };
         proof::consume(transaction.connection, proof, self.idempotency.as_ref().map(|claim| claim.scope))
+    }
+
+    /// Whether nobody has taken the spare that its credential is to be made with.
+    fn spare_is_free(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
+        self.spare.map_or(Ok(true), |spare| spares::is_free(transaction, spare))
+    }
+
+    fn take_spare(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        self.spare.map_or(Ok(()), |spare| spares::take(transaction, spare, self.new.grant.record.id))
     }
 
     fn place_below_parent(&self, transaction: &Transaction<'_>) -> Outcome<(Option<GrantId>, i64)> {

@@ -7,7 +7,7 @@
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use hallpass_core::grant::{Cause, Grant};
 use hallpass_core::id::{GrantId, ReservationId};
-use hallpass_core::port::LineageClaim;
+use hallpass_core::port::{LineageClaim, Share};
 use hallpass_core::time::{Timestamp, Ttl};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -16,7 +16,13 @@ use crate::error::{Failure, Outcome};
 use crate::lock::Lock;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{grant, id_bytes};
+use crate::spares;
 use crate::transaction::Transaction;
+
+/// Whose due grants are asked for, by the name, or the names as a JSON array, that are the fifth parameter.
+const ALL: &str = "?5 = ?5";
+const OF: &str = "backend = ?5";
+const EXCEPT_OF: &str = "backend NOT IN (SELECT value FROM json_each(?5))";
 
 /// A grant that was reserved, with its handle still sealed.
 pub(crate) struct Held {
@@ -30,20 +36,30 @@ pub(crate) fn reserve(
     now: Timestamp,
     hold: Ttl,
     reservation: ReservationId,
+    share: &Share,
     limit: usize,
 ) -> Outcome<Vec<i64>> {
-    let sql = "UPDATE grants SET reservation = ?1, reserved_until = ?2 WHERE seq IN (
-                   SELECT seq FROM grants
-                   WHERE due_at IS NOT NULL AND due_at <= ?3
-                       AND (reserved_until IS NULL OR reserved_until <= ?3) AND (over_at IS NULL OR over_at > ?3)
-                   ORDER BY due_at, seq LIMIT ?4)
-               RETURNING due_at, seq";
-    let mut statement = transaction.prepare(sql)?;
+    let (whose, names) = match share {
+        Share::All => (ALL, String::new()),
+        Share::Of(backend) => (OF, backend.to_string()),
+        Share::ExceptOf(backends) => (EXCEPT_OF, serde_json::json!(backends).to_string()),
+    };
+    let sql = format!(
+        "UPDATE grants SET reservation = ?1, reserved_until = ?2 WHERE seq IN (
+             SELECT seq FROM grants
+             WHERE due_at IS NOT NULL AND due_at <= ?3
+                 AND (reserved_until IS NULL OR reserved_until <= ?3) AND (over_at IS NULL OR over_at > ?3)
+                 AND {whose}
+             ORDER BY due_at, seq LIMIT ?4)
+         RETURNING due_at, seq"
+    );
+    let mut statement = transaction.prepare(&sql)?;
     let values = params![
         id_bytes(reservation.as_uuid()),
         now.plus(hold).as_millis(),
         now.as_millis(),
         i64::try_from(limit).unwrap_or(i64::MAX),
+        names,
     ];
     let rows = statement.query_map(values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     let mut held = rows.collect::<Result<Vec<_>, _>>()?;
@@ -123,5 +139,5 @@ pub(crate) fn purge(transaction: &Transaction<'_>, now: Timestamp, limit: usize)
         let left = i64::try_from(limit.saturating_sub(removed)).unwrap_or(i64::MAX);
         removed = removed.saturating_add(transaction.execute(sql, params![horizon.as_millis(), left])?);
     }
-    Ok(removed)
+    Ok(removed.saturating_add(spares::purge(transaction, now, limit.saturating_sub(removed))?))
 }

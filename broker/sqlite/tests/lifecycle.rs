@@ -9,7 +9,7 @@ use hallpass_core::audit::AuditAction;
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::grant::{Cause, Ending};
 use hallpass_core::id::LogId;
-use hallpass_core::port::{Applied, AuditLog, Change, Store, StoreError};
+use hallpass_core::port::{Applied, AuditLog, Change, Share, Store, StoreError};
 use hallpass_core::testing::store_suite::{self, audit_of, entry_about, open, opening, opening_of};
 use hallpass_core::testing::{TestSealer, sample};
 use hallpass_core::time::{Timestamp, Ttl};
@@ -55,7 +55,7 @@ async fn what_a_dead_worker_held_is_given_out_at_the_next_start() {
     let grant = open(&store, opening_of(&store, sample::pending(1, RevocationClass::Hard, sample::NOW), 1)).await;
     let due = sample::NOW.plus(Ttl::from_mins(1));
     let reserve = async |store: &Arc<dyn Store>, n: u64| {
-        let reserved = store.reserve_due(due, Ttl::from_secs(22), sample::id(n), 10).await.unwrap();
+        let reserved = store.reserve_due(due, Ttl::from_secs(22), sample::id(n), &Share::All, 10).await.unwrap();
         reserved.into_iter().map(|reserved| reserved.grant.record.id).collect::<Vec<_>>()
     };
     assert_eq!(reserve(&store, 1).await, [grant.record.id]);

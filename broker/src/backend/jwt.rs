@@ -100,7 +100,7 @@ impl CredentialBackend for JwtBackend {
         Some(MAX_LIFE)
     }
 
-    fn yields_single_token(&self) -> bool {
+    fn yields_single_token(&self, _role: &Role) -> bool {
         true
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hallpass_core::credential::{Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
-use hallpass_core::id::BackendName;
+use hallpass_core::id::{BackendName, SpareId};
 use hallpass_core::port::{
-    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, Prepared,
+    RevokeError, SpareRule, Undone,
 };
 use hallpass_core::role::Role;
 use hallpass_core::time::{Clock, Timestamp, Ttl};
@@ -150,8 +151,8 @@ impl CredentialBackend for Measured {
         self.inner.max_life(role)
     }
 
-    fn yields_single_token(&self) -> bool {
-        self.inner.yields_single_token()
+    fn yields_single_token(&self, role: &Role) -> bool {
+        self.inner.yields_single_token(role)
     }
 
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
@@ -166,13 +167,23 @@ impl CredentialBackend for Measured {
         self.inner.plan(order)
     }
 
+    async fn prepare(&self, order: &IssueOrder, planned: &Handle) -> Result<Option<Handle>, IssueError> {
+        let call = self.call("prepare");
+        call.ended(self.inner.prepare(order, planned).await, outcome)
+    }
+
+    fn spares(&self, role: &Role) -> Option<SpareRule> {
+        self.inner.spares(role)
+    }
+
+    async fn make_spare(&self, role: &Role, id: SpareId, expires_at: Timestamp) -> Result<Prepared, IssueError> {
+        let call = self.call("make_spare");
+        call.ended(self.inner.make_spare(role, id, expires_at).await, outcome)
+    }
+
     async fn issue(&self, order: &IssueOrder, handle: &Handle) -> Result<IssuedCredential, IssueError> {
         let call = self.call("issue");
-        call.ended(self.inner.issue(order, handle).await, |error| match error {
-            IssueError::Refused { .. } | IssueError::Suspended { .. } => Outcome::Refused,
-            IssueError::Unavailable { .. } => Outcome::Unavailable,
-            IssueError::OutcomeUnknown { .. } => Outcome::Unknown,
-        })
+        call.ended(self.inner.issue(order, handle).await, outcome)
     }
 
     async fn extend(&self, handle: &Handle, until: Timestamp) -> Result<Timestamp, ExtendError> {
@@ -195,6 +206,18 @@ impl CredentialBackend for Measured {
 
     fn inventory_scope(&self) -> InventoryScope {
         self.inner.inventory_scope()
+    }
+
+    async fn tend(&self) -> Result<(), RevokeError> {
+        self.inner.tend().await
+    }
+}
+
+const fn outcome(error: &IssueError) -> Outcome {
+    match error {
+        IssueError::Refused { .. } | IssueError::Suspended { .. } => Outcome::Refused,
+        IssueError::Unavailable { .. } => Outcome::Unavailable,
+        IssueError::OutcomeUnknown { .. } => Outcome::Unknown,
     }
 }
 

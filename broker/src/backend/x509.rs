@@ -124,7 +124,7 @@ impl CredentialBackend for X509Backend {
         None
     }
 
-    fn yields_single_token(&self) -> bool {
+    fn yields_single_token(&self, _role: &Role) -> bool {
         false
     }
 

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hallpass_core::catalog::Revision;
+use hallpass_core::credential::Effect;
+use hallpass_core::entropy::Entropy;
 use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::{
     AuthorityKey, AuthorityKeys, CredentialBackend, IdentityVerifier, SignatureAlgorithm, Signer, TokenSigners,
@@ -13,6 +15,7 @@ use hallpass_core::port::{
 use hallpass_core::time::{Clock, Timestamp};
 
 use super::press::Kept;
+use crate::backend::guarded::{Guard, Guarded};
 use crate::backend::jwt::{JwtBackend, algorithm_of};
 use crate::backend::measured::{BackendHealth, Measured};
 use crate::backend::x509::{Authorities, X509Backend, root_certificate};
@@ -40,6 +43,9 @@ pub(super) struct Composer {
     pub(super) verifiers: ArcSwap<Verifiers>,
     pub(super) authorities: Arc<ArcSwapOption<Authorities>>,
     pub(super) health: ArcSwap<BackendsHealth>,
+    /// How much each backend that is called over the network bears: remembered over revisions.
+    pub(super) guards: Mutex<BTreeMap<BackendName, Arc<Guard>>>,
+    pub(super) entropy: Arc<dyn Entropy>,
     /// How the tokens are to be signed.
     pub(super) asked_algorithms: ArcSwap<HashSet<SignatureAlgorithm>>,
 }
@@ -52,7 +58,7 @@ impl Composer {
         let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
         check_roles(bundle, &backends)?;
         let health = self.health_of(&backends);
-        let backends = self.measured(backends, &health);
+        let backends = self.measured(self.guarded(backends), &health);
         let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
         let (health, asked_algorithms) = (Arc::new(health), Arc::new(asked_algorithms(bundle)));
         let kept = Kept { verifiers, authorities: Some(authorities), health, asked_algorithms };
@@ -80,6 +86,20 @@ impl Composer {
     fn health_of(&self, backends: &Backends) -> BackendsHealth {
         let known = self.health.load();
         backends.keys().map(|name| (name.clone(), known.get(name).cloned().unwrap_or_default())).collect()
+    }
+
+    /// The same backends, with a guard before those that are called over the network.
+    fn guarded(&self, backends: Backends) -> Backends {
+        let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        let guarded = |(name, backend): (BackendName, Arc<dyn CredentialBackend>)| {
+            if backend.effect() == Effect::Local {
+                return (name, backend);
+            }
+            let fresh = || Arc::new(Guard::new(Arc::clone(&self.clock), Arc::clone(&self.entropy)));
+            let guard = Arc::clone(guards.entry(name.clone()).or_insert_with(fresh));
+            (name, Arc::new(Guarded::new(backend, guard)) as Arc<dyn CredentialBackend>)
+        };
+        backends.into_iter().map(guarded).collect()
     }
 
     /// The same backends with their calls counted.

@@ -49,7 +49,7 @@ impl Readiness for Health {
         parts.push(self.signing_keys());
         parts.extend(self.exports());
         parts.extend(self.issuers());
-        parts.extend(backends(&self.composer.health.load(), self.ports.clock.monotonic()));
+        parts.extend(backends(&self.composer.health.load(), &self.vitals, self.ports.clock.monotonic()));
         parts
     }
 }
@@ -149,14 +149,17 @@ async fn queue(ports: &Ports) -> Part {
 }
 
 /// One backend that fails keeps its own roles from being issued; all of them, every role.
-fn backends(health: &BackendsHealth, now: Duration) -> Vec<Part> {
+fn backends(health: &BackendsHealth, vitals: &Vitals, now: Duration) -> Vec<Part> {
     let all: Vec<_> = health.iter().map(|(name, health)| (name, health.failing_lately(now))).collect();
     let nothing = !all.is_empty() && all.iter().all(|(_, failing)| *failing >= FAILING);
     let part = |(name, failing): (&BackendName, u32)| {
         let part = Part::ok("backend").named(name);
         let why = || format!("{failing} calls failed since the last that did not");
         match failing {
-            0 => part,
+            0 => match vitals.trouble("backend", Some(name.as_str())) {
+                Some(why) => part.in_condition(Condition::Degraded, why),
+                None => part,
+            },
             _ if nothing => part.without_which_nothing_is_issued(why()),
             _ => part.in_condition(Condition::Degraded, why()),
         }
@@ -209,7 +212,7 @@ mod tests {
         const DEGRADED: (Condition, bool) = (Condition::Degraded, true);
         const ENDS_ALONE: (Condition, bool) = (Condition::Degraded, false);
         let told = || {
-            let parts = backends(&health, clock.monotonic());
+            let parts = backends(&health, &Vitals::default(), clock.monotonic());
             parts.into_iter().map(|part| (part.status, part.lets_issue())).collect::<Vec<_>>()
         };
         let fail = async |which: usize| {

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use hallpass_core::service::{Export, Ports};
 use hallpass_core::time::{ClockWatch, Ttl};
-use hallpass_core::work::{checkpoint, export, revocations, step, sweep};
+use hallpass_core::work::{checkpoint, export, revocations, sweep};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::vitals::Vitals;
+use super::{care, hands};
 use crate::keys::KeyKeeper;
 
 /// How long a worker waits for a nudge before it looks by itself: the longest that a due grant waits for its step.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// How often the signing keys are looked after: their lives are counted in hours.
 const KEY_PERIOD: Duration = Duration::from_secs(30);
@@ -32,7 +33,8 @@ impl Driver {
         let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ports.clock.as_ref())));
         let vitals = Arc::<Vitals>::default();
         let noted = || Arc::clone(&vitals);
-        tasks.spawn(steps(ports.clone(), Arc::clone(&clock_watch), noted(), stopping.clone()));
+        tasks.spawn(hands::steps(ports.clone(), Arc::clone(&clock_watch), noted(), stopping.clone()));
+        tasks.spawn(care::care(ports.clone(), noted(), stopping.clone()));
         tasks.spawn(follow(ports.clone(), stopping.clone()));
         tasks.spawn(sweeps(ports.clone(), Arc::clone(&clock_watch), noted(), stopping.clone()));
         for destination in &ports.evidence.exports {
@@ -63,35 +65,6 @@ impl Driver {
     pub fn confirm_clock(&self, ports: &Ports) {
         self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner).confirm(ports.clock.as_ref());
         self.vitals.note("clock", None, None);
-    }
-}
-
-async fn steps(
-    ports: Ports,
-    clock_watch: Arc<Mutex<ClockWatch>>,
-    vitals: Arc<Vitals>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    while !*stopping.borrow() {
-        let more = match step::tick(&ports, &clock_watch).await {
-            Ok(ticked) => {
-                vitals.note("workers", None, None);
-                metrics::counter!("hallpass_worker_steps_total").increment(u64::try_from(ticked.stepped).unwrap_or(0));
-                ticked.taken >= step::BATCH
-            }
-            Err(error) => {
-                tracing::error!(%error, "due grants could not be read; they stay due");
-                vitals.note("workers", None, Some("due grants cannot be read; they stay due".to_owned()));
-                false
-            }
-        };
-        if !more {
-            tokio::select! {
-                () = ports.nudge.notified() => {}
-                () = tokio::time::sleep(PERIOD) => {}
-                _ = stopping.changed() => {}
-            }
-        }
     }
 }
 

@@ -225,7 +225,7 @@ impl CredentialBackend for OneToken {
         self.0.max_life(role)
     }
 
-    fn yields_single_token(&self) -> bool {
+    fn yields_single_token(&self, _role: &Role) -> bool {
         true
     }
 

@@ -97,6 +97,7 @@ where
             continuous_ends_at: end(3),
             environment_ends_at: end(4),
             parent_ends_at: end(5),
+            spare_ends_at: None,
             backend_max: backend_max.map(Ttl::from_secs),
             backend_min: Ttl::from_secs(backend_min),
             call_deadline: Ttl::from_secs(call_deadline),

@@ -208,6 +208,12 @@ impl StateName {
         }
     }
 
+    /// Whether nothing more is to be done.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Revoked | Self::Expired | Self::Failed | Self::Abandoned)
+    }
+
     /// The state of this word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -369,6 +375,15 @@ impl Grant {
 
     fn over_at(&self) -> Timestamp {
         self.expires_at.plus(EXPIRY_SKEW)
+    }
+
+    /// What its credential is made with was made: pending still, and its handle is another.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] from any other state.
+    pub fn prepare(self) -> Result<Self, IllegalTransition> {
+        let GrantState::Pending { .. } = self.state else { return Err(self.illegal("be prepared")) };
+        Ok(self.next_version())
     }
 
     /// The backend answered: pending → active. `expires_at` can only become earlier.

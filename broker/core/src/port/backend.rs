@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
-use crate::id::GrantId;
+use crate::id::{GrantId, SpareId};
 use crate::role::Role;
 use crate::time::{Timestamp, Ttl};
 
@@ -27,8 +27,8 @@ pub trait CredentialBackend: Send + Sync {
     /// The longest life that can be asked for, where there is a limit.
     fn max_life(&self, role: &Role) -> Option<Ttl>;
 
-    /// Whether the credential is one token, so that `/oauth2/token` can answer it.
-    fn yields_single_token(&self) -> bool;
+    /// Whether a credential of `role` is one token, so that `/oauth2/token` can answer it.
+    fn yields_single_token(&self, role: &Role) -> bool;
 
     /// Checks a role's parameters when a bundle is loaded.
     ///
@@ -54,7 +54,31 @@ pub trait CredentialBackend: Send + Sync {
     /// [`IssueError::Refused`] when the order cannot be met; nothing has happened.
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError>;
 
-    /// Mints.
+    /// Makes what must be at the backend before the credential can, and answers with what undoes that and everything
+    /// under it: core makes it durable, and then mints with it. Nothing is to be made first where `None` is answered.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    async fn prepare(&self, _order: &IssueOrder, _planned: &Handle) -> Result<Option<Handle>, IssueError> {
+        Ok(None)
+    }
+
+    /// How many spares of a role are to be kept, where the backend can prepare ahead of any grant.
+    fn spares(&self, _role: &Role) -> Option<SpareRule> {
+        None
+    }
+
+    /// Prepares ahead of any grant what [`CredentialBackend::prepare`] makes for one, to end at `expires_at` at the
+    /// latest; answers what to mint with, and undo by, and when it ends. It carries `id`, so that the inventory tells it.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    async fn make_spare(&self, _role: &Role, _id: SpareId, _expires_at: Timestamp) -> Result<Prepared, IssueError> {
+        let detail = format!("a backend of kind {} prepares nothing ahead", self.kind());
+        Err(IssueError::Refused { detail, parameter: None })
+    }
+
+    /// Mints, with the handle that was planned, or with the one that was prepared.
     ///
     /// # Errors
     /// See [`IssueError`]: the difference between its cases decides whether there is something to undo.
@@ -80,6 +104,33 @@ pub trait CredentialBackend: Send + Sync {
 
     /// How much [`CredentialBackend::inventory`] can see.
     fn inventory_scope(&self) -> InventoryScope;
+
+    /// Called every few seconds: renews the broker's session with the backend ahead of its end, asserts again what must
+    /// hold there.
+    ///
+    /// # Errors
+    /// [`RevokeError`] when that could not be done; it is tried again.
+    async fn tend(&self) -> Result<(), RevokeError> {
+        Ok(())
+    }
+}
+
+/// How many spares of a role are kept, and for how long one is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpareRule {
+    /// How many.
+    pub count: usize,
+    /// How long each lives. A grant that takes one ends with it.
+    pub life: Ttl,
+}
+
+/// What a backend prepared.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What to mint with, and undo by.
+    pub handle: Handle,
+    /// When the backend ends it.
+    pub expires_at: Timestamp,
 }
 
 /// A role's parameter that the backend cannot honour.
@@ -159,12 +210,34 @@ pub struct RevokeError {
 /// Something alive at a backend.
 #[derive(Debug)]
 pub struct InventoryItem {
-    /// The grant that it belongs to, where it is ours.
-    pub grant: Option<GrantId>,
-    /// The backend's own name for it.
+    /// Whose it is.
+    pub belongs: Belongs,
+    /// What it is.
+    pub kind: ItemKind,
+    /// The backend's own name for it. No secret.
     pub name: String,
-    /// What it takes to undo it.
-    pub handle: Handle,
+    /// What it takes to undo it, where the broker may.
+    pub handle: Option<Handle>,
+}
+
+/// Whose something at a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belongs {
+    /// This grant's.
+    ToGrant(GrantId),
+    /// It was prepared ahead, under this id.
+    ToSpare(SpareId),
+    /// Somebody else made it.
+    ToOthers,
+}
+
+/// What something at a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemKind {
+    /// A credential, or what credentials are made under.
+    Credential,
+    /// Another way to the same target: a trust policy, an auth role, a static key.
+    Door,
 }
 
 /// How much an inventory can see.

@@ -10,7 +10,7 @@ use super::{QuarantineStore, Quota, Quotas, RevocationStore};
 use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
-use crate::id::{DecisionId, GrantId, IssuerName, LineageId, ReservationId, RoleName};
+use crate::id::{BackendName, DecisionId, GrantId, IssuerName, LineageId, ReservationId, RoleName, SpareId};
 use crate::in_force::Bar;
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
@@ -24,6 +24,7 @@ pub trait Store:
     + super::KeyRecord
     + super::Restart
     + super::RestoreRecord
+    + super::Spares
     + super::Standing
     + super::StatusRecord
     + super::UsedProofs
@@ -58,6 +59,7 @@ pub trait Store:
         now: Timestamp,
         hold: Ttl,
         reservation: ReservationId,
+        share: &Share,
         limit: usize,
     ) -> Result<Vec<Reserved>, StoreError>;
 
@@ -178,6 +180,9 @@ pub struct Opening {
     pub fenced_by_record: bool,
     /// The grant whose place it takes, where that ends with this commit: the credential is there already.
     pub replaced: Option<Replaced>,
+    /// The spare that its credential is made with; `handle` is the spare's. If somebody else took it, the opening is
+    /// answered [`OpenOutcome::Moved`].
+    pub spare: Option<SpareId>,
 }
 
 /// A grant that begins to end in the transaction that puts another in its place, if it is active and of the same holder
@@ -272,7 +277,7 @@ pub enum OpenOutcome {
     StillPending,
     /// The key has been repeated too often.
     TooManyRepeats,
-    /// The epoch or the lineage moved since the decision: decide again.
+    /// The epoch or the lineage moved since the decision, or the spare is gone: decide again.
     Moved,
     /// A command in force stops it.
     Barred(Bar),
@@ -314,6 +319,17 @@ pub enum Applied {
     /// The grant would be active after it, and a command in force stops that: a revocation that ends it; or a quarantine,
     /// where the change was decided.
     Barred(Bar),
+}
+
+/// Whose due grants are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Everybody's.
+    All,
+    /// This backend's.
+    Of(BackendName),
+    /// Those of all backends but these: what is left of backends that are no longer configured.
+    ExceptOf(Vec<BackendName>),
 }
 
 /// A due grant with the hold on it.

@@ -13,12 +13,14 @@ pub(super) use foresee::foresee;
 use super::barred::Barred;
 use super::decide::{ROLE_NOT_AVAILABLE, Trail, grant_resource, may, permit, query_of, role_facts};
 use super::revoke::is_fenced_by_record;
+use super::spares::TakenSpare;
 use super::{Ports, Use, authenticate, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential};
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Cause, DecisionSummary, Grant, GrantRecord, GrantState, Holder};
+use crate::id::SpareId;
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::owner::{Owner, OwnerSnapshot};
 use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
@@ -124,11 +126,12 @@ impl Attempt<'_> {
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let lineage = self.lineage(subject.role).await?;
-        let (purpose, terms) = match self.terms(&subject, &permit, lineage) {
+        let (purpose, terms) = match self.terms(&subject, &permit, lineage, None) {
             Ok(agreed) => agreed,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let planned = Planned { replaced, ..self.plan(&subject, permit, purpose, terms, lineage)? };
+        let (terms, spare) = self.with_spare(&subject, &permit, lineage, terms);
+        let planned = Planned { replaced, spare, ..self.plan(&subject, permit, purpose, terms, lineage)? };
         match subject.backend.effect() {
             Effect::Local => self.open_local(&subject, planned).await,
             Effect::Remote => self.open_remote(&subject, planned).await,
@@ -204,6 +207,7 @@ impl Attempt<'_> {
         subject: &Subject<'_>,
         permit: &Permit,
         lineage: Option<Lineage>,
+        spare_ends_at: Option<Timestamp>,
     ) -> Result<(Purpose, Terms), Refusal> {
         let purpose = Purpose::resolve(self.request.purpose.as_deref(), subject.role)?;
         // One instant for the whole record: what is counted from creation must not start later.
@@ -214,7 +218,7 @@ impl Attempt<'_> {
                 format!("the role asks for revocation {} and its backend gives {}", floor.as_str(), class.as_str());
             return Err(Refusal::new(Step::Terms, Reason::RevocationFloor, detail));
         }
-        if self.request.single_token && !backend.yields_single_token() {
+        if self.request.single_token && !backend.yields_single_token(role) {
             let detail = "this role's credential is not one token; ask for it at /v1/grants";
             return Err(Refusal::new(Step::Role, Reason::RoleNotAvailable, detail).about("role"));
         }
@@ -238,6 +242,7 @@ impl Attempt<'_> {
             continuous_ends_at: role.max_continuous.map(|longest| started_at.plus(longest)),
             environment_ends_at: environment.and_then(|environment| environment.ends_at),
             parent_ends_at: None,
+            spare_ends_at,
             backend_max: backend.max_life(role),
             backend_min: backend.min_life(role),
             call_deadline: self.ports.limits.latest_answer(),
@@ -248,6 +253,25 @@ impl Attempt<'_> {
             .map_err(|error| Refusal::new(Step::Terms, Reason::ScopeNotGranted, error.to_string()).about("scope"))?;
         let parameters = role.parameters.clone();
         Ok((purpose, Terms { scope, heartbeat, parameters, ..terms }))
+    }
+
+    /// The same terms, or those with a spare where one is at hand that lives for most of what was granted and no longer.
+    fn with_spare(
+        &self,
+        subject: &Subject<'_>,
+        permit: &Permit,
+        lineage: Option<Lineage>,
+        terms: Terms,
+    ) -> (Terms, Option<TakenSpare>) {
+        let three_quarters = Ttl::from_secs(terms.ttl.as_secs().saturating_mul(3).div_ceil(4));
+        let earliest = permit.decision().decided_at.plus(three_quarters);
+        let role = subject.role;
+        let spare = self.ports.spares.take(&role.backend, &role.digest, earliest, terms.expires_at);
+        let ends_at = spare.as_ref().and_then(TakenSpare::expires_at);
+        match ends_at.map(|ends_at| self.terms(subject, permit, lineage, Some(ends_at))) {
+            Some(Ok((_, with_spare))) => (with_spare, spare),
+            Some(Err(_)) | None => (terms, None),
+        }
     }
 
     /// The pending grant, with the order that would mint its credential.
@@ -297,7 +321,7 @@ impl Attempt<'_> {
             },
         };
         let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
-        Ok(Planned { order, grant, permit, assumed_start, replaced: None })
+        Ok(Planned { order, grant, permit, assumed_start, replaced: None, spare: None })
     }
 
     /// The order that mints a credential of these terms.
@@ -345,7 +369,7 @@ impl Attempt<'_> {
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
         grant.record.signed_by = issued.signed_by.take();
-        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced };
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced, spare: None };
         let opened = self.commit(subject, intent).await?;
         fail::fail_point!("open::after-commit");
         Ok(opened.map(|grant| Opened { grant, credential: issued }))
@@ -370,7 +394,7 @@ impl Attempt<'_> {
     }
 
     async fn commit(&self, subject: &Subject<'_>, intent: Intent) -> Result<Option<Grant>, ServiceError> {
-        let Intent { grant, handle, permit, assumed_start, entries, replaced } = intent;
+        let Intent { grant, handle, permit, assumed_start, entries, replaced, spare } = intent;
         let proof_use = proof_use_of(self.identity);
         let now = grant.record.created_at;
         let opening = Opening {
@@ -385,6 +409,7 @@ impl Attempt<'_> {
             now,
             fenced_by_record: subject.backend.effect() == Effect::Local,
             replaced,
+            spare,
             grant,
         };
         let refusal = match self.ports.store.open(opening).instrument(trace::store()).await? {
@@ -545,6 +570,8 @@ struct Planned {
     assumed_start: Option<Option<Timestamp>>,
     /// The grant whose place it takes when it becomes active.
     replaced: Option<Replaced>,
+    /// What its credential is made with, where something was prepared ahead.
+    spare: Option<TakenSpare>,
 }
 
 /// What becomes durable with one commit.
@@ -555,6 +582,7 @@ struct Intent {
     assumed_start: Option<Option<Timestamp>>,
     entries: Vec<AuditEntry>,
     replaced: Option<Replaced>,
+    spare: Option<SpareId>,
 }
 
 impl From<&crate::policy::Decision> for DecisionSummary {

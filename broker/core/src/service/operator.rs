@@ -82,6 +82,7 @@ async fn open(
         continuous_ends_at: None,
         environment_ends_at: None,
         parent_ends_at: None,
+        spare_ends_at: None,
         backend_max: backend.max_life(&role),
         backend_min: backend.min_life(&role),
         call_deadline: ports.limits.call_deadline,
@@ -182,6 +183,7 @@ async fn open(
         now,
         fenced_by_record: true,
         replaced: None,
+        spare: None,
     };
     match ports.store.open(opening).await? {
         OpenOutcome::Opened(grant) => Ok(Opened { grant: *grant, credential: issued }),

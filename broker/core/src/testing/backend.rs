@@ -8,7 +8,8 @@ use super::MockClock;
 use crate::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use crate::id::GrantId;
 use crate::port::{
-    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+    Belongs, CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, ItemKind,
+    RevokeError, Undone,
 };
 use crate::role::Role;
 use crate::secret::{Secret, SecretBytes};
@@ -326,7 +327,7 @@ impl CredentialBackend for FaultingBackend {
         self.nature().max_life
     }
 
-    fn yields_single_token(&self) -> bool {
+    fn yields_single_token(&self, _role: &Role) -> bool {
         true
     }
 
@@ -404,8 +405,9 @@ impl CredentialBackend for FaultingBackend {
 
     async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
         let item = |credential: Credential| InventoryItem {
-            grant: Some(credential.grant),
-            handle: Handle(SecretBytes::new(credential.undo.clone().into_bytes())),
+            belongs: Belongs::ToGrant(credential.grant),
+            kind: ItemKind::Credential,
+            handle: Some(Handle(SecretBytes::new(credential.undo.clone().into_bytes()))),
             name: credential.undo,
         };
         Ok(self.working().into_iter().map(item).collect())

@@ -1,4 +1,5 @@
 mod log;
+mod spares;
 mod standing;
 mod used_proofs;
 
@@ -17,8 +18,8 @@ use crate::policy::Decision;
 use crate::port::{
     Applied, AuditFilter, Change, DataKeyChange, DataKeyRecord, Fenced, Files, GrantFilter, History, KeyChange,
     KeyRecord, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved,
-    Restart, Restoration, RestoreRecord, Restored, RevisionRecord, StatusRecord, Store, StoreError, StoredDataKey,
-    StoredKey,
+    Restart, Restoration, RestoreRecord, Restored, RevisionRecord, Share, StatusRecord, Store, StoreError,
+    StoredDataKey, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -231,9 +232,10 @@ impl Store for FaultingStore {
         now: Timestamp,
         hold: Ttl,
         reservation: ReservationId,
+        share: &Share,
         limit: usize,
     ) -> Result<Vec<Reserved>, StoreError> {
-        faulting!(self.fault(Write::Reserve), self.inner().reserve_due(now, hold, reservation, limit))
+        faulting!(self.fault(Write::Reserve), self.inner().reserve_due(now, hold, reservation, share, limit))
     }
 
     async fn release(&self, reservation: ReservationId) -> Result<(), StoreError> {

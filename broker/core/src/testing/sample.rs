@@ -1,8 +1,9 @@
 //! Sample data that is valid, so that a test says only what it is about.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::credential::{Handle, RevocationClass};
+use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
 use crate::identity::{AcceptanceRules, PrincipalKind, VerifiedProof};
@@ -179,6 +180,26 @@ pub fn query(subject: &str, role: &str) -> PolicyQuery {
     }
 }
 
+/// The order of the `n`-th grant for `role`, issued at [`NOW`], for ten minutes.
+#[must_use]
+pub fn order(n: u64, role: Role) -> IssueOrder {
+    IssueOrder {
+        grant: id(n),
+        role: Arc::new(role),
+        owner: OwnerSnapshot::from(&owner()),
+        issuer: "ci".to_owned(),
+        subject: "repo:acme/app".to_owned(),
+        attributes: BTreeMap::new(),
+        provenance: provenance(),
+        purpose: "deploy 4f2c to prod".to_owned(),
+        scope: Vec::new(),
+        csr: None,
+        status_index: n,
+        issued_at: NOW,
+        expires_at: NOW.plus(Ttl::from_mins(10)),
+    }
+}
+
 /// An allowing decision by policy `deploy-main`.
 #[must_use]
 pub fn decision(n: u64) -> Decision {
@@ -218,6 +239,7 @@ pub fn terms_input(class: RevocationClass, now: Timestamp) -> TermsInput {
         continuous_ends_at: None,
         environment_ends_at: None,
         parent_ends_at: None,
+        spare_ends_at: None,
         backend_max: None,
         backend_min: Ttl::from_secs(1),
         call_deadline: Ttl::from_secs(10),

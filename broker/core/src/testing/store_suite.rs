@@ -258,6 +258,7 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
         now,
         fenced_by_record: true,
         replaced: None,
+        spare: None,
         grant,
     }
 }

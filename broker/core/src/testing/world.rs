@@ -15,7 +15,7 @@ use crate::error::ServiceError;
 use crate::grant::Grant;
 use crate::id::{BackendName, GrantId, RequestId};
 use crate::identity::{Proof, VerifiedProof};
-use crate::port::{CredentialBackend, IdentityVerifier, PolicyEngine, Sealer, Store, StoreError};
+use crate::port::{CredentialBackend, IdentityVerifier, PolicyEngine, Sealer, Share, Store, StoreError};
 use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
 use crate::service::open::Opened;
@@ -98,6 +98,7 @@ impl World {
             rates: Arc::default(),
             statements: Arc::new(PlainStatements),
             nudge: Arc::new(Notify::new()),
+            spares: Arc::default(),
             revocations: Arc::new(Notify::new()),
             limits: Limits::default(),
         };
@@ -184,7 +185,7 @@ impl World {
     /// # Errors
     /// As [`step::tick`].
     pub async fn step(&self) -> Result<step::Ticked, StoreError> {
-        step::tick(&self.ports, &self.watch).await
+        step::tick(&self.ports, &self.watch, &Share::All).await
     }
 
     /// One tick of the sweep.

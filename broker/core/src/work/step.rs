@@ -11,7 +11,7 @@ use crate::credential::{Handle, RevocationClass};
 use crate::grant::{Cause, Ending, Grant, GrantState, NextStep};
 use crate::id::{BackendName, ReservationId};
 use crate::measure::EndTakenHold;
-use crate::port::{Applied, Change, Reserved, StoreError, Undone};
+use crate::port::{Applied, Change, Reserved, Share, StoreError, Undone};
 use crate::service::Ports;
 use crate::service::revoke::is_fenced_by_record;
 use crate::time::{ClockWatch, Timestamp, Ttl};
@@ -34,19 +34,20 @@ pub struct Ticked {
     pub stepped: usize,
 }
 
-/// Takes what is due and takes one step for each.
+/// Takes what is due of a share and takes one step for each. A backend that does not answer delays the tick of its share
+/// only.
 ///
 /// While a forward step of the wall clock is unconfirmed, what is already ending is undone and nothing new begins to
 /// end: a clock that is wrong would otherwise end every live grant at once (promise 5).
 ///
 /// # Errors
 /// [`StoreError`] when nothing could be reserved. What fails for one grant is logged and retried after its hold ends.
-pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>) -> Result<Ticked, StoreError> {
+pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>, share: &Share) -> Result<Ticked, StoreError> {
     let stepped = watch.lock().unwrap_or_else(PoisonError::into_inner).observe(ports.clock.as_ref());
     let time_is_right = stepped.is_none();
     let reservation: ReservationId = ports.fresh_id().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let hold = hold(ports);
-    let due = ports.store.reserve_due(ports.now(), hold, reservation, BATCH).await?;
+    let due = ports.store.reserve_due(ports.now(), hold, reservation, share, BATCH).await?;
     let taken = due.len();
     let mut hands: HashMap<BackendName, Arc<Semaphore>> = HashMap::new();
     let mut steps = JoinSet::new();

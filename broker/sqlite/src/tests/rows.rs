@@ -3,7 +3,7 @@
 use hallpass_core::audit::AuditAction;
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::grant::{Cause, Ending, Grant};
-use hallpass_core::port::{GrantFilter, PageRequest, SealError, Store, StoreError};
+use hallpass_core::port::{GrantFilter, PageRequest, SealError, Share, Store, StoreError};
 use hallpass_core::testing::sample::{self, NOW};
 use hallpass_core::testing::store_suite::{apply, open, opening_of};
 use hallpass_core::testing::{TestSealer, store_suite};
@@ -130,7 +130,7 @@ async fn a_handle_moved_to_another_row_does_not_open_and_hides_no_other() {
     );
     let moved = house.port.handle(sample::id(2)).await.unwrap_err();
     assert!(matches!(&moved, StoreError::Sealed(SealError::DoesNotOpen { .. })), "{moved}");
-    let reserved = house.port.reserve_due(NOW, Ttl::from_mins(1), sample::id(9), 10).await.unwrap();
+    let reserved = house.port.reserve_due(NOW, Ttl::from_mins(1), sample::id(9), &Share::All, 10).await.unwrap();
     assert_eq!(reserved.len(), 2, "the row that does not read is left out, the others are given");
     assert_eq!(reserved[0].handle.as_ref().unwrap(), &sample::handle(1));
     assert!(matches!(reserved[1].handle, Err(StoreError::Sealed(_))));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hallpass_core::credential::CredentialMaterial;
+use hallpass_core::credential::SingleToken;
 use hallpass_core::error::{Reason, Refusal, ServiceError, Step};
 use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::request::GrantRequest;
@@ -191,7 +191,7 @@ fn answer(
     receipt: Option<wire::Receipt>,
 ) -> Result<Response, Failure> {
     let Issued { grant, credential, handover } = issued;
-    let CredentialMaterial::Jwt { token } = &credential.material else {
+    let Some(SingleToken { token, is_bearer }) = credential.material.single_token() else {
         // The use-case was told that one token is all that can be answered.
         tracing::error!(grant = %grant.record.id, "a backend that says it makes one token made something else");
         let detail = "this role's credential is not one token; ask for it at /v1/grants";
@@ -201,7 +201,7 @@ fn answer(
     let response = TokenResponse {
         access_token: wire::Secret::new(token.expose().to_owned()),
         issued_token_type: issued_as.to_owned(),
-        token_type: "Bearer".to_owned(),
+        token_type: if is_bearer { "Bearer" } else { "N_A" }.to_owned(),
         expires_in: expires_in(credential.expires_at, state.ports.now()),
         scope: (!scope.is_empty()).then(|| scope.join(" ")),
         grant_id: grant.record.id.to_string(),

@@ -19,6 +19,28 @@ pub(in crate::http) fn credential(issued: IssuedCredential) -> wire::Credential 
             private_key: private_key.as_ref().map(secret),
             trust_bundle,
         },
+        CredentialMaterial::VaultToken { token } => wire::Credential::VaultToken { expires_at, token: secret(&token) },
+        CredentialMaterial::VaultSecret { data } => {
+            wire::Credential::VaultSecret { expires_at, data: wire::SecretMap::new(data.expose_members()) }
+        }
+        CredentialMaterial::Aws { access_key_id, secret_access_key, session_token, region } => wire::Credential::Aws {
+            expires_at,
+            access_key_id,
+            secret_access_key: secret(&secret_access_key),
+            session_token: secret(&session_token),
+            region,
+        },
+        CredentialMaterial::Gcp { access_token } => {
+            wire::Credential::Gcp { expires_at, access_token: secret(&access_token) }
+        }
+        CredentialMaterial::Azure { access_token } => {
+            wire::Credential::Azure { expires_at, access_token: secret(&access_token) }
+        }
+        CredentialMaterial::GitHub { token } => wire::Credential::GitHub { expires_at, token: secret(&token) },
+        CredentialMaterial::Kubernetes { token, server, ca } => {
+            wire::Credential::Kubernetes { expires_at, token: secret(&token), server, ca }
+        }
+        CredentialMaterial::Ssh { certificate } => wire::Credential::Ssh { expires_at, certificate },
         CredentialMaterial::Database { username, password, host, port, database } => {
             let url = format!(
                 "postgresql://{}:{}@{host}:{port}/{}",

@@ -193,6 +193,7 @@ const fn bound(kind: BoundKind) -> &'static str {
         BoundKind::Backend => "backend",
         BoundKind::Continuous => "continuous",
         BoundKind::Environment => "environment",
+        BoundKind::Spare => "spare",
         BoundKind::Parent => "parent",
     }
 }

@@ -132,6 +132,16 @@ pub const METRICS: &[Metric] = &[
         &["backend"],
         "Calls to a backend that failed since the last that did not.",
     ),
+    gauge(
+        "hallpass_backend_inventory",
+        &["backend", "what"],
+        "What is alive at a backend: ours; stray, of ours without a live grant; others'; and doors to the same target.",
+    ),
+    counter(
+        "hallpass_backend_strays_undone_total",
+        &["backend"],
+        "What was alive at a backend without a live grant, and was undone.",
+    ),
     // The store.
     histogram("hallpass_store_commit_seconds", WAITS, &[], "Time that a batch of changes took until it was durable."),
     histogram("hallpass_store_batch_operations", BATCHES, &[], "Changes that shared one durable transaction."),

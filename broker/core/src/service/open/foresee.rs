@@ -56,7 +56,7 @@ impl Attempt<'_> {
         let permit = self.foreseen_permit(&subject, stated, decided).await?;
         let _replaced = self.replaced().await??;
         let lineage = self.lineage(subject.role).await?;
-        let (purpose, terms) = self.terms(&subject, &permit, lineage)?;
+        let (purpose, terms) = self.terms(&subject, &permit, lineage, None)?;
         // No index of the status list is spent on what is never minted.
         let order = self.order(&subject, &purpose, &terms, permit.decision().decided_at, 0)?;
         if let Err(error) = subject.backend.plan(&order) {

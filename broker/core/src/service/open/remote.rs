@@ -10,14 +10,24 @@ use super::{Attempt, Intent, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, 
 use crate::audit::AuditAction;
 use crate::credential::{Handle, IssueOrder, IssuedCredential, RevocationClass};
 use crate::error::{Reason, ServiceError};
-use crate::grant::{Cause, Ending, Grant, GrantState};
+use crate::grant::{Cause, Ending, Grant, GrantState, IllegalTransition};
 use crate::id::{BackendName, GrantId};
 use crate::policy::{Outcome, PolicyQuery};
 use crate::port::{Applied, Change, CredentialBackend, IssueError, Replaced, StoreError};
 use crate::role::RoleState;
 use crate::service::Limits;
+use crate::service::spares::TakenSpare;
 use crate::time::Timestamp;
 use crate::trace;
+
+/// A credential that is being made.
+struct Minting {
+    order: IssueOrder,
+    grant: Grant,
+    handle: Handle,
+    /// Whether something is at the backend already that must be undone, whatever becomes of the credential.
+    is_prepared: bool,
+}
 
 /// A credential that came too late, or should not have come, with what it takes to undo it.
 struct Unwanted {
@@ -36,44 +46,80 @@ impl Attempt<'_> {
         planned: Planned,
     ) -> Result<Option<Opened>, ServiceError> {
         let backend_name = &subject.role.backend;
-        let handle = match subject.backend.plan(&planned.order) {
+        let Planned { order, grant, permit, assumed_start, replaced, spare } = planned;
+        let taken = spare.as_ref().and_then(TakenSpare::handle);
+        let is_prepared = taken.is_some();
+        let handle = match taken.map_or_else(|| subject.backend.plan(&order), Ok) {
             Ok(handle) => handle,
             Err(error) => return Err(self.refuse_issue(backend_name, error).await?),
         };
-        let Planned { order, grant, permit, assumed_start, replaced } = planned;
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen)];
         let query = permit.decision().query.clone();
         let call_handle = handle.duplicate();
+        let spare_id = spare.as_ref().and_then(TakenSpare::id);
         fail::fail_point!("open::before-intent");
-        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced: None };
-        let Some(grant) = self.commit(subject, intent).await? else {
+        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced: None, spare: spare_id };
+        let committed = self.commit(subject, intent).await;
+        // Whatever came of it: the store knows who has the spare now.
+        if let Some(spare) = spare {
+            spare.spend();
+        }
+        let Some(grant) = committed? else {
             return Ok(None);
         };
         fail::fail_point!("open::after-intent");
-        let outcome = self.call(subject.backend.as_ref(), &order, &call_handle).await;
+        let mut minting = Minting { order, grant, handle: call_handle, is_prepared };
+        let outcome = self.call(subject.backend.as_ref(), &mut minting).await;
         fail::fail_point!("open::after-call");
+        let Minting { grant, handle, is_prepared, .. } = minting;
         match outcome {
-            Ok(issued) => self.activate_remote(subject, grant, issued, call_handle, query, replaced).await.map(Some),
-            Err(error) => Err(self.abort_remote(backend_name, grant, error).await?),
+            Ok(issued) => self.activate_remote(subject, grant, issued, handle, query, replaced).await.map(Some),
+            Err(error) => Err(self.abort_remote(backend_name, grant, error, is_prepared).await?),
         }
     }
 
-    /// The call, within its hard limit, and not at all when the deadline is near.
+    /// The calls, within their hard limit, and not at all when the deadline is near.
     async fn call(
         &self,
         backend: &dyn CredentialBackend,
-        order: &IssueOrder,
-        handle: &Handle,
+        minting: &mut Minting,
     ) -> Result<IssuedCredential, IssueError> {
-        if self.ports.now() > order.issued_at.plus(Limits::SENDING) {
+        if self.ports.now() > minting.order.issued_at.plus(Limits::SENDING) {
             return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
         }
         let deadline = self.ports.limits.call_deadline.as_duration();
-        let call = tokio::time::timeout(deadline, backend.issue(order, handle));
-        match call.instrument(trace::mint(backend.kind())).await {
+        let calls = async {
+            if !minting.is_prepared {
+                self.prepare(backend, minting).await?;
+            }
+            backend.issue(&minting.order, &minting.handle).await
+        };
+        match tokio::time::timeout(deadline, calls).instrument(trace::mint(backend.kind())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() }),
         }
+    }
+
+    /// Has made what must be at the backend before the credential, and makes durable what undoes it.
+    async fn prepare(&self, backend: &dyn CredentialBackend, minting: &mut Minting) -> Result<(), IssueError> {
+        let Some(prepared) = backend.prepare(&minting.order, &minting.handle).await? else { return Ok(()) };
+        fail::fail_point!("open::after-prepare");
+        let unlikely = |error: IllegalTransition| IssueError::OutcomeUnknown { internal: error.to_string() };
+        let grant = minting.grant.clone().prepare().map_err(unlikely)?;
+        let mut change = Change::of(grant.clone(), self.entry(&grant, AuditAction::GrantPrepare));
+        change.handle = Some(prepared.duplicate());
+        let recorded = self.ports.store.apply(change).await;
+        if matches!(recorded, Ok(Applied::Done)) {
+            (minting.grant, minting.handle, minting.is_prepared) = (grant, prepared, true);
+            fail::fail_point!("open::after-prepared");
+            return Ok(());
+        }
+        // Nothing was minted under it. What the planned handle does not find the inventory will.
+        if backend.revoke(&prepared).await.is_err() {
+            tracing::warn!(grant = %grant.record.id, "what was prepared for a grant that ended is left to the inventory");
+        }
+        let internal = "what was prepared could not be recorded; nothing was minted with it".to_owned();
+        Err(IssueError::OutcomeUnknown { internal })
     }
 
     async fn activate_remote(
@@ -224,11 +270,12 @@ impl Attempt<'_> {
         backend: &BackendName,
         grant: Grant,
         error: IssueError,
+        is_prepared: bool,
     ) -> Result<ServiceError, ServiceError> {
         let now = self.ports.now();
         let (failure, internal, cause) = issue_failure(backend, error);
         let ending = Ending::by_broker(cause.clone(), now);
-        let (action, ended) = if cause == Cause::BACKEND_REFUSED {
+        let (action, ended) = if cause == Cause::BACKEND_REFUSED && !is_prepared {
             (AuditAction::GrantFail, grant.fail(ending))
         } else {
             (AuditAction::GrantRevoke, grant.begin_ending(ending, false))

@@ -7,7 +7,7 @@ use crate::audit::{AuditAction, AuditObject};
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, Grant, StateName};
 use crate::id::{GrantId, ReservationId};
-use crate::port::{Applied, Change, OpenOutcome, Reserved, Store};
+use crate::port::{Applied, Change, OpenOutcome, Reserved, Share, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -42,15 +42,15 @@ pub async fn what_is_due_is_given_out_longest_due_first(store: &Arc<dyn Store>) 
     let third = ending(store, 3, later(90)).await;
     let second = ending(store, 2, later(60)).await;
     let last = open(store, opening_of(store, sample::active(4, RevocationClass::Hard, NOW), 4)).await;
-    assert!(store.reserve_due(later(29), HOLD, by(1), 10).await.unwrap().is_empty(), "nothing is due yet");
-    let due = store.reserve_due(last.end_at, HOLD, by(2), 3).await.unwrap();
+    assert!(store.reserve_due(later(29), HOLD, by(1), &Share::All, 10).await.unwrap().is_empty(), "nothing is due yet");
+    let due = store.reserve_due(last.end_at, HOLD, by(2), &Share::All, 3).await.unwrap();
     assert_eq!(ids(&due), [first.record.id, second.record.id, third.record.id], "as many as asked for");
     for (reserved, n) in due.into_iter().zip([1, 2, 3]) {
         assert_eq!(reserved.grant, read(store, reserved.grant.record.id).await);
         assert_eq!(reserved.handle.unwrap(), sample::handle(n));
         assert_eq!((reserved.reservation, reserved.held_until), (by(2), last.end_at.plus(HOLD)));
     }
-    let rest = store.reserve_due(last.end_at, HOLD, by(3), 10).await.unwrap();
+    let rest = store.reserve_due(last.end_at, HOLD, by(3), &Share::All, 10).await.unwrap();
     assert_eq!(ids(&rest), [last.record.id]);
 }
 
@@ -65,50 +65,56 @@ pub async fn what_ends_by_itself_is_not_given_out(store: &Arc<dyn Store>) {
     let open_fence = apply(store, open_fence, AuditAction::GrantRevoke, later(1)).await;
     let over = fenced.expires_at.plus(crate::grant::EXPIRY_SKEW);
     let just_before = Timestamp::from_millis(over.as_millis() - 1);
-    let due = store.reserve_due(just_before, Ttl::ZERO, by(1), 10).await.unwrap();
+    let due = store.reserve_due(just_before, Ttl::ZERO, by(1), &Share::All, 10).await.unwrap();
     assert_eq!(ids(&due), [open_fence.record.id]);
-    assert!(store.reserve_due(over, HOLD, by(2), 10).await.unwrap().is_empty(), "by now that, too, is over by itself");
+    assert!(
+        store.reserve_due(over, HOLD, by(2), &Share::All, 10).await.unwrap().is_empty(),
+        "by now that, too, is over by itself"
+    );
     assert_eq!(store.expire_due(over, 10).await.unwrap(), 4);
 }
 
 /// Until the hold expires.
 pub async fn what_is_held_is_given_to_nobody_else(store: &Arc<dyn Store>) {
     let grant = ending(store, 1, NOW).await;
-    assert_eq!(store.reserve_due(later(1), HOLD, by(1), 10).await.unwrap().len(), 1);
-    assert!(store.reserve_due(later(2), HOLD, by(2), 10).await.unwrap().is_empty());
-    assert!(store.reserve_due(later(2), HOLD, by(1), 10).await.unwrap().is_empty(), "not to its holder again either");
+    assert_eq!(store.reserve_due(later(1), HOLD, by(1), &Share::All, 10).await.unwrap().len(), 1);
+    assert!(store.reserve_due(later(2), HOLD, by(2), &Share::All, 10).await.unwrap().is_empty());
+    assert!(
+        store.reserve_due(later(2), HOLD, by(1), &Share::All, 10).await.unwrap().is_empty(),
+        "not to its holder again either"
+    );
     let just_before = Timestamp::from_millis(later(31).as_millis() - 1);
-    assert!(store.reserve_due(just_before, HOLD, by(2), 10).await.unwrap().is_empty());
-    let taken = store.reserve_due(later(31), HOLD, by(2), 10).await.unwrap();
+    assert!(store.reserve_due(just_before, HOLD, by(2), &Share::All, 10).await.unwrap().is_empty());
+    let taken = store.reserve_due(later(31), HOLD, by(2), &Share::All, 10).await.unwrap();
     assert_eq!(ids(&taken), [grant.record.id]);
 }
 
 /// At shutdown, so that others need not wait for it to expire.
 pub async fn a_hold_is_released_by_its_holder_only(store: &Arc<dyn Store>) {
     ending(store, 1, NOW).await;
-    store.reserve_due(later(1), HOLD, by(1), 10).await.unwrap();
+    store.reserve_due(later(1), HOLD, by(1), &Share::All, 10).await.unwrap();
     store.release(by(2)).await.unwrap();
-    assert!(store.reserve_due(later(2), HOLD, by(3), 10).await.unwrap().is_empty());
+    assert!(store.reserve_due(later(2), HOLD, by(3), &Share::All, 10).await.unwrap().is_empty());
     store.release(by(1)).await.unwrap();
-    assert_eq!(store.reserve_due(later(2), HOLD, by(3), 10).await.unwrap().len(), 1);
+    assert_eq!(store.reserve_due(later(2), HOLD, by(3), &Share::All, 10).await.unwrap().len(), 1);
 }
 
 /// The next step is due when the change says, not when the hold would have expired.
 pub async fn a_change_releases_its_hold(store: &Arc<dyn Store>) {
     ending(store, 1, NOW).await;
-    let reserved = store.reserve_due(later(1), HOLD, by(1), 10).await.unwrap().remove(0);
+    let reserved = store.reserve_due(later(1), HOLD, by(1), &Share::All, 10).await.unwrap().remove(0);
     let retried = reserved.grant.retry(later(5), "away".to_owned()).unwrap();
     let mut change = Change::of(retried, entry_about(sample::id(1), AuditAction::GrantRetry, later(2)));
     change.reservation = Some(by(1));
     assert_eq!(store.apply(change).await.unwrap(), Applied::Done);
-    assert_eq!(store.reserve_due(later(5), HOLD, by(2), 10).await.unwrap().len(), 1);
+    assert_eq!(store.reserve_due(later(5), HOLD, by(2), &Share::All, 10).await.unwrap().len(), 1);
 }
 
 /// A slow worker whose hold was taken over must not write, whatever version it read. A hold that expired and that
 /// nobody took is still its own.
 pub async fn a_change_under_a_lost_hold_is_refused(store: &Arc<dyn Store>) {
     let grant = ending(store, 1, NOW).await;
-    store.reserve_due(later(1), HOLD, by(1), 10).await.unwrap();
+    store.reserve_due(later(1), HOLD, by(1), &Share::All, 10).await.unwrap();
     let entries = audit_len(store).await;
     let under = |reservation| {
         let mut change = Change::of(
@@ -118,7 +124,7 @@ pub async fn a_change_under_a_lost_hold_is_refused(store: &Arc<dyn Store>) {
         change.reservation = Some(reservation);
         change
     };
-    store.reserve_due(later(40), HOLD, by(2), 10).await.unwrap();
+    store.reserve_due(later(40), HOLD, by(2), &Share::All, 10).await.unwrap();
     assert_eq!(store.apply(under(by(1))).await.unwrap(), Applied::Conflict);
     assert_eq!(read(store, grant.record.id).await, grant);
     assert_eq!(audit_len(store).await, entries);
@@ -129,16 +135,16 @@ pub async fn a_change_under_a_lost_hold_is_refused(store: &Arc<dyn Store>) {
 /// A caller's change goes through beside a worker's hold; the worker then conflicts, and nobody else starts meanwhile.
 pub async fn somebody_elses_change_does_not_lift_a_hold(store: &Arc<dyn Store>) {
     let grant = open(store, opening_of(store, sample::active(1, RevocationClass::Hard, NOW), 1)).await;
-    let reserved = store.reserve_due(grant.end_at, HOLD, by(1), 10).await.unwrap().remove(0);
+    let reserved = store.reserve_due(grant.end_at, HOLD, by(1), &Share::All, 10).await.unwrap().remove(0);
     let asked = grant.begin_ending(Ending::by_broker(Cause::REQUESTED, reserved.grant.end_at), false).unwrap();
     let asked = apply(store, asked, AuditAction::GrantRevoke, later(1)).await;
     let own = reserved.grant.begin_ending(Ending::by_broker(Cause::EXPIRED, asked.end_at), false).unwrap();
     let mut change = Change::of(own, entry_about(asked.record.id, AuditAction::GrantRevoke, later(1)));
     change.reservation = Some(by(1));
     assert_eq!(store.apply(change).await.unwrap(), Applied::Conflict);
-    assert!(store.reserve_due(asked.end_at, HOLD, by(2), 10).await.unwrap().is_empty());
+    assert!(store.reserve_due(asked.end_at, HOLD, by(2), &Share::All, 10).await.unwrap().is_empty());
     store.release(by(1)).await.unwrap();
-    assert_eq!(store.reserve_due(asked.end_at, HOLD, by(2), 10).await.unwrap().len(), 1);
+    assert_eq!(store.reserve_due(asked.end_at, HOLD, by(2), &Share::All, 10).await.unwrap().len(), 1);
 }
 
 /// Whether workers are threads of one broker or replicas.
@@ -148,7 +154,7 @@ pub async fn each_due_grant_goes_to_one_of_many_workers(store: &Arc<dyn Store>) 
     }
     let workers = (1..=10).map(|n| {
         let store = Arc::clone(store);
-        async move { store.reserve_due(later(1), HOLD, by(n), 7).await }
+        async move { store.reserve_due(later(1), HOLD, by(n), &Share::All, 7).await }
     });
     let mut given: Vec<GrantId> = at_once(workers).await.into_iter().flat_map(|held| ids(&held.unwrap())).collect();
     assert_eq!(given.len(), 40);
@@ -162,10 +168,13 @@ pub async fn a_missed_heartbeat_is_due(store: &Arc<dyn Store>) {
     let mut grant = sample::active(1, RevocationClass::Fenced, NOW);
     grant.record.terms.heartbeat = Some(Ttl::from_secs(60));
     let grant = open(store, opening_of(store, grant, 1)).await;
-    assert!(store.reserve_due(later(59), HOLD, by(1), 10).await.unwrap().is_empty());
+    assert!(store.reserve_due(later(59), HOLD, by(1), &Share::All, 10).await.unwrap().is_empty());
     let seen = apply(store, grant.seen(later(30)).unwrap(), AuditAction::GrantRenew, later(30)).await;
-    assert!(store.reserve_due(later(89), HOLD, by(1), 10).await.unwrap().is_empty(), "a sign of life moves it");
-    let due = store.reserve_due(later(90), HOLD, by(1), 10).await.unwrap();
+    assert!(
+        store.reserve_due(later(89), HOLD, by(1), &Share::All, 10).await.unwrap().is_empty(),
+        "a sign of life moves it"
+    );
+    let due = store.reserve_due(later(90), HOLD, by(1), &Share::All, 10).await.unwrap();
     assert_eq!(ids(&due), [seen.record.id]);
 }
 
@@ -200,9 +209,9 @@ pub async fn silence_counts_from_the_start_of_a_broker(store: &Arc<dyn Store>) {
     for grant in [over, without] {
         assert_eq!(read(store, grant.record.id).await, grant);
     }
-    let held = ids(&store.reserve_due(later(359), Ttl::ZERO, by(1), 10).await.unwrap());
+    let held = ids(&store.reserve_due(later(359), Ttl::ZERO, by(1), &Share::All, 10).await.unwrap());
     assert_eq!(held, [sample::id(3)], "only what was ending anyhow");
-    assert_eq!(store.reserve_due(later(360), HOLD, by(2), 10).await.unwrap().len(), 3);
+    assert_eq!(store.reserve_due(later(360), HOLD, by(2), &Share::All, 10).await.unwrap().len(), 3);
     assert_eq!(store.resume(later(900)).await.unwrap(), 0, "what has passed its own end waits for nothing");
 }
 

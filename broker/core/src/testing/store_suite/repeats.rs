@@ -6,7 +6,7 @@ use super::{audit_about, entry_about, key, open, open_at_once, opening, opening_
 use crate::audit::AuditAction;
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, GrantState, StateName};
-use crate::port::{Applied, Change, GrantFilter, IdempotencyClaim, OpenOutcome, Opening, PageRequest, Store};
+use crate::port::{Applied, Change, GrantFilter, IdempotencyClaim, OpenOutcome, Opening, PageRequest, Share, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -48,7 +48,7 @@ pub async fn a_superseded_grant_that_lives_elsewhere_is_left_to_the_workers(stor
         open(store, remote(10 + n)).await;
         let ended = read(store, first.record.id).await;
         assert!(matches!(ended.state, GrantState::Revoking { fenced_at: None, .. }), "{:?}", ended.state);
-        let due = store.reserve_due(NOW, Ttl::from_mins(1), sample::id(n), 10).await.unwrap();
+        let due = store.reserve_due(NOW, Ttl::from_mins(1), sample::id(n), &Share::All, 10).await.unwrap();
         assert_eq!(due.iter().map(|due| due.grant.record.id).collect::<Vec<_>>(), [first.record.id]);
     }
 }

@@ -12,7 +12,7 @@ use crate::id::{BackendName, EnvironmentName, GrantId, IssuerName, OwnerName, Po
 use crate::in_force::{Bar, InForce};
 use crate::port::{
     Applied, AuditFilter, Beginning, Begun, Change, Fenced, GrantFilter, IdempotencyClaim, OpenOutcome, PageRequest,
-    Store,
+    Share, Store,
 };
 use crate::revocation::{Likeness, Progress, Reach, Revocation, Right, Tally};
 use crate::selector::{Criteria, Selector};
@@ -424,7 +424,7 @@ pub async fn what_follows_is_ended_as_the_domain_says(store: &Arc<dyn Store>) {
         complete(store, id, now).await;
     }
     // What is due is what must be done, and nothing else.
-    let reserved = store.reserve_due(later(30), Ttl::from_mins(1), sample::id(9), 100).await.unwrap();
+    let reserved = store.reserve_due(later(30), Ttl::from_mins(1), sample::id(9), &Share::All, 100).await.unwrap();
     let due: BTreeSet<GrantId> = reserved.iter().map(|reserved| reserved.grant.record.id).collect();
     let expected: BTreeSet<GrantId> = before
         .iter()

@@ -1,0 +1,359 @@
+//! Any backend that is called over the network, with as many calls at once as it bears, one more try where nothing can
+//! have happened, and left alone for a while when it does not answer.
+//!
+//! Deadlines are the caller's: a call that is given up counts as one that failed.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hallpass_core::credential::{Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
+use hallpass_core::entropy::Entropy;
+use hallpass_core::id::SpareId;
+use hallpass_core::port::{
+    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, Prepared,
+    RevokeError, SpareRule, Undone,
+};
+use hallpass_core::role::Role;
+use hallpass_core::time::{Clock, Timestamp, Ttl};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Calls to one backend at once. More would wait there and not here.
+const PLACES: usize = 64;
+/// Of those, how many are kept for undoing: however many ask for credentials, what must end does end.
+const KEPT_TO_UNDO: usize = 16;
+/// How long a call waits for a place.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// So many calls in a row that failed, and the next ones are not made.
+const FAILURES: u32 = 5;
+/// How long they are not made at first; doubled each time that the one call after it fails, too.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long at most, half of it at least, until a call is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// A backend with a guard before it.
+pub struct Guarded {
+    inner: Arc<dyn CredentialBackend>,
+    guard: Arc<Guard>,
+}
+
+impl Guarded {
+    /// Puts the guard, which outlives one revision of the bundle, before `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn CredentialBackend>, guard: Arc<Guard>) -> Self {
+        Self { inner, guard }
+    }
+}
+
+/// What is known of one backend, and how many calls to it run.
+pub struct Guard {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    minting: Semaphore,
+    undoing: Semaphore,
+    breaker: Mutex<Breaker>,
+    /// Calls that were not made, for tests and for curiosity.
+    left_alone: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Breaker {
+    /// Calls that failed since the last that did not.
+    failures: u32,
+    /// Until when, in monotonic time, no call is made.
+    until: Option<Duration>,
+    /// Whether the one call that tells whether it is over is on its way.
+    is_probing: bool,
+}
+
+impl Guard {
+    /// A guard that has seen nothing yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            clock,
+            entropy,
+            minting: Semaphore::new(PLACES - KEPT_TO_UNDO),
+            undoing: Semaphore::new(KEPT_TO_UNDO),
+            breaker: Mutex::default(),
+            left_alone: AtomicU32::new(0),
+        }
+    }
+
+    /// Lets a call through, or says why not. Nothing was sent then.
+    async fn admit<'a>(&'a self, places: &'a Semaphore) -> Result<Call<'a>, String> {
+        self.breaker().admits(self.clock.monotonic()).inspect_err(|_| {
+            self.left_alone.fetch_add(1, Ordering::Relaxed);
+        })?;
+        // From here on a call that is given up is counted, and a probe that is does not stay one for ever.
+        let mut call = Call { guard: self, _place: None, outcome: None };
+        match tokio::time::timeout(LONGEST_WAIT, places.acquire()).await {
+            Ok(Ok(place)) => {
+                call._place = Some(place);
+                Ok(call)
+            }
+            _ => {
+                call.outcome = Some(Outcome::NotMade);
+                Err("too many calls to it are under way".to_owned())
+            }
+        }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Between half of it and all of it.
+    fn jittered(&self, longest: Duration) -> Duration {
+        let mut random = [0_u8; 2];
+        // Without randomness nothing but the jitter is lost.
+        let _ = self.entropy.fill(&mut random);
+        longest.mul_f64(0.5 + f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX) / 2.0)
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("breaker", &self.breaker).finish_non_exhaustive()
+    }
+}
+
+impl Breaker {
+    fn admits(&mut self, now: Duration) -> Result<(), String> {
+        let Some(until) = self.until else { return Ok(()) };
+        if now < until || self.is_probing {
+            return Err(format!("{} calls to it failed in a row; it is left alone for a moment", self.failures));
+        }
+        self.is_probing = true;
+        Ok(())
+    }
+
+    fn note(&mut self, outcome: Outcome, now: Duration, jittered: impl FnOnce(Duration) -> Duration) {
+        match outcome {
+            Outcome::Answered => *self = Self::default(),
+            Outcome::NotMade => self.is_probing = false,
+            Outcome::Failed => {
+                self.failures = self.failures.saturating_add(1);
+                self.is_probing = false;
+                if let Some(more) = self.failures.checked_sub(FAILURES) {
+                    let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(more).unwrap_or(u32::MAX));
+                    self.until = Some(now.saturating_add(jittered(pause.min(LONGEST_PAUSE))));
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Also with a refusal.
+    Answered,
+    /// Not reached, or not answered.
+    Failed,
+    /// Not even tried.
+    NotMade,
+}
+
+/// A call under way. Counted when it is dropped: a caller that stops waiting drops it unfinished.
+struct Call<'a> {
+    guard: &'a Guard,
+    _place: Option<SemaphorePermit<'a>>,
+    outcome: Option<Outcome>,
+}
+
+impl Call<'_> {
+    fn ended<T, E>(mut self, result: Result<T, E>, failed: impl FnOnce(&E) -> bool) -> Result<T, E> {
+        self.outcome = Some(if result.as_ref().is_err_and(failed) { Outcome::Failed } else { Outcome::Answered });
+        result
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let (guard, outcome) = (self.guard, self.outcome.unwrap_or(Outcome::Failed));
+        guard.breaker().note(outcome, guard.clock.monotonic(), |longest| guard.jittered(longest));
+    }
+}
+
+impl Guarded {
+    /// One call that mints or prepares, and one more where the first surely had no effect.
+    async fn mint<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T, IssueError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, IssueError>> + Send,
+    {
+        match self.mint_once(&call).await {
+            Err(IssueError::Unavailable { .. }) => {}
+            answered => return answered,
+        }
+        tokio::time::sleep(self.guard.jittered(RETRY_AFTER)).await;
+        self.mint_once(&call).await
+    }
+
+    async fn mint_once<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T, IssueError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, IssueError>> + Send,
+    {
+        let admitted = self.guard.admit(&self.guard.minting).await;
+        let admitted = admitted.map_err(|internal| IssueError::Unavailable { internal })?;
+        admitted.ended(call().await, |error| match error {
+            IssueError::Unavailable { .. } | IssueError::OutcomeUnknown { .. } => true,
+            IssueError::Refused { .. } | IssueError::Suspended { .. } => false,
+        })
+    }
+}
+
+#[async_trait]
+impl CredentialBackend for Guarded {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn effect(&self) -> Effect {
+        self.inner.effect()
+    }
+
+    fn class(&self, role: &Role) -> RevocationClass {
+        self.inner.class(role)
+    }
+
+    fn min_life(&self, role: &Role) -> Ttl {
+        self.inner.min_life(role)
+    }
+
+    fn max_life(&self, role: &Role) -> Option<Ttl> {
+        self.inner.max_life(role)
+    }
+
+    fn yields_single_token(&self, role: &Role) -> bool {
+        self.inner.yields_single_token(role)
+    }
+
+    fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
+        self.inner.validate(role)
+    }
+
+    fn scope(&self, role: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
+        self.inner.scope(role, asked)
+    }
+
+    fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
+        self.inner.plan(order)
+    }
+
+    async fn prepare(&self, order: &IssueOrder, planned: &Handle) -> Result<Option<Handle>, IssueError> {
+        self.mint(|| self.inner.prepare(order, planned)).await
+    }
+
+    fn spares(&self, role: &Role) -> Option<SpareRule> {
+        self.inner.spares(role)
+    }
+
+    async fn make_spare(&self, role: &Role, id: SpareId, expires_at: Timestamp) -> Result<Prepared, IssueError> {
+        // No second try: whoever keeps spares comes back by itself.
+        self.mint_once(|| self.inner.make_spare(role, id, expires_at)).await
+    }
+
+    async fn issue(&self, order: &IssueOrder, handle: &Handle) -> Result<IssuedCredential, IssueError> {
+        self.mint(|| self.inner.issue(order, handle)).await
+    }
+
+    async fn extend(&self, handle: &Handle, until: Timestamp) -> Result<Timestamp, ExtendError> {
+        let call = self.guard.admit(&self.guard.minting).await.map_err(ExtendError::Unavailable)?;
+        call.ended(self.inner.extend(handle, until).await, |error| matches!(error, ExtendError::Unavailable(_)))
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Undone, RevokeError> {
+        let call = self.guard.admit(&self.guard.undoing).await.map_err(|internal| RevokeError { internal })?;
+        call.ended(self.inner.revoke(handle).await, |_| true)
+    }
+
+    async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
+        self.inner.inventory().await
+    }
+
+    fn inventory_scope(&self) -> InventoryScope {
+        self.inner.inventory_scope()
+    }
+
+    async fn tend(&self) -> Result<(), RevokeError> {
+        self.inner.tend().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hallpass_core::testing::{Call as Called, Fault, FaultingBackend, MockClock, Nature, SeededEntropy, sample};
+
+    use super::*;
+
+    fn guarded() -> (Arc<MockClock>, Arc<FaultingBackend>, Guarded) {
+        let clock = Arc::new(MockClock::starting_at(sample::NOW));
+        let inner = Arc::new(FaultingBackend::new(Arc::clone(&clock), Nature::hard()));
+        let guard = Guard::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(SeededEntropy::new(1)));
+        let adapter = Arc::clone(&inner) as Arc<dyn CredentialBackend>;
+        (clock, inner, Guarded::new(adapter, Arc::new(guard)))
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_does_not_answer_is_left_alone_and_then_tried_once() {
+        let (clock, inner, guarded) = guarded();
+        guarded.revoke(&sample::handle(1)).await.unwrap();
+        inner.always(Called::Revoke, Some(Fault::Unavailable));
+        for _ in 0..FAILURES {
+            guarded.revoke(&sample::handle(1)).await.unwrap_err();
+        }
+        let made = inner.calls(Called::Revoke);
+        let refused = guarded.revoke(&sample::handle(1)).await.unwrap_err();
+        assert!(refused.internal.contains("left alone"), "{refused}");
+        assert_eq!(inner.calls(Called::Revoke), made, "the call is not made");
+
+        clock.advance(Ttl::from_secs(1));
+        guarded.revoke(&sample::handle(1)).await.unwrap_err();
+        assert_eq!(inner.calls(Called::Revoke), made + 1, "one tells whether it is over");
+        guarded.revoke(&sample::handle(1)).await.unwrap_err();
+        assert_eq!(inner.calls(Called::Revoke), made + 1, "it is not, and the rest is not made");
+
+        inner.always(Called::Revoke, None);
+        clock.advance(Ttl::from_secs(2));
+        guarded.revoke(&sample::handle(1)).await.unwrap();
+        guarded.revoke(&sample::handle(1)).await.unwrap();
+        assert_eq!(inner.calls(Called::Revoke), made + 3, "it answers, and every call is made");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_counts_as_failed_and_gives_its_turn_back() {
+        let (clock, inner, guarded) = guarded();
+        inner.always(Called::Revoke, Some(Fault::Held));
+        for _ in 0..=FAILURES {
+            let given_up = tokio::time::timeout(Duration::ZERO, guarded.revoke(&sample::handle(1))).await;
+            assert!(given_up.is_err() || given_up.is_ok_and(|answered| answered.is_err()));
+        }
+        assert_eq!(inner.calls(Called::Revoke), FAILURES as usize, "after that it is left alone");
+        inner.always(Called::Revoke, None);
+        for wait in [1, 2] {
+            clock.advance(Ttl::from_secs(wait));
+            guarded.revoke(&sample::handle(1)).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_surely_had_no_effect_is_tried_once_more_and_nothing_else_is() {
+        let (_, inner, guarded) = guarded();
+        let order = sample::order(1, sample::role("payments/prod/deploy"));
+        let handle = guarded.plan(&order).unwrap();
+        inner.next(Called::Issue, [Some(Fault::Unavailable), None]);
+        guarded.issue(&order, &handle).await.unwrap();
+        assert_eq!(inner.calls(Called::Issue), 2);
+        for fault in [Fault::Refused, Fault::AnswerLost] {
+            inner.next(Called::Issue, [Some(fault)]);
+            let before = inner.calls(Called::Issue);
+            guarded.issue(&order, &handle).await.unwrap_err();
+            assert_eq!(inner.calls(Called::Issue), before + 1, "{fault:?}");
+        }
+    }
+}
