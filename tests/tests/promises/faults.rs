@@ -11,7 +11,8 @@ use hallpass_core::time::Ttl;
 
 use crate::lab::{Lab, in_no_time, told_of};
 
-const NATURES: [fn() -> Nature; 4] = [Nature::hard, Nature::fenced, Nature::expiry_only, Nature::local];
+const NATURES: [fn() -> Nature; 5] =
+    [Nature::hard, Nature::fenced, Nature::expiry_only, Nature::local, || Nature { prepares: true, ..Nature::hard() }];
 
 #[test]
 fn each_write_of_a_grants_life_can_fail_once() {
@@ -99,11 +100,12 @@ async fn ticks_that_run_beside_each_other_take_each_step_once() {
         let log = lab.log().await;
         let class = nature().class;
         for grant in lab.all_grants().await {
-            // Opened, active, ending begun, and one or two more to its end: each told once.
+            // Opened, perhaps prepared, active, ending begun, and one or two more to its end: each told once.
             let told = told_of(&log, grant.record.id).len();
             let fenced_by_a_call = class == hallpass_core::credential::RevocationClass::Fenced
                 && nature().effect == hallpass_core::credential::Effect::Remote;
-            assert_eq!(told, if fenced_by_a_call { 5 } else { 4 }, "{grant:?}");
+            let one_more = fenced_by_a_call || nature().prepares;
+            assert_eq!(told, if one_more { 5 } else { 4 }, "{grant:?}");
         }
         if class == hallpass_core::credential::RevocationClass::Hard {
             assert_eq!(lab.backend.calls(Call::Revoke), 20);

@@ -20,6 +20,7 @@ mod faults;
 mod invariants;
 mod lab;
 mod machine;
+mod prepared;
 mod publishing;
 mod quarantines;
 mod record;

@@ -208,12 +208,6 @@ impl StateName {
         }
     }
 
-    /// Whether nothing more is to be done.
-    #[must_use]
-    pub const fn is_over(self) -> bool {
-        matches!(self, Self::Revoked | Self::Expired | Self::Failed | Self::Abandoned)
-    }
-
     /// The state of this word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

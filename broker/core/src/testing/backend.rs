@@ -6,10 +6,10 @@ use tokio::sync::Semaphore;
 
 use super::MockClock;
 use crate::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
-use crate::id::GrantId;
+use crate::id::{GrantId, SpareId};
 use crate::port::{
     Belongs, CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, ItemKind,
-    RevokeError, Undone,
+    Prepared, RevokeError, SpareRule, Undone,
 };
 use crate::role::Role;
 use crate::secret::{Secret, SecretBytes};
@@ -23,7 +23,21 @@ pub struct FaultingBackend {
     nature: Mutex<Nature>,
     faults: Mutex<Faults>,
     journal: Mutex<Vec<Credential>>,
+    parents: Mutex<Vec<Parent>>,
     held: Semaphore,
+}
+
+/// What credentials are made under. Its end is theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Whose it is.
+    pub belongs: Belongs,
+    /// What undoes it and all that is under it.
+    pub undo: String,
+    /// When the backend ends it by itself.
+    pub expires_at: Timestamp,
+    /// Whether it was undone.
+    pub is_over: bool,
 }
 
 /// What kind of backend it is.
@@ -43,6 +57,10 @@ pub struct Nature {
     pub extends: bool,
     /// Whether only its answer says how to undo a credential: the planned handle finds nothing.
     pub answers_handle: bool,
+    /// Whether a credential is made under something that must be there before.
+    pub prepares: bool,
+    /// How many of that it wants to be kept.
+    pub spares: Option<SpareRule>,
 }
 
 impl Nature {
@@ -57,6 +75,8 @@ impl Nature {
             max_life: None,
             extends: true,
             answers_handle: false,
+            prepares: false,
+            spares: None,
         }
     }
 
@@ -84,6 +104,10 @@ impl Nature {
 pub enum Call {
     /// `plan`.
     Plan,
+    /// `prepare`.
+    Prepare,
+    /// `make_spare`.
+    MakeSpare,
     /// `issue`.
     Issue,
     /// `extend`.
@@ -167,6 +191,7 @@ impl FaultingBackend {
             nature: Mutex::new(nature),
             faults: Mutex::default(),
             journal: Mutex::default(),
+            parents: Mutex::default(),
             held: Semaphore::new(0),
         }
     }
@@ -208,6 +233,30 @@ impl FaultingBackend {
         lock(&self.journal).clone()
     }
 
+    /// Every parent that is alive now.
+    #[must_use]
+    pub fn parents(&self) -> Vec<Parent> {
+        let now = self.clock.now();
+        lock(&self.parents).iter().filter(|parent| !parent.is_over && now < parent.expires_at).cloned().collect()
+    }
+
+    /// Changes its nature.
+    pub fn change(&self, change: impl FnOnce(&mut Nature)) {
+        change(&mut lock(&self.nature));
+    }
+
+    /// Something that is there though no call of the broker's made it.
+    pub fn plant(&self, belongs: Belongs, name: &str, expires_at: Timestamp) {
+        self.make_parent(belongs, name, expires_at);
+    }
+
+    /// Makes what credentials are made under.
+    fn make_parent(&self, belongs: Belongs, name: &str, expires_at: Timestamp) -> Prepared {
+        let undo = format!("parent:{name}");
+        lock(&self.parents).push(Parent { belongs, undo: undo.clone(), expires_at, is_over: false });
+        Prepared { handle: Handle(SecretBytes::new(undo.into_bytes())), expires_at }
+    }
+
     /// What works now.
     #[must_use]
     pub fn working(&self) -> Vec<Credential> {
@@ -245,14 +294,24 @@ impl FaultingBackend {
         }
     }
 
-    fn mint(&self, order: &IssueOrder, at: Timestamp, too_long_by: Ttl) -> Result<Credential, IssueError> {
+    fn mint(&self, order: &IssueOrder, under: &str, at: Timestamp, too_long_by: Ttl) -> Result<Credential, IssueError> {
         let nature = self.nature();
+        if nature.prepares && self.parents().iter().all(|parent| parent.undo != under) {
+            return Err(IssueError::Refused {
+                detail: "what it is to be made under is gone".to_owned(),
+                parameter: None,
+            });
+        }
         let left = order.expires_at.since(at);
         if nature.class != RevocationClass::Hard && left < nature.min_life {
             return Err(IssueError::Refused { detail: "too little time is left".to_owned(), parameter: None });
         }
         let mut journal = lock(&self.journal);
-        let undo = if nature.answers_handle { format!("answered:{}", order.grant) } else { planned(order.grant) };
+        let undo = match nature {
+            Nature { answers_handle: true, .. } => format!("answered:{}", order.grant),
+            Nature { prepares: true, .. } => under.to_owned(),
+            _ => planned(order.grant),
+        };
         let credential = Credential {
             grant: order.grant,
             secret: format!("credential-{}-{}", journal.len(), order.grant),
@@ -269,6 +328,10 @@ impl FaultingBackend {
     /// Undoes what exists at `at`. What is made later is not found.
     fn undo(&self, handle: &str, at: Timestamp) -> Undone {
         let class = self.nature().class;
+        for parent in lock(&self.parents).iter_mut() {
+            let by_its_grant = matches!(parent.belongs, Belongs::ToGrant(id) if planned(id) == handle);
+            parent.is_over |= parent.undo == handle || by_its_grant;
+        }
         for credential in lock(&self.journal).iter_mut().filter(|one| one.undo == handle && one.exists_at(at)) {
             let end = match class {
                 RevocationClass::Hard => &mut credential.ended_at,
@@ -343,11 +406,46 @@ impl CredentialBackend for FaultingBackend {
         }
     }
 
-    async fn issue(&self, order: &IssueOrder, _handle: &Handle) -> Result<IssuedCredential, IssueError> {
+    async fn prepare(&self, order: &IssueOrder, _planned: &Handle) -> Result<Option<Handle>, IssueError> {
+        if !self.nature().prepares {
+            return Ok(None);
+        }
+        let fault = self.fault(Call::Prepare);
+        let arrives = self.arrives(fault).await;
+        let make = |_| self.make_parent(Belongs::ToGrant(order.grant), &order.grant.to_string(), order.expires_at);
+        match (fault, arrives.map(make)) {
+            (Some(Fault::Refused), _) => {
+                Err(IssueError::Refused { detail: "the backend says no".to_owned(), parameter: None })
+            }
+            (Some(Fault::Unavailable), _) => Err(IssueError::Unavailable { internal: "not reached".to_owned() }),
+            (Some(Fault::Silent { .. }), _) => std::future::pending().await,
+            (Some(Fault::AnswerLost), _) | (_, None) => {
+                Err(IssueError::OutcomeUnknown { internal: "the connection broke".to_owned() })
+            }
+            (_, Some(made)) => Ok(Some(made.handle)),
+        }
+    }
+
+    fn spares(&self, _role: &Role) -> Option<SpareRule> {
+        self.nature().spares
+    }
+
+    async fn make_spare(&self, _role: &Role, id: SpareId, expires_at: Timestamp) -> Result<Prepared, IssueError> {
+        match self.fault(Call::MakeSpare) {
+            None => Ok(self.make_parent(Belongs::ToSpare(id), &id.to_string(), expires_at)),
+            Some(Fault::AnswerLost) => {
+                self.make_parent(Belongs::ToSpare(id), &id.to_string(), expires_at);
+                Err(IssueError::OutcomeUnknown { internal: "the connection broke".to_owned() })
+            }
+            Some(_) => Err(IssueError::Unavailable { internal: "not reached".to_owned() }),
+        }
+    }
+
+    async fn issue(&self, order: &IssueOrder, handle: &Handle) -> Result<IssuedCredential, IssueError> {
         let fault = self.fault(Call::Issue);
         let arrives = self.arrives(fault).await;
         let too_long_by = if let Some(Fault::Overlong(ttl)) = fault { ttl } else { Ttl::ZERO };
-        let made = arrives.map(|at| self.mint(order, at, too_long_by)).transpose()?;
+        let made = arrives.map(|at| self.mint(order, &handle_text(handle), at, too_long_by)).transpose()?;
         match (fault, made) {
             (Some(Fault::Refused), _) => {
                 Err(IssueError::Refused { detail: "the backend says no".to_owned(), parameter: None })
@@ -410,7 +508,15 @@ impl CredentialBackend for FaultingBackend {
             handle: Some(Handle(SecretBytes::new(credential.undo.clone().into_bytes()))),
             name: credential.undo,
         };
-        Ok(self.working().into_iter().map(item).collect())
+        // What is made under a parent ends with it, and is told by it.
+        let credentials = self.working().into_iter().filter(|credential| !credential.undo.starts_with("parent:"));
+        let parent = |parent: Parent| InventoryItem {
+            belongs: parent.belongs,
+            kind: ItemKind::Credential,
+            handle: Some(Handle(SecretBytes::new(parent.undo.clone().into_bytes()))),
+            name: parent.undo,
+        };
+        Ok(credentials.map(item).chain(self.parents().into_iter().map(parent)).collect())
     }
 
     fn inventory_scope(&self) -> InventoryScope {

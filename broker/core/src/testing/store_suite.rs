@@ -23,6 +23,7 @@ pub mod repeats;
 pub mod replacing;
 pub mod restores;
 pub mod revocations;
+pub mod spares;
 pub mod standing;
 pub mod statuses;
 pub mod used_proofs;
@@ -111,6 +112,7 @@ macro_rules! store_suite {
                 what_is_due_is_given_out_longest_due_first,
                 what_ends_by_itself_is_not_given_out,
                 what_is_held_is_given_to_nobody_else,
+                each_share_is_given_out_apart,
                 a_hold_is_released_by_its_holder_only,
                 a_change_releases_its_hold,
                 a_change_under_a_lost_hold_is_refused,
@@ -121,6 +123,12 @@ macro_rules! store_suite {
                 what_is_over_expires_as_the_domain_says,
                 expiry_stops_at_its_limit_and_goes_on_from_there,
                 records_are_purged_after_their_horizon_and_not_before,
+            }
+            spares {
+                a_spare_is_read_back_as_it_was_kept,
+                a_spare_goes_to_one_grant,
+                a_refused_opening_takes_no_spare,
+                a_spare_is_forgotten_when_nobody_took_it_and_purged_when_it_is_long_over,
             }
             quotas {
                 a_role_has_no_more_live_grants_than_it_may,

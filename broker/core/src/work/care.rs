@@ -197,7 +197,7 @@ async fn is_stray(ports: &Ports, belongs: Belongs) -> Result<bool, StoreError> {
             Some(Some(grant)) => grant,
         },
     };
-    Ok(ports.store.grant(grant).await?.is_none_or(|grant| grant.state_name().is_over()))
+    Ok(ports.store.grant(grant).await?.is_none_or(|grant| grant.state_name().is_final()))
 }
 
 async fn undo(

@@ -71,6 +71,10 @@ fn the_queues_are_read_from_their_indexes() {
     for (index, sql) in [
         ("grants_due", "SELECT seq FROM grants WHERE due_at IS NOT NULL AND due_at <= 1 ORDER BY due_at, seq LIMIT 9"),
         (
+            "grants_due_at",
+            "SELECT seq FROM grants WHERE due_at IS NOT NULL AND due_at <= 1 AND backend = 'b' ORDER BY due_at, seq LIMIT 9",
+        ),
+        (
             "grants_over",
             "SELECT seq FROM grants WHERE over_at IS NOT NULL AND over_at <= 1 ORDER BY over_at, seq LIMIT 9",
         ),

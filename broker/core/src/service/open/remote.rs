@@ -4,6 +4,8 @@
 //! A grant whose place the new one takes ends when that becomes active, not at the intent: a backend that fails must not
 //! leave the caller with nothing.
 
+use std::time::Duration;
+
 use tracing::Instrument as _;
 
 use super::{Attempt, Intent, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, issue_failure};
@@ -19,6 +21,12 @@ use crate::service::Limits;
 use crate::service::spares::TakenSpare;
 use crate::time::Timestamp;
 use crate::trace;
+
+/// What a call that was sent comes to within its limit.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, IssueError>>) -> Result<T, IssueError> {
+    let late = |_| IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() };
+    tokio::time::timeout(limit, call).await.map_err(late)?
+}
 
 /// A credential that is being made.
 struct Minting {
@@ -87,22 +95,21 @@ impl Attempt<'_> {
         if self.ports.now() > minting.order.issued_at.plus(Limits::SENDING) {
             return Err(IssueError::Unavailable { internal: "recording the intent took too long".to_owned() });
         }
-        let deadline = self.ports.limits.call_deadline.as_duration();
-        let calls = async {
-            if !minting.is_prepared {
-                self.prepare(backend, minting).await?;
-            }
-            backend.issue(&minting.order, &minting.handle).await
-        };
-        match tokio::time::timeout(deadline, calls).instrument(trace::mint(backend.kind())).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(IssueError::OutcomeUnknown { internal: "no answer within the call deadline".to_owned() }),
+        // One limit for both calls, and for what is made durable between them.
+        let began = self.ports.clock.monotonic();
+        if !minting.is_prepared {
+            self.prepare(backend, minting).instrument(trace::mint(backend.kind())).await?;
         }
+        let taken = self.ports.clock.monotonic().saturating_sub(began);
+        let left = self.ports.limits.call_deadline.as_duration().saturating_sub(taken);
+        within(left, backend.issue(&minting.order, &minting.handle)).instrument(trace::mint(backend.kind())).await
     }
 
     /// Has made what must be at the backend before the credential, and makes durable what undoes it.
     async fn prepare(&self, backend: &dyn CredentialBackend, minting: &mut Minting) -> Result<(), IssueError> {
-        let Some(prepared) = backend.prepare(&minting.order, &minting.handle).await? else { return Ok(()) };
+        let deadline = self.ports.limits.call_deadline.as_duration();
+        let prepared = within(deadline, backend.prepare(&minting.order, &minting.handle)).await?;
+        let Some(prepared) = prepared else { return Ok(()) };
         fail::fail_point!("open::after-prepare");
         let unlikely = |error: IllegalTransition| IssueError::OutcomeUnknown { internal: error.to_string() };
         let grant = minting.grant.clone().prepare().map_err(unlikely)?;
@@ -115,7 +122,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         // Nothing was minted under it. What the planned handle does not find the inventory will.
-        if backend.revoke(&prepared).await.is_err() {
+        if !matches!(tokio::time::timeout(deadline, backend.revoke(&prepared)).await, Ok(Ok(_))) {
             tracing::warn!(grant = %grant.record.id, "what was prepared for a grant that ended is left to the inventory");
         }
         let internal = "what was prepared could not be recorded; nothing was minted with it".to_owned();

@@ -6,7 +6,7 @@ use super::{apply, at_once, audit_about, audit_len, entry_about, open, opening, 
 use crate::audit::{AuditAction, AuditObject};
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, Grant, StateName};
-use crate::id::{GrantId, ReservationId};
+use crate::id::{BackendName, GrantId, ReservationId};
 use crate::port::{Applied, Change, OpenOutcome, Reserved, Share, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
@@ -87,6 +87,29 @@ pub async fn what_is_held_is_given_to_nobody_else(store: &Arc<dyn Store>) {
     assert!(store.reserve_due(just_before, HOLD, by(2), &Share::All, 10).await.unwrap().is_empty());
     let taken = store.reserve_due(later(31), HOLD, by(2), &Share::All, 10).await.unwrap();
     assert_eq!(ids(&taken), [grant.record.id]);
+}
+
+/// A backend's share holds its own grants and no others', and the rest everything that is in no share.
+pub async fn each_share_is_given_out_apart(store: &Arc<dyn Store>) {
+    let mut ids = Vec::new();
+    for (n, name) in [(1, "one"), (2, "one"), (3, "other"), (4, "gone")] {
+        let mut grant = sample::active(n, RevocationClass::Hard, NOW);
+        grant.record.backend = backend(name);
+        ids.push(open(store, opening_of(store, grant, n)).await.record.id);
+    }
+    let due = sample::active(1, RevocationClass::Hard, NOW).end_at;
+    let rest = Share::ExceptOf(vec![backend("one"), backend("other")]);
+    for (share, wanted) in
+        [(rest, &ids[3..]), (Share::Of(backend("other")), &ids[2..3]), (Share::Of(backend("one")), &ids[..2])]
+    {
+        let reserved = store.reserve_due(due, HOLD, by(1), &share, 10).await.unwrap();
+        assert_eq!(reserved.iter().map(|one| one.grant.record.id).collect::<Vec<_>>(), wanted, "{share:?}");
+    }
+    assert!(store.reserve_due(due, HOLD, by(2), &Share::All, 10).await.unwrap().is_empty(), "all are held");
+}
+
+fn backend(name: &str) -> BackendName {
+    BackendName::new(name).unwrap()
 }
 
 /// At shutdown, so that others need not wait for it to expire.
