@@ -112,6 +112,8 @@ impl Operation for Restore {
             integer(transaction.numbers.frontier.size()),
         ];
         transaction.execute(sql, values)?;
+        // What is lost may hold the grant that took one; the inventory finds and undoes what nobody answers for now.
+        transaction.execute("DELETE FROM spares WHERE grant_id IS NULL", [])?;
         transaction.numbers.epoch = transaction.numbers.epoch.saturating_add(1);
         transaction.command(|in_force| in_force.restored_at = in_force.restored_at.max(Some(at)));
         Ok(Kept { restored: Restored { number, at, revocation }, next_index })

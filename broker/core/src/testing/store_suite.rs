@@ -181,6 +181,7 @@ macro_rules! store_suite {
             }
             restores {
                 a_restore_ends_what_the_copy_holds_from_its_commit_on,
+                a_spare_of_an_older_copy_goes_to_nobody,
                 a_restore_is_recorded_once_until_something_follows_it,
                 status_indexes_that_may_have_been_given_out_are_given_up,
                 a_restore_waits_for_no_place_and_for_no_clock_that_is_behind,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::revocations::{beginning, operator};
+use super::spares::spare;
 use super::{audit_of, open, opening, opening_of};
 use crate::audit::{AuditAction, AuditEntry, AuditObject};
 use crate::credential::RevocationClass;
 use crate::in_force::InForce;
-use crate::port::{AuditFilter, Begun, Restoration, Store, StoreError};
+use crate::port::{AuditFilter, Begun, Opening, Restoration, Store, StoreError};
 use crate::selector::Selector;
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
@@ -48,6 +49,19 @@ pub async fn a_restore_ends_what_the_copy_holds_from_its_commit_on(store: &Arc<d
     assert_eq!(actions, [AuditAction::RevocationBegin, AuditAction::AuditAccept]);
     assert_eq!(told[1].detail["revocation"], restored.revocation.unwrap().to_string());
     assert_eq!(told[1].detail["restore"], "1");
+}
+
+/// A grant that is lost may have taken it.
+pub async fn a_spare_of_an_older_copy_goes_to_nobody(store: &Arc<dyn Store>) {
+    for n in [1, 2] {
+        store.keep_spare(&spare(n)).await.unwrap();
+    }
+    open(store, Opening { spare: Some(spare(1).id), ..opening(store, 1, NOW) }).await;
+    assert_eq!(store.spares().await.unwrap().len(), 1);
+    store.restore(keeping(later(1))).await.unwrap();
+    assert!(store.spares().await.unwrap().is_empty());
+    assert_eq!(store.spare_taken_by(spare(2).id).await.unwrap(), None, "the inventory takes it for a stray");
+    assert!(store.spare_taken_by(spare(1).id).await.unwrap().is_some(), "it is known whose this one is");
 }
 
 /// Whoever asks again after a crash gets what is recorded. Once something else is in the log it is another restore, and

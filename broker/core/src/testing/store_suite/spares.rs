@@ -12,7 +12,7 @@ fn later(seconds: u64) -> Timestamp {
     NOW.plus(Ttl::from_secs(seconds))
 }
 
-fn spare(n: u64) -> Spare {
+pub(super) fn spare(n: u64) -> Spare {
     Spare {
         id: sample::id(n),
         backend: BackendName::new("vault").unwrap(),
