@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::audit::Actor;
 use crate::grant::{Grant, GrantRecord, StateName};
 use crate::id::{QuarantineId, RevocationId};
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Quarantine, Roles};
 use crate::revocation::Revocation;
 use crate::time::Timestamp;
 
@@ -55,11 +55,19 @@ impl InForce {
             && (*author == Actor::LocalAdministrator || others < Self::MAX_REVOCATIONS - Self::RESERVED_REVOCATIONS)
     }
 
-    /// Whether one more quarantine by `author` may be in force.
+    /// Whether `wanted` may be in force, too.
     #[must_use]
-    pub fn has_room_for_quarantine(&self, author: &Actor) -> bool {
-        let of_one = self.quarantines.iter().filter(|other| other.author == *author).count();
-        self.quarantines.len() < Quarantine::MAX_IN_FORCE && of_one < Quarantine::MAX_IN_FORCE_OF_ONE
+    pub fn has_room_for_quarantine(&self, wanted: &Quarantine) -> bool {
+        let alike = || self.quarantines.iter().filter(|other| other.is_halt() == wanted.is_halt());
+        let of_one = alike().filter(|other| other.author == wanted.author).count();
+        if wanted.is_halt() {
+            return alike().count() < Quarantine::RESERVED_FOR_HALTS && of_one < Quarantine::MAX_HALTS_OF_ONE;
+        }
+        let places = Quarantine::MAX_IN_FORCE - Quarantine::RESERVED_FOR_HALTS;
+        let of_some_roles = alike().filter(|other| other.roles != Roles::All).count();
+        of_one < Quarantine::MAX_IN_FORCE_OF_ONE
+            && alike().count() < places
+            && (wanted.roles == Roles::All || of_some_roles < places - Quarantine::RESERVED_FOR_EVERY_ROLE)
     }
 
     /// The revocation that ends `grant`, although its row may not say so yet.

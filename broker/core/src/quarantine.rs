@@ -60,6 +60,23 @@ impl Quarantine {
     /// Quarantines of one author in force at once: nobody should be able to take all places from those who will need one.
     pub const MAX_IN_FORCE_OF_ONE: usize = 32;
 
+    /// Of all places, those that are kept for whoever may stop everything: the members of a team must not be able to take
+    /// all places from those who answer for the whole.
+    pub const RESERVED_FOR_EVERY_ROLE: usize = 32;
+
+    /// Of all places, those that are kept for halts, which take no others: however many quarantines there are, everything
+    /// can be stopped.
+    pub const RESERVED_FOR_HALTS: usize = 8;
+
+    /// Halts of one author in force at once.
+    pub const MAX_HALTS_OF_ONE: usize = 2;
+
+    /// Whether it stops everything.
+    #[must_use]
+    pub fn is_halt(&self) -> bool {
+        self.roles == Roles::All && self.selector.criteria().is_none()
+    }
+
     /// Whether a grant of this record may not be opened or renewed at `now`.
     ///
     /// The token of `hallpass-broker operator-token` can be had even then: a halt must not lock out whoever could lift

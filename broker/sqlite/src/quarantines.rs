@@ -100,7 +100,7 @@ impl Add {
 
     /// Puts it in force, where there is room for it.
     pub(crate) fn place(&self, transaction: &mut Transaction<'_>) -> Outcome<Place> {
-        if !transaction.numbers.in_force.has_room_for_quarantine(&self.quarantine.author) {
+        if !transaction.numbers.in_force.has_room_for_quarantine(&self.quarantine) {
             return Ok(Place::None);
         }
         for decision in &self.decisions {

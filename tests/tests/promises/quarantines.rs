@@ -1,5 +1,6 @@
 //! A quarantine is lifted by who may stop what it stops, and by nobody else.
 
+use hallpass_core::audit::AuditAction;
 use hallpass_core::error::ServiceError;
 use hallpass_core::id::RoleName;
 use hallpass_core::policy::{Action, Obligations};
@@ -74,5 +75,28 @@ fn who_may_stop_each_of_its_roles_lifts_a_quarantine_of_them_and_nobody_else_doe
         assert!(!is_lifted_by_another(&lab, &quarantine).await);
         lab.policy.rule(Action::Suspend, Some(OTHER), Ruling::Allow(Obligations::default()));
         assert!(is_lifted_by_another(&lab, &quarantine).await);
+    });
+}
+
+/// Whoever may read the broker sees every quarantine; anybody sees its own.
+#[test]
+fn what_somebody_may_not_see_it_may_not_lift() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let quarantine = quarantined(&lab).await;
+        lab.policy.rule(Action::Read, None, Ruling::Deny);
+        let lift_as = async |who: &str| lift(&lab.ports, &lab.proof(who), quarantine.id, &lab.origin()).await;
+        // It might have added the same itself.
+        assert_eq!(lift_as("user:another").await.unwrap_err(), ServiceError::NotFound);
+        let stands = lab.ports.store.quarantine(quarantine.id).await.unwrap().unwrap();
+        assert_eq!(stands, quarantine);
+        let last = lab.log().await.pop().unwrap().entry;
+        assert_eq!((last.action, last.reason.as_deref()), (AuditAction::QuarantineLift, Some("policy_denied")));
+        assert!(lift_as("user:ada").await.unwrap().lifted.is_some(), "its author sees it");
+    });
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let quarantine = quarantined(&lab).await;
+        assert!(is_lifted_by_another(&lab, &quarantine).await, "the control: who may see it lifts it");
     });
 }

@@ -68,6 +68,6 @@ pub enum Added {
     Done,
     /// The epoch moved since the decisions: decide again.
     Moved,
-    /// Too many are in force: of this author, or of all.
+    /// Too many are in force: of this author, or of all; or what is left is kept for wider ones.
     TooMany,
 }

@@ -8,7 +8,7 @@ use super::revoke::checked_reason;
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
-use crate::error::{Reason, Refusal, ServiceError};
+use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::id::{QuarantineId, RoleName};
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::policy::{Action, Resource};
@@ -63,13 +63,18 @@ pub async fn add(
 /// Lifts the quarantine `id`. Idempotent: one that is over is answered as it is.
 ///
 /// # Errors
-/// [`ServiceError`].
+/// [`ServiceError`]; [`ServiceError::NotFound`] also for what the caller may not see, whatever it may stop.
 pub async fn lift(ports: &Ports, proof: &Proof, id: QuarantineId, origin: &Origin) -> Result<Quarantine, ServiceError> {
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let mut quarantine = ports.store.quarantine(id).await?.ok_or(ServiceError::NotFound)?;
     let object = AuditObject::Quarantine { id };
     let trail = Trail { actor: Actor::from(&identity), action: AuditAction::QuarantineLift, object, origin };
+    if !may_see(ports, &revision, &identity, &quarantine.author).await? {
+        let detail = "policy does not let you see this quarantine";
+        trail.refuse(ports, &Refusal::new(Step::Policy, Reason::PolicyDenied, detail), None).await?;
+        return Err(ServiceError::NotFound);
+    }
     let mut many = Many::new(ports, &revision, &identity, Action::Suspend).await?;
     let mut allowed = true;
     match &quarantine.roles {
@@ -86,8 +91,7 @@ pub async fn lift(ports: &Ports, proof: &Proof, id: QuarantineId, origin: &Origi
     if !allowed {
         let (refusal, decision) = many.refusal("policy does not let you lift this quarantine");
         trail.refuse(ports, &refusal, decision).await?;
-        let seen = may_see(ports, &revision, &identity, &quarantine.author).await?;
-        return Err(if seen { refusal.into() } else { ServiceError::NotFound });
+        return Err(refusal.into());
     }
     if quarantine.lifted.is_some() {
         return Ok(quarantine);
@@ -239,7 +243,13 @@ pub(super) async fn may_see(
 }
 
 pub(super) fn too_many() -> ServiceError {
-    let (most, of_one) = (Quarantine::MAX_IN_FORCE, Quarantine::MAX_IN_FORCE_OF_ONE);
-    let detail = format!("{most} quarantines are in force, or {of_one} of your own, and no more fit: lift one");
+    let (halts, of_one) = (Quarantine::RESERVED_FOR_HALTS, Quarantine::MAX_IN_FORCE_OF_ONE);
+    let all = Quarantine::MAX_IN_FORCE - halts;
+    let of_some = all - Quarantine::RESERVED_FOR_EVERY_ROLE;
+    let detail = format!(
+        "no more quarantines fit: {all} may be in force, {of_some} of them of some roles only and {of_one} of one author; \
+         and {halts} of everything, {} of them of one author. Lift one",
+        Quarantine::MAX_HALTS_OF_ONE
+    );
     ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None }
 }

@@ -192,6 +192,8 @@ macro_rules! store_suite {
                 a_quarantine_ends,
                 quarantines_in_force_are_bounded,
                 nobody_takes_every_place_for_quarantines,
+                wide_quarantines_and_halts_have_places_of_their_own,
+                one_author_has_a_few_halts_beside_its_quarantines,
                 a_revocation_brings_its_quarantine_along,
                 a_page_of_quarantines_has_no_more_bytes_than_it_may,
             }

@@ -147,7 +147,7 @@ fn author(n: u64) -> Actor {
 
 /// Each is asked for every grant that is opened.
 pub async fn quarantines_in_force_are_bounded(store: &Arc<dyn Store>) {
-    let most = Quarantine::MAX_IN_FORCE as u64;
+    let most = (Quarantine::MAX_IN_FORCE - Quarantine::RESERVED_FOR_HALTS) as u64;
     for n in 1..=most {
         let mut order = order(n, by_repository("666"), Roles::All);
         order.quarantine.author = author(n % 8);
@@ -166,6 +166,48 @@ pub async fn quarantines_in_force_are_bounded(store: &Arc<dyn Store>) {
     assert_eq!(listed.items[0].id, sample::id(most), "newest first");
     assert_eq!(listed.items[0], **store.in_force().quarantines.last().unwrap());
     assert!(store.quarantines(Some(&Actor::Broker), &page).await.unwrap().items.is_empty());
+}
+
+/// However many members of teams stop what is theirs, somebody can stop everything else, and everything.
+pub async fn wide_quarantines_and_halts_have_places_of_their_own(store: &Arc<dyn Store>) {
+    let mut n = 0;
+    let mut fill = async |selector: Selector, roles: Roles, of_one: u64| {
+        let before = n;
+        loop {
+            let mut order = order(n + 1, selector.clone(), roles.clone());
+            order.quarantine.author = author(1_000 * before + n / of_one);
+            match store.add_quarantine(order, store.epoch()).await.unwrap() {
+                Added::Done => n += 1,
+                refused => return (n - before, refused),
+            }
+        }
+    };
+    let some = Roles::Some([sample::role("payments/prod/deploy").name].into());
+    let (wide, halts) = (Quarantine::RESERVED_FOR_EVERY_ROLE as u64, Quarantine::RESERVED_FOR_HALTS as u64);
+    let narrow = Quarantine::MAX_IN_FORCE as u64 - wide - halts;
+    let of_one = Quarantine::MAX_IN_FORCE_OF_ONE as u64;
+    // Everything that a member may stop is no halt.
+    assert_eq!(fill(Selector::all(), some.clone(), of_one).await, (narrow, Added::TooMany));
+    assert_eq!(fill(by_repository("666"), Roles::All, of_one).await, (wide, Added::TooMany));
+    let of_one = Quarantine::MAX_HALTS_OF_ONE as u64;
+    assert_eq!(fill(Selector::all(), Roles::All, of_one).await, (halts, Added::TooMany));
+    assert_eq!(store.in_force().quarantines.len(), Quarantine::MAX_IN_FORCE);
+    assert_eq!(fill(Selector::all(), some, 1).await, (0, Added::TooMany), "the control: there are no others");
+}
+
+/// Whoever may stop everything cannot take all of the places for that either, nor needs to lift another quarantine first.
+pub async fn one_author_has_a_few_halts_beside_its_quarantines(store: &Arc<dyn Store>) {
+    for n in 1..=Quarantine::MAX_IN_FORCE_OF_ONE as u64 {
+        add(store, order(n, by_repository("666"), Roles::All)).await;
+    }
+    let halt = |n| order(100 + n, Selector::all(), Roles::All);
+    for n in 1..=Quarantine::MAX_HALTS_OF_ONE as u64 {
+        add(store, halt(n)).await;
+    }
+    assert_eq!(store.add_quarantine(halt(9), store.epoch()).await.unwrap(), Added::TooMany);
+    let mut of_another = halt(9);
+    of_another.quarantine.author = author(2);
+    add(store, of_another).await;
 }
 
 /// Whoever takes all of its own leaves room for the others, and has room again when it lifts one.
