@@ -15,8 +15,9 @@ use crate::rows::id_bytes;
 pub(crate) struct Select {
     conditions: Vec<String>,
     pub(crate) values: Vec<Value>,
-    /// Whether an index was chosen; what comes later is checked on the rows (the `+` keeps the planner from it).
-    driven: bool,
+    /// The condition whose index was chosen, once one was; what comes later is checked on the rows (the `+` keeps the
+    /// planner from it).
+    drive: Option<(String, Vec<Value>)>,
     by_dependency: bool,
 }
 
@@ -26,7 +27,19 @@ impl Select {
         let Some(criteria) = selector.criteria() else { return false };
         let mut select = Self::default();
         select.narrowly(criteria, &criteria.grants);
-        select.driven
+        select.is_driven()
+    }
+
+    /// What its index gives, without what is checked on the rows that it gives: within these times where there are any.
+    pub(crate) fn driving(&self, selector: &Selector) -> Self {
+        let mut select = Self { by_dependency: self.by_dependency, ..Self::default() };
+        if let Some((condition, values)) = self.drive.clone() {
+            select.driven_by(&condition, values);
+        }
+        if let Some(criteria) = selector.criteria() {
+            select.times(&criteria.grants);
+        }
+        select
     }
 
     /// What a list is filtered by, but for its times.
@@ -72,6 +85,12 @@ impl Select {
         }
     }
 
+    /// `place` or newer, in the same order.
+    pub(crate) fn down_to(&mut self, [at, seq]: [i64; 2]) {
+        let condition = format!("({}, {}) >= (?, ?)", self.created_at(), self.seq());
+        self.with(&condition, [Value::Integer(at), Value::Integer(seq)]);
+    }
+
     pub(crate) fn with(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
         self.conditions.push(condition.to_owned());
         self.values.extend(values);
@@ -103,10 +122,8 @@ impl Select {
 
     fn narrowly(&mut self, criteria: &Criteria, filter: &GrantFilter) {
         if let Some(parent) = criteria.parent {
-            let guard = self.guard();
             let parent = Value::Blob(id_bytes(parent.as_uuid()).to_vec());
-            self.with(&format!("{guard}g.parent_id = ?"), [parent]);
-            self.driven = true;
+            self.checked_or_driven("g.parent_id = ?", vec![parent]);
         }
         if let Some(digest) = &criteria.attestation_digest {
             self.dependency("attestation", digest);
@@ -146,38 +163,52 @@ impl Select {
         }
     }
 
-    fn guard(&self) -> &'static str {
-        if self.driven { "+" } else { "" }
+    fn is_driven(&self) -> bool {
+        self.drive.is_some()
+    }
+
+    fn driven_by(&mut self, condition: &str, values: Vec<Value>) {
+        self.with(condition, values.clone());
+        self.drive = Some((condition.to_owned(), values));
+    }
+
+    fn checked_or_driven(&mut self, condition: &str, values: Vec<Value>) {
+        if self.is_driven() {
+            self.with(&format!("+{condition}"), values);
+        } else {
+            self.driven_by(condition, values);
+        }
     }
 
     fn equal(&mut self, column: &str, value: &str) {
-        let guard = self.guard();
-        self.with(&format!("{guard}g.{column} = ?"), [Value::Text(value.to_owned())]);
-        self.driven = true;
+        self.checked_or_driven(&format!("g.{column} = ?"), vec![Value::Text(value.to_owned())]);
     }
 
     fn dependency(&mut self, kind: &str, name: &str) {
-        let condition = if self.driven {
-            format!(
+        let name = vec![Value::Text(name.to_owned())];
+        if self.is_driven() {
+            let condition = format!(
                 "EXISTS (SELECT 1 FROM dependencies AS e WHERE e.kind = '{kind}' AND e.name = ? \
                  AND e.created_at = g.created_at AND e.grant_seq = g.seq)"
-            )
+            );
+            self.with(&condition, name);
         } else {
-            format!("d.kind = '{kind}' AND d.name = ?")
-        };
-        self.by_dependency |= !self.driven;
-        self.with(&condition, [Value::Text(name.to_owned())]);
-        self.driven = true;
+            self.by_dependency = true;
+            self.driven_by(&format!("d.kind = '{kind}' AND d.name = ?"), name);
+        }
     }
 
     /// Nearly every grant of a long record has expired: with that state among the wanted, walking the whole record
     /// finds the newest soonest; without it, the index gives the few.
     fn states(&mut self, states: &[StateName]) {
-        let drives = !self.driven && (states.len() == 1 || !states.contains(&StateName::Expired));
-        let guard = if drives { "" } else { "+" };
+        let drives = !self.is_driven() && (states.len() == 1 || !states.contains(&StateName::Expired));
         let places = vec!["?"; states.len()].join(", ");
-        let words = states.iter().map(|state| Value::Text(state.as_str().to_owned()));
-        self.with(&format!("{guard}g.state IN ({places})"), words);
-        self.driven |= drives;
+        let words = states.iter().map(|state| Value::Text(state.as_str().to_owned())).collect();
+        let condition = format!("g.state IN ({places})");
+        if drives {
+            self.driven_by(&condition, words);
+        } else {
+            self.with(&format!("+{condition}"), words);
+        }
     }
 }

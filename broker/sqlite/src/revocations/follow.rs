@@ -10,7 +10,7 @@ use hallpass_core::revocation::Revocation;
 use hallpass_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::selection::{Place, Selection, Walked};
+use super::selection::{Examine, Place, Selection, Walked};
 use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{Columns, id_bytes, json};
@@ -23,7 +23,8 @@ const STEP: Duration = Duration::from_millis(12);
 /// Grants that one step can end at most. What a fast disk and a fast machine do in a [`STEP`].
 const CANDIDATES: usize = 1_000;
 
-/// Grants that one step looks at: most of a selection may be others' to end.
+/// Rows that one step looks at, selected or not: of a selection most may be others' to end, and of a large table next to
+/// nothing may be selected.
 const EXAMINED: usize = 20_000;
 
 /// What was read for a step.
@@ -39,7 +40,7 @@ pub(crate) fn read(connection: &Connection, revocation: &Revocation) -> Outcome<
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row([id_bytes(revocation.id.as_uuid())], |row| Ok(read_place(row, revocation.id)))?;
     let (seq, place, measured) = found?;
-    let walked = Selection::of(revocation).walk(connection, place, CANDIDATES, EXAMINED)?;
+    let walked = Selection::of(revocation).walk(connection, place, CANDIDATES, Examine::Rows(EXAMINED))?;
     Ok(Step { seq, walked, measured })
 }
 

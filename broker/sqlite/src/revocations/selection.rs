@@ -9,7 +9,7 @@ use hallpass_core::revocation::{Likeness, Reach, Revocation};
 use hallpass_core::selector::Selector;
 use hallpass_core::time::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::grants_at;
@@ -31,6 +31,15 @@ pub(crate) struct Place {
     done: usize,
     /// Behind this one of the next.
     after: Option<[i64; 2]>,
+}
+
+/// How far one part of a walk looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Examine {
+    /// At so many rows of each index that it walks, selected or not.
+    Rows(usize),
+    /// At so many that are selected, however many rows that takes.
+    Selected(usize),
 }
 
 /// A grant to end.
@@ -75,18 +84,25 @@ impl Selection {
         live.into_iter().map(|state| vec![state]).collect()
     }
 
-    /// Walks on from `place`: until `limit` candidates are found, or `examine` grants were looked at.
-    pub(crate) fn walk(&self, connection: &Connection, place: Place, limit: usize, examine: usize) -> Outcome<Walked> {
+    /// Walks on from `place`: until `limit` candidates are found, or so much was looked at as `examine` says.
+    pub(crate) fn walk(
+        &self,
+        connection: &Connection,
+        place: Place,
+        limit: usize,
+        examine: Examine,
+    ) -> Outcome<Walked> {
         let mut found = Walked::default();
-        let mut left = examine;
-        let mut place = place;
+        let (mut place, mut selected) = (place, 0_usize);
         for states in self.walks().iter().skip(place.done) {
-            let (sql, values) = self.walk_sql(states, place.after, left);
+            let end = match examine {
+                Examine::Selected(_) => None,
+                Examine::Rows(rows) => self.row_after(connection, states, place.after, rows)?,
+            };
+            let (sql, values) = self.walk_sql(states, place.after, end);
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
-            let mut looked_at = 0_usize;
             while let Some(row) = rows.next()? {
-                looked_at = looked_at.saturating_add(1);
                 let columns = &mut Columns::new(row, "grants");
                 place.after = Some([columns.value("created_at")?, columns.value("seq")?]);
                 let id: GrantId = columns.id("id")?;
@@ -96,14 +112,14 @@ impl Selection {
                     let seq = place.after.map_or(0, |[_, seq]| seq);
                     found.candidates.push(Candidate { seq, id, place });
                 }
-                if found.candidates.len() >= limit {
+                selected = selected.saturating_add(1);
+                if found.candidates.len() >= limit || examine == Examine::Selected(selected) {
                     found.goes_on = Some(place);
                     return Ok(found);
                 }
             }
-            left = left.saturating_sub(looked_at);
-            if left == 0 {
-                found.goes_on = Some(place);
+            if end.is_some() {
+                found.goes_on = Some(Place { after: end, ..place });
                 return Ok(found);
             }
             place = Place { done: place.done.saturating_add(1), after: None };
@@ -111,18 +127,52 @@ impl Selection {
         Ok(found)
     }
 
-    fn walk_sql(&self, states: &[StateName], after: Option<[i64; 2]>, limit: usize) -> (String, Vec<Value>) {
+    /// Where the next `rows` rows of a walk's index end; none where there are not so many.
+    fn row_after(
+        &self,
+        connection: &Connection,
+        states: &[StateName],
+        after: Option<[i64; 2]>,
+        rows: usize,
+    ) -> Outcome<Option<[i64; 2]>> {
+        let (sql, values) = self.row_after_sql(states, after, rows);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let found = statement.query_row(params_from_iter(values), |row| Ok([row.get(0)?, row.get(1)?]));
+        Ok(found.optional()?)
+    }
+
+    /// Asks nothing of the grants' own rows: the index has it all.
+    pub(crate) fn row_after_sql(
+        &self,
+        states: &[StateName],
+        after: Option<[i64; 2]>,
+        rows: usize,
+    ) -> (String, Vec<Value>) {
+        let mut select = Select::default();
+        select.selector(&self.selector, states);
+        let mut driving = select.driving(&self.selector);
+        driving.after(after);
+        let last = Value::Integer(i64::try_from(rows.saturating_sub(1)).unwrap_or(i64::MAX));
+        let (created_at, seq) = (driving.created_at(), driving.seq());
+        let sql =
+            format!("SELECT {created_at}, {seq} {} {} LIMIT 1 OFFSET ?", driving.source(), driving.newest_first());
+        (sql, driving.values.into_iter().chain([last]).collect())
+    }
+
+    fn walk_sql(&self, states: &[StateName], after: Option<[i64; 2]>, end: Option<[i64; 2]>) -> (String, Vec<Value>) {
         let mut select = Select::default();
         select.selector(&self.selector, states);
         select.after(after);
-        let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        if let Some(end) = end {
+            select.down_to(end);
+        }
         let (created_at, seq) = (select.created_at(), select.seq());
         let sql = format!(
-            "SELECT {created_at} AS created_at, {seq} AS seq, g.id AS id, {LIKENESS}, {OWN} AS own {} {} LIMIT ?",
+            "SELECT {created_at} AS created_at, {seq} AS seq, g.id AS id, {LIKENESS}, {OWN} AS own {} {}",
             select.source(),
             select.newest_first()
         );
-        (sql, self.author().into_iter().chain(select.values).chain([limit]).collect())
+        (sql, self.author().into_iter().chain(select.values).collect())
     }
 
     /// How many of each kind and state, of what has not ended.
@@ -169,7 +219,7 @@ impl Selection {
     pub(crate) fn first(&self, connection: &Connection, limit: usize) -> Outcome<Vec<Grant>> {
         /// Of others' grants, no more are passed over: who may end few need not be shown them at any price.
         const EXAMINED: usize = 20_000;
-        let walked = self.walk(connection, Place::default(), limit, EXAMINED)?;
+        let walked = self.walk(connection, Place::default(), limit, Examine::Selected(EXAMINED))?;
         let places: Vec<i64> = walked.candidates.iter().map(|candidate| candidate.seq).collect();
         grants_at(connection, &places)
     }

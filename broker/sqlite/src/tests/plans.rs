@@ -2,10 +2,13 @@
 
 use hallpass_core::grant::StateName;
 use hallpass_core::port::GrantFilter;
+use hallpass_core::selector::{Criteria, Selector};
+use hallpass_core::testing::{sample, store_suite};
 use rusqlite::params_from_iter;
 
 use super::House;
 use crate::list::select_grants;
+use crate::revocations::selection::{Examine, Place, Selection};
 
 fn plan(house: &House, filter: &GrantFilter) -> String {
     let (sql, values) = select_grants(filter, Some([1, 1]), 10);
@@ -139,4 +142,41 @@ fn a_status_list_is_read_from_its_index_alone() {
     let lines = statement.query_map([0, 1], |row| row.get::<_, String>(3)).unwrap();
     let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
     assert!(plan.contains("COVERING INDEX") && plan.contains("(status_index>? AND status_index<?)"), "{plan}");
+}
+
+/// A revocation that finds little in a large table goes through it in parts.
+#[tokio::test]
+async fn a_step_of_a_revocation_looks_at_so_many_rows_whether_or_not_they_are_selected() {
+    let house = House::new();
+    let mut wanted = store_suite::opening(&house.port, 1, sample::NOW);
+    wanted.grant.record.holder.proof_id = Some("wanted".to_owned());
+    store_suite::open(&house.port, wanted).await;
+    for n in 2..=30 {
+        house.open(n).await.unwrap();
+    }
+    let criteria = Criteria { proof_id: Some("wanted".to_owned()), ..Criteria::default() };
+    let selector = Selector::of(criteria).unwrap();
+    let beginning = store_suite::revocations::beginning(&house.port, 1, selector, sample::NOW).await;
+    let selection = Selection::of(&beginning.revocation);
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    let walk = |place, examine| selection.walk(&connection, place, 100, examine).unwrap();
+
+    let (mut place, mut parts, mut found) = (Place::default(), 0, Vec::new());
+    loop {
+        let walked = walk(place, Examine::Rows(10));
+        parts += 1;
+        found.extend(walked.candidates.iter().map(|candidate| candidate.id));
+        let Some(goes_on) = walked.goes_on else { break };
+        assert!(found.is_empty() || parts >= 3, "the oldest is in the first {parts} tens");
+        place = goes_on;
+    }
+    assert_eq!((found, parts), (vec![sample::id(1)], 4), "three tens of active ones, and behind them");
+    let all = walk(Place::default(), Examine::Rows(31));
+    assert_eq!((all.candidates.len(), all.goes_on), (1, None), "the control: it is all in one part");
+
+    let (sql, values) = selection.row_after_sql(&[StateName::Active], Some([1, 1]), 10);
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+    assert!(plan.contains("USING COVERING INDEX grants_state") && !plan.contains("TEMP B-TREE"), "{plan}");
 }
