@@ -1,6 +1,7 @@
 //! `/v1/revocations` and `/v1/quarantines`.
 
 use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::quarantine::Quarantine;
 use hallpass_core::testing::{Nature, Ruling, World};
 use hallpass_core::time::Ttl;
 use serde_json::{Value, json};
@@ -318,4 +319,25 @@ async fn a_revocation_brings_its_quarantine_along() {
     let quarantine = house.get(&format!("/v1/quarantines/{}", begun.said("quarantine"))).await;
     assert_eq!(quarantine.body["selector"], json!({"commit": COMMIT}), "what is not there yet has no state");
     assert_eq!(quarantine.said("reason"), "the commit is compromised");
+}
+
+#[tokio::test]
+async fn a_revocation_whose_quarantine_has_no_place_says_what_is_in_the_way() {
+    let house = House::open();
+    let (_, id) = house.grant().await;
+    let hour = until(&house, Ttl::from_hours(1));
+    for _ in 0..Quarantine::MAX_IN_FORCE_OF_ONE {
+        let body = json!({"selector": {"commit": COMMIT}, "reason": "x", "until": hour});
+        assert_eq!(post(&house, "/v1/quarantines", body).await.status, 201);
+    }
+    let mut both = by_commit(COMMIT);
+    both["quarantine"] = json!({"until": hour});
+    let refused = post(&house, "/v1/revocations", both).await;
+    assert_eq!((refused.status, refused.said("code")), (409, "state_conflict"), "{}", refused.text);
+    for part in ["32 of one author", "nothing is revoked", "leave `quarantine` out"] {
+        assert!(refused.said("detail").contains(part), "{part}: {}", refused.text);
+    }
+    assert!(is_active(&house, &id).await, "both or neither");
+    assert_eq!(post(&house, "/v1/revocations", by_commit(COMMIT)).await.status, 202, "as it says");
+    assert!(!is_active(&house, &id).await);
 }

@@ -53,7 +53,7 @@ pub async fn add(
         let quarantine = order.quarantine.clone();
         match ports.store.add_quarantine(order, epoch).await? {
             Added::Done => return Ok(quarantine),
-            Added::TooMany => return Err(too_many()),
+            Added::TooMany => return Err(too_many("lift one")),
             Added::Moved => {}
         }
     }
@@ -242,13 +242,14 @@ pub(super) async fn may_see(
     Ok(may(revision, &query_of(ports, revision, identity, Action::Read, Resource::Broker).await?))
 }
 
-pub(super) fn too_many() -> ServiceError {
+/// No place is left for one more. `way_out` is what to do about it.
+pub(super) fn too_many(way_out: &str) -> ServiceError {
     let (halts, of_one) = (Quarantine::RESERVED_FOR_HALTS, Quarantine::MAX_IN_FORCE_OF_ONE);
     let all = Quarantine::MAX_IN_FORCE - halts;
     let of_some = all - Quarantine::RESERVED_FOR_EVERY_ROLE;
     let detail = format!(
         "no more quarantines fit: {all} may be in force, {of_some} of them of some roles only and {of_one} of one author; \
-         and {halts} of everything, {} of them of one author. Lift one",
+         and {halts} of everything, {} of them of one author; {way_out}",
         Quarantine::MAX_HALTS_OF_ONE
     );
     ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None }

@@ -19,6 +19,7 @@ use crate::grant::StateName;
 use crate::grant::{Grant, HolderKey};
 use crate::id::{GrantId, RevocationId};
 use crate::identity::{Proof, VerifiedIdentity};
+use crate::in_force::InForce;
 use crate::policy::{Action, Resource};
 use crate::port::{Beginning, Begun, Count, IdempotencyClaim, QuarantineOrder};
 use crate::quarantine::Quarantine;
@@ -195,10 +196,16 @@ impl Order<'_> {
                 "this `Idempotency-Key` came with another request before; use a new one",
             ),
             Begun::TooMany => {
-                let detail = "too many revocations are running; try again when one of them is complete";
+                let (all, of_one) = (InForce::MAX_REVOCATIONS, InForce::MAX_REVOCATIONS_OF_ONE);
+                let detail = format!(
+                    "too many revocations are running: {} may, {of_one} of one author; try again when one is complete",
+                    all - InForce::RESERVED_REVOCATIONS
+                );
                 return Err(ServiceError::unavailable(Reason::RateLimited, detail));
             }
-            Begun::TooManyQuarantines => return Err(quarantine::too_many()),
+            Begun::TooManyQuarantines => {
+                return Err(quarantine::too_many("nothing is revoked: lift one, or leave `quarantine` out"));
+            }
         };
         self.trail(id).refuse(self.ports, &refusal, None).await?;
         Err(refusal.into())

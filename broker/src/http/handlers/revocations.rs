@@ -39,7 +39,9 @@ type Api = State<Arc<ApiState>>;
         (status = 200, description = "What would end: of a dry run.", body = sdk::RevocationPreview),
         (status = 202, description = "It holds, and its grants follow.", body = sdk::SetRevocation,
             headers(("Location" = String, description = "Where its progress is read."))),
-        (status = 409, description = "Too many quarantines are in force.")
+        (status = 409,
+            description = "No place is left for the quarantine that would come with it. Nothing is revoked: lift a quarantine, \
+                or leave `quarantine` out.")
     ),
     security(("proof" = []))
 )]
