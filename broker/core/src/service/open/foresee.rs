@@ -1,7 +1,9 @@
 //! What opening would answer, without minting, consuming or recording anything: the same steps in the same order, up to
 //! the one that takes effect.
 
-use super::{Attempt, Subject, issue_failure, proof_use_of, replayed};
+use super::commit::{proof_use_of, replayed};
+use super::failure::issue_failure;
+use super::{Attempt, Subject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::id::IssuerName;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::{Attempt, Intent, MAX_DECISIONS, OUTLIVES, Opened, Planned, Subject, issue_failure};
+use super::failure::{OUTLIVES, issue_failure};
+use super::plan::{Intent, Planned};
+use super::{Attempt, MAX_DECISIONS, Opened, Subject};
 use crate::audit::AuditAction;
 use crate::credential::{Handle, IssueOrder, IssuedCredential, RevocationClass};
 use crate::error::{Reason, ServiceError};
