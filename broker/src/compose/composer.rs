@@ -147,7 +147,7 @@ impl Composer {
     fn authorities(&self, backends: &[Backend]) -> Result<Arc<Authorities>, Vec<Finding>> {
         let mut files = backends.iter().filter_map(|backend| match &backend.kind {
             BackendKind::X509 { ca_certificate_file, .. } => Some(ca_certificate_file.as_deref()),
-            BackendKind::Jwt { .. } => None,
+            _ => None,
         });
         let file = files.next().flatten();
         if files.any(|other| other != file) {
@@ -164,7 +164,7 @@ impl Composer {
 fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     let of_backend = |backend: &Backend| match &backend.kind {
         BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
-        BackendKind::X509 { .. } => None,
+        _ => None,
     };
     let backends: BTreeMap<_, _> = bundle.backends.iter().filter_map(of_backend).collect();
     let roles = bundle.catalog.roles.values().filter(|role| backends.contains_key(&role.backend));

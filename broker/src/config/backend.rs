@@ -1,11 +1,14 @@
-//! Backends: where credentials are minted.
+//! Backends: where credentials are minted. One file a kind.
+
+mod jwt;
+mod x509;
 
 use std::path::{Path, PathBuf};
 
 use hallpass_core::credential::RevocationClass;
 use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::SignatureAlgorithm;
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::Finding;
 use super::document::Document;
@@ -47,9 +50,9 @@ impl BackendKind {
         }
     }
 
-    /// How the credentials of this kind can be stopped.
+    /// How a credential of a role with these parameters can be stopped.
     #[must_use]
-    pub const fn class(&self) -> RevocationClass {
+    pub const fn class(&self, _parameters: &Value) -> RevocationClass {
         match self {
             // Verifiers consult the status list and the revocation list; nothing unsigns a signature.
             Self::Jwt { .. } | Self::X509 { .. } => RevocationClass::Fenced,
@@ -57,25 +60,8 @@ impl BackendKind {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawJwt {
-    name: BackendName,
-    #[serde(rename = "kind")]
-    _kind: String,
-    algorithm: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawX509 {
-    name: BackendName,
-    #[serde(rename = "kind")]
-    _kind: String,
-    trust_domain: String,
-    ca_certificate_file: Option<PathBuf>,
-}
-
+/// The kinds that can be configured.
+const KINDS: &[&str] = &["jwt", "x509"];
 /// Kinds of the configuration contract that this version cannot mint with.
 const NOT_SUPPORTED: &[&str] = &["vault", "aws", "gcp", "azure", "github", "kubernetes", "postgres"];
 
@@ -97,50 +83,29 @@ pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut 
 
 fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Backend> {
     match entry.text_at("kind") {
-        Some("jwt") => {
-            let raw: RawJwt = entry.read(findings)?;
-            let algorithm = match raw.algorithm.as_deref() {
-                None => Some(SignatureAlgorithm::Es256),
-                Some(name) => SignatureAlgorithm::parse(name),
-            };
-            let Some(algorithm) = algorithm else {
-                findings.push(entry.finding("algorithm", "the broker signs with \"ES256\", \"EdDSA\" or \"RS256\""));
-                return None;
-            };
-            Some(Backend { name: raw.name, kind: BackendKind::Jwt { algorithm } })
-        }
-        Some("x509") => {
-            let raw: RawX509 = entry.read(findings)?;
-            if !is_trust_domain(&raw.trust_domain) {
-                let reason = "a trust domain has lower-case letters, digits, '.', '-' and '_', 255 at most";
-                findings.push(entry.finding("trust_domain", reason));
-                return None;
-            }
-            let ca_certificate_file = match raw.ca_certificate_file {
-                None => None,
-                Some(file) => Some(entry.existing_file("ca_certificate_file", &file, base, findings)?),
-            };
-            let kind = BackendKind::X509 { trust_domain: raw.trust_domain, ca_certificate_file };
-            Some(Backend { name: raw.name, kind })
-        }
+        Some("jwt") => jwt::read(entry, findings),
+        Some("x509") => x509::read(entry, base, findings),
         Some(kind) if NOT_SUPPORTED.contains(&kind) => {
             findings.push(entry.finding("kind", format!("this version does not support backends of kind {kind:?}")));
             None
         }
         Some(kind) => {
-            findings
-                .push(entry.finding("kind", format!("there is no kind of backend {kind:?}; use \"jwt\" or \"x509\"")));
+            findings.push(entry.finding("kind", format!("there is no kind of backend {kind:?}; use {}", kinds())));
             None
         }
         None => {
-            findings.push(entry.finding("kind", "is missing; use \"jwt\" or \"x509\""));
+            findings.push(entry.finding("kind", format!("is missing; use {}", kinds())));
             None
         }
     }
 }
 
-/// SPIFFE-ID §2.1.
-fn is_trust_domain(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-    (1..=255).contains(&text.len()) && text.bytes().all(allowed)
+/// `"a", "b" or "c"`.
+fn kinds() -> String {
+    let quoted: Vec<_> = KINDS.iter().map(|kind| format!("{kind:?}")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
 }

@@ -275,7 +275,7 @@ fn role_facts(catalog: &Catalog, backends: &[Backend], name: &RoleName) -> Optio
         backend_kind: kind.as_str().to_owned(),
         environment: role.environment.clone(),
         environment_class: catalog.environment_class(role).map(|class| class.as_str().to_owned()),
-        class: kind.class(),
+        class: kind.class(&role.parameters),
         max_ttl: role.ttl.max,
         stage: role.stage.clone(),
         tier: role.tier.clone(),

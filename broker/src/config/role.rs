@@ -170,23 +170,22 @@ fn parameters(
         return None;
     };
     let kind = backend.kind.as_str();
-    if let Some(floor) = raw.revocation_floor.filter(|floor| backend.kind.class() < *floor) {
-        let class = backend.kind.class().as_str();
-        let reason = format!("{kind} credentials are {class:?}, which is weaker than {:?}", floor.as_str());
-        findings.push(document.finding("revocation_floor", reason));
-    }
     let tables = [("jwt", &raw.jwt), ("x509", &raw.x509)];
     for (other, _) in tables.iter().filter(|(other, table)| *other != kind && table.is_some()) {
         findings.push(document.finding(other, format!("the backend {:?} is of kind {kind}", raw.backend.as_str())));
     }
     let own = tables.into_iter().find(|(name, _)| *name == kind).and_then(|(_, table)| table.clone());
-    match json(toml::Value::Table(own.unwrap_or_default())) {
-        Some(value) => Some((value, kind)),
-        None => {
-            findings.push(document.finding(kind, "has a number that is not finite"));
-            None
-        }
+    let Some(parameters) = json(toml::Value::Table(own.unwrap_or_default())) else {
+        findings.push(document.finding(kind, "has a number that is not finite"));
+        return None;
+    };
+    let class = backend.kind.class(&parameters);
+    if let Some(floor) = raw.revocation_floor.filter(|floor| class < *floor) {
+        let (class, floor) = (class.as_str(), floor.as_str());
+        let reason = format!("{kind} credentials are {class:?}, which is weaker than {floor:?}");
+        findings.push(document.finding("revocation_floor", reason));
     }
+    Some((parameters, kind))
 }
 
 fn ttl(document: &Document<'_>, raw: &RawRole, findings: &mut Vec<Finding>) -> TtlRule {
