@@ -4,6 +4,7 @@ pub mod guarded;
 pub mod jwt;
 pub mod measured;
 mod parameters;
+pub mod postgres;
 mod published;
 pub mod x509;
 

@@ -26,6 +26,11 @@ impl<'a> Table<'a> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 
+    /// A whole number that is not negative.
+    pub(super) fn whole(&self, key: &str) -> Result<Option<u64>, InvalidParameters> {
+        self.typed(key, "a whole number, not negative", Value::as_u64)
+    }
+
     pub(super) fn table(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, InvalidParameters> {
         self.typed(key, "a table", Value::as_object)
     }

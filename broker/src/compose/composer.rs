@@ -18,13 +18,14 @@ use super::press::Kept;
 use crate::backend::guarded::{Guard, Guarded};
 use crate::backend::jwt::{JwtBackend, algorithm_of};
 use crate::backend::measured::{BackendHealth, Measured};
+use crate::backend::postgres::PostgresBackend;
 use crate::backend::x509::{Authorities, X509Backend, root_certificate};
 use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
 use crate::identity::oidc::OidcVerifier;
-use crate::keys::{KeyRing, LocalSigner};
+use crate::keys::{KeyRing, LocalSigner, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
 
@@ -193,6 +194,13 @@ fn backends(
             BackendKind::X509 { trust_domain, .. } => {
                 let adapter = X509Backend::new(name, trust_domain, Arc::clone(authorities));
                 let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
+                Arc::new(adapter.map_err(wrong)?)
+            }
+            BackendKind::Postgres(settings) => {
+                let settings = settings.as_ref().clone();
+                let (clock, entropy) = (Arc::new(SystemClock::start()), Arc::new(SystemEntropy::new()));
+                let adapter = PostgresBackend::new(name, settings, public_url, clock, entropy);
+                let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error:#}", backend.name))];
                 Arc::new(adapter.map_err(wrong)?)
             }
         };

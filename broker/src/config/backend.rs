@@ -1,6 +1,7 @@
 //! Backends: where credentials are minted. One file a kind.
 
 mod jwt;
+mod postgres;
 mod x509;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::SignatureAlgorithm;
 use serde_json::Value;
 
+pub use self::postgres::{Login as PostgresLogin, Postgres};
 use super::Finding;
 use super::document::Document;
 
@@ -38,6 +40,8 @@ pub enum BackendKind {
         /// every further one up to and including the root. Without it the authority is its own root.
         ca_certificate_file: Option<PathBuf>,
     },
+    /// Users of a PostgreSQL server.
+    Postgres(Box<Postgres>),
 }
 
 impl BackendKind {
@@ -47,6 +51,7 @@ impl BackendKind {
         match self {
             Self::Jwt { .. } => "jwt",
             Self::X509 { .. } => "x509",
+            Self::Postgres(_) => "postgres",
         }
     }
 
@@ -56,14 +61,16 @@ impl BackendKind {
         match self {
             // Verifiers consult the status list and the revocation list; nothing unsigns a signature.
             Self::Jwt { .. } | Self::X509 { .. } => RevocationClass::Fenced,
+            // Its sessions are ended, and nobody logs in as it again.
+            Self::Postgres(_) => RevocationClass::Hard,
         }
     }
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["vault", "aws", "gcp", "azure", "github", "kubernetes", "postgres"];
+const NOT_SUPPORTED: &[&str] = &["vault", "aws", "gcp", "azure", "github", "kubernetes"];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -85,6 +92,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     match entry.text_at("kind") {
         Some("jwt") => jwt::read(entry, findings),
         Some("x509") => x509::read(entry, base, findings),
+        Some("postgres") => postgres::read(entry, base, findings),
         Some(kind) if NOT_SUPPORTED.contains(&kind) => {
             findings.push(entry.finding("kind", format!("this version does not support backends of kind {kind:?}")));
             None

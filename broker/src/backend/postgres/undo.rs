@@ -1,0 +1,139 @@
+//! Ending a user, in an order that leaves no gap: first nobody can log in as it, then nobody is logged in, then what it
+//! owned is somebody else's or gone, then it is gone itself; and then the server is asked whether all that is so.
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::connections::{Connections, Purpose};
+use super::failure::Failure;
+use super::statement::{identifier, literal};
+use super::user::Undoing;
+
+/// How often it is tried when others change what it is about, such as another broker that ends the same user.
+const TRIES: usize = 4;
+/// How often sessions are ended in one call: each waits for a while at the server until they are gone.
+const ROUNDS: usize = 3;
+/// Most databases in which a user left something, in one call: what is left then is left to the next.
+const MAX_DATABASES: usize = 64;
+
+/// Ends the user.
+pub(super) async fn undo(connections: &Connections, undoing: &Undoing) -> Result<(), Failure> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        match once(connections, undoing).await {
+            Ok(()) => return Ok(()),
+            Err(failure) if failure.is_race() => last = Some(failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::not_sent("it was not tried")))
+}
+
+async fn once(connections: &Connections, undoing: &Undoing) -> Result<(), Failure> {
+    let home = connections.take(Purpose::Undo, &connections.settings().database).await?;
+    let user = identifier(&undoing.user).map_err(Failure::refused)?;
+    if let Some(oid) = oid_of(&home, &undoing.user).await? {
+        run(&home, &format!("ALTER ROLE {user} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0")).await?;
+        // Whoever is no superuser may end the sessions, and have what is owned, of roles that it is a member of.
+        run(&home, &format!("GRANT {user} TO CURRENT_USER")).await?;
+        end_sessions(&home, oid).await?;
+        let mut databases = databases_of(&home, oid).await?;
+        if !databases.contains(&undoing.database) {
+            databases.push(undoing.database.clone());
+        }
+        home.keep();
+        revocation(connections, undoing).await?;
+        for database in databases {
+            disown(connections, undoing, &user, &database).await?;
+        }
+        let home = connections.take(Purpose::Undo, &connections.settings().database).await?;
+        // One that had just been let in when logging in ended shows only now.
+        end_sessions(&home, oid).await?;
+        run(&home, &format!("DROP ROLE IF EXISTS {user}")).await?;
+        confirm(&home, undoing, Some(oid)).await?;
+        home.keep();
+        return Ok(());
+    }
+    confirm(&home, undoing, undoing.oid).await?;
+    home.keep();
+    Ok(())
+}
+
+/// There is no such user, and no session of it.
+async fn confirm(home: &Client, undoing: &Undoing, oid: Option<u32>) -> Result<(), Failure> {
+    if oid_of(home, &undoing.user).await?.is_some() {
+        return Err(Failure::not_sent("the user is still there"));
+    }
+    let Some(oid) = oid else { return Ok(()) };
+    // A number may belong to another user one day.
+    let others = rows(home, &format!("SELECT 1 FROM pg_catalog.pg_roles WHERE oid = {oid}")).await?;
+    if others.is_empty() { end_sessions(home, oid).await } else { Ok(()) }
+}
+
+async fn oid_of(home: &Client, user: &str) -> Result<Option<u32>, Failure> {
+    let user = literal(user).map_err(Failure::refused)?;
+    let found = rows(home, &format!("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {user}")).await?;
+    Ok(found.first().and_then(|row| row.parse().ok()))
+}
+
+/// Ends the sessions of a user, and awaits that there are none.
+async fn end_sessions(home: &Client, oid: u32) -> Result<(), Failure> {
+    for _ in 0..ROUNDS {
+        let ending = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid, 1500) FROM pg_catalog.pg_stat_activity WHERE usesysid = {oid}"
+        );
+        if rows(home, &ending).await?.is_empty() {
+            return Ok(());
+        }
+    }
+    let left = format!("SELECT pid FROM pg_catalog.pg_stat_activity WHERE usesysid = {oid}");
+    match rows(home, &left).await?.len() {
+        0 => Ok(()),
+        left => Err(Failure::not_sent(format!("{left} sessions of the user do not end"))),
+    }
+}
+
+/// The databases in which it owns something or may do something.
+async fn databases_of(home: &Client, oid: u32) -> Result<Vec<String>, Failure> {
+    let query = format!(
+        "SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
+         WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = {oid} AND d.datallowconn \
+         ORDER BY 1 LIMIT {MAX_DATABASES}"
+    );
+    rows(home, &query).await
+}
+
+/// Runs the role's own statements, on a connection that nobody uses after that: they may change what it is.
+async fn revocation(connections: &Connections, undoing: &Undoing) -> Result<(), Failure> {
+    if undoing.revocation.is_empty() {
+        return Ok(());
+    }
+    let filled = undoing.revocation.iter().map(|statement| statement.filled(&undoing.values));
+    let filled = filled.collect::<Result<Vec<_>, _>>().map_err(Failure::refused)?.join(";\n");
+    let connection = connections.take(Purpose::Undo, &undoing.database).await?;
+    run(&connection, &format!("BEGIN;\n{filled}\n;COMMIT")).await
+}
+
+async fn disown(connections: &Connections, undoing: &Undoing, user: &str, database: &str) -> Result<(), Failure> {
+    let connection = connections.take(Purpose::Undo, database).await?;
+    if let Some(heir) = &undoing.reassign_owned_to {
+        let heir = identifier(heir).map_err(Failure::refused)?;
+        run(&connection, &format!("REASSIGN OWNED BY {user} TO {heir}")).await?;
+    }
+    run(&connection, &format!("DROP OWNED BY {user}")).await?;
+    connection.keep();
+    Ok(())
+}
+
+async fn run(client: &Client, statement: &str) -> Result<(), Failure> {
+    client.batch_execute(statement).await.map_err(|error| Failure::before_commit(&error))
+}
+
+/// The first column of each row, as text.
+pub(super) async fn rows(client: &Client, query: &str) -> Result<Vec<String>, Failure> {
+    let answered = client.simple_query(query).await.map_err(|error| Failure::before_commit(&error))?;
+    let first = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+        _ => None,
+    };
+    Ok(answered.into_iter().filter_map(first).collect())
+}
