@@ -42,6 +42,8 @@ pub const LEEWAY_SECONDS: i64 = 60;
 pub struct Setup {
     /// `[[issuer]]` entries.
     pub issuers: Vec<Value>,
+    /// `[[backend]]` entries beside `jwt` and `x509`.
+    pub backends: Vec<Value>,
     /// Role files by role name.
     pub roles: Vec<(String, Value)>,
     /// Cedar files by name.
@@ -105,6 +107,7 @@ impl Setup {
         let jwt = || json!({"audience": "https://service.test"});
         Self {
             issuers,
+            backends: Vec::new(),
             roles: vec![
                 (ROLE.to_owned(), role("jwt", "platform", jwt())),
                 (RELEASE_ROLE.to_owned(), role("jwt", "platform", jwt())),
@@ -131,6 +134,32 @@ impl Setup {
     #[must_use]
     pub fn over_the_api(self) -> Self {
         Self { over_the_api: true, ..self }
+    }
+
+    /// Adds a backend.
+    #[must_use]
+    pub fn backend(mut self, entry: Value) -> Self {
+        self.backends.push(entry);
+        self
+    }
+
+    /// Adds a role of `backend` with these parameters, which every workload of the trusted issuers may have.
+    #[must_use]
+    pub fn role(mut self, name: &str, backend: &str, kind: &str, parameters: Value) -> Self {
+        let mut role = json!({
+            "owner": "platform",
+            "description": "Reaches what the tests reach.",
+            "backend": backend,
+            "ttl": {"default": "10m", "max": format!("{MAX_TTL_SECONDS}s")},
+            "purpose": {"required": true},
+        });
+        role[kind] = parameters;
+        self.roles.push((name.to_owned(), role));
+        let id = name.replace('/', "-");
+        let text = format!(
+            "@id(\"{id}\")\npermit (principal is Workload, action == Action::\"mint\", resource == Role::\"{name}\");\n"
+        );
+        self.policy(&format!("{id}.cedar"), &text)
     }
 
     /// Adds a Cedar file.
@@ -179,10 +208,12 @@ impl Setup {
         }
 
         write_toml(&bundle.join("issuers.toml"), &json!({"issuer": self.issuers}))?;
-        write_toml(
-            &bundle.join("backends.toml"),
-            &json!({"backend": [{"name": "jwt", "kind": "jwt"}, {"name": "x509", "kind": "x509", "trust_domain": "example.test"}]}),
-        )?;
+        let standard = [
+            json!({"name": "jwt", "kind": "jwt"}),
+            json!({"name": "x509", "kind": "x509", "trust_domain": "example.test"}),
+        ];
+        let backends: Vec<_> = standard.iter().chain(&self.backends).collect();
+        write_toml(&bundle.join("backends.toml"), &json!({"backend": backends}))?;
         write_toml(&bundle.join("owners.toml"), &json!({"owner": self.owners()}))?;
         for (name, role) in &self.roles {
             let file = bundle.join("roles").join(format!("{name}.toml"));

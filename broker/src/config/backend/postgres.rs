@@ -74,6 +74,16 @@ pub enum Login {
     Socket,
 }
 
+impl Login {
+    /// The certificate, where one is shown.
+    pub(crate) fn certificate_file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Certificate { certificate_file, .. } => Some(certificate_file),
+            Self::PasswordFile(_) | Self::PasswordEnv(_) | Self::Socket => None,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPostgres {

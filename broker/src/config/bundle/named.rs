@@ -21,10 +21,13 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
         KeySource::File(path) => Some(("issuers.toml", path)),
         KeySource::Inline(_) | KeySource::JwksUri { .. } | KeySource::Discovery { .. } => None,
     });
-    let certificates = bundle.backends.iter().filter_map(|backend| match &backend.kind {
-        BackendKind::X509 { ca_certificate_file, .. } => Some(("backends.toml", ca_certificate_file.as_ref()?)),
-        BackendKind::Jwt { .. } => None,
+    // Of what is secret, such as passwords, no digest is told: whoever guesses could check it.
+    let certificates = bundle.backends.iter().flat_map(|backend| match &backend.kind {
+        BackendKind::X509 { ca_certificate_file, .. } => vec![ca_certificate_file.as_ref()],
+        BackendKind::Postgres(postgres) => vec![postgres.ca_file.as_ref(), postgres.login.certificate_file()],
+        BackendKind::Jwt { .. } => Vec::new(),
     });
+    let certificates = certificates.flatten().map(|path| ("backends.toml", path));
     let mut named = NamedFiles::new();
     for (section, path) in keys.chain(certificates) {
         let name = path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();

@@ -1,0 +1,11 @@
+//! The backends against what they mint at: real servers, and where there are none, what their documentation records.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test says that something is wrong"
+)]
+
+mod postgres;
