@@ -56,7 +56,7 @@ impl Postgres {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// The authority of its certificate, which names `localhost` and `127.0.0.1`.
+    /// The authority of its certificate, which names `localhost` and `127.0.0.1`; it listens at `127.0.0.2`, too.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.home.path().join("ca.pem")
@@ -161,7 +161,7 @@ impl Postgres {
     pub async fn restart(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.file("log")).expect("a log file");
         let settings = [
-            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("listen_addresses", "127.0.0.1,127.0.0.2".to_owned()),
             ("unix_socket_directories", self.home.path().display().to_string()),
             ("fsync", "off".to_owned()),
             ("max_connections", "60".to_owned()),

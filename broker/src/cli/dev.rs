@@ -1,19 +1,24 @@
 //! `hallpass-broker dev`: everything embedded, on loopback, for somebody who sees Hallpass for the first time.
 
+mod database;
 mod issuer;
 mod resource;
 mod story;
 
+use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hallpass_core::port::{Files, SignatureAlgorithm, Signer};
 use hallpass_core::time::Ttl;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use self::database::Database;
 use self::issuer::DevIssuer;
 use self::story::Stage;
 use super::serve::{Front, Gate, Gates};
@@ -21,7 +26,7 @@ use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, KeySource, Keys, Limits, LogFormat};
 use crate::http::forwarded::Proxies;
-use crate::keys::{Jwk, LocalSigner};
+use crate::keys::{Jwk, LocalSigner, SystemEntropy};
 use crate::outbound::AllowHttp;
 use crate::runtime::driver::Driver;
 use crate::runtime::lifecycle::{Lifecycle, Orders};
@@ -36,6 +41,16 @@ pub(super) struct Arguments {
     /// Where the broker listens, on loopback.
     #[arg(long, default_value_t = 8700)]
     port: u16,
+    /// Also start this, found on the PATH or where `tests/run` installs it, and tell an exchange with it.
+    #[arg(long, value_enum)]
+    with: Vec<With>,
+}
+
+/// A real backend that `dev` can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum With {
+    /// PostgreSQL: users that live as long as their grants.
+    Postgres,
 }
 
 /// How long a request has to finish when `dev` ends.
@@ -102,7 +117,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         max_live_per_owner: Limits::default().max_live_grants_per_owner,
         refusals_per_minute: Limits::default().refusals_per_identity_per_minute,
     };
-    let bundle = sample_bundle(&issuer_origin, &public_url)?;
+    let database = match arguments.with.contains(&With::Postgres) {
+        true => Some(Database::start(folder.path(), &SystemEntropy::new()).await.context("PostgreSQL")?),
+        false => None,
+    };
+    let mut files = sample_bundle(&issuer_origin, &public_url);
+    if let Some(database) = &database {
+        database.add_to(&mut files);
+    }
+    let bundle = write_bundle(&folder.path().join("bundle"), &files)?;
     let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;
     let lifecycle = Lifecycle::default();
     let driver =
@@ -126,20 +149,28 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     lifecycle.tasks.spawn(serve_small(resource_listener, resource, lifecycle.stopped()));
 
     println!("Hallpass, for a look around. The broker listens at {public_url}; everything it keeps is temporary.");
-    let told = stage.tell().await;
-    if arguments.exit || told.is_err() {
-        lifecycle.drain(DRAIN.as_duration()).await;
-        return told.inspect(|()| println!("\nEvery step held."));
+    let mut told = stage.tell().await;
+    if let (Ok(()), Some(database)) = (&told, &database) {
+        told = database.tell(&stage).await;
     }
-    print_commands(&public_url, &issuer_origin, stage.resource);
-    // The sample bundle is part of the program: there is nothing to load again.
-    orders.until_stopped(async || ()).await;
+    let stays = told.is_ok() && !arguments.exit;
+    if stays {
+        print_commands(&public_url, &issuer_origin, stage.resource);
+        if let Some(database) = &database {
+            database.print();
+        }
+        // The sample bundle is part of the program: there is nothing to load again.
+        orders.until_stopped(async || ()).await;
+    }
     lifecycle.drain(DRAIN.as_duration()).await;
-    Ok(())
+    if let Some(database) = database {
+        database.stop().await;
+    }
+    if stays { Ok(()) } else { told.inspect(|()| println!("\nEvery step held.")) }
 }
 
 /// The sample bundle with the embedded issuers in the place of real ones.
-fn sample_bundle(issuer_origin: &str, public_url: &str) -> anyhow::Result<Bundle> {
+fn sample_bundle(issuer_origin: &str, public_url: &str) -> Files {
     let mut files: Files = SAMPLE.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     files.insert("policies/dev.cedar".to_owned(), DEV_POLICY.to_owned());
     if let Some(issuers) = files.get_mut("issuers.toml") {
@@ -148,7 +179,24 @@ fn sample_bundle(issuer_origin: &str, public_url: &str) -> anyhow::Result<Bundle
             .replace("https://sso.example.com", &format!("{issuer_origin}/people"))
             .replace("https://hallpass.example.com", public_url);
     }
-    Bundle::from_files(files).map_err(compose::findings_error)
+    files
+}
+
+/// As a folder: only such a one may name what lies on this machine, such as a password.
+fn write_bundle(folder: &Path, files: &Files) -> anyhow::Result<Bundle> {
+    for (path, text) in files {
+        let file = folder.join(path);
+        fs::create_dir_all(file.parent().unwrap_or(folder))?;
+        fs::write(file, text)?;
+    }
+    Bundle::load(folder).map_err(compose::findings_error)
+}
+
+/// A file that nobody else may read.
+fn write_secret(file: &Path, text: &str) -> anyhow::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600).open(file)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn dev_issuer(address: SocketAddr, audience: &str, broker: &Broker) -> anyhow::Result<DevIssuer> {

@@ -1,7 +1,10 @@
 //! Users of a real PostgreSQL server, with a broker that may there what it needs to and nothing else.
 
 mod conformance;
+mod hostile;
+mod inventory;
 mod life;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;

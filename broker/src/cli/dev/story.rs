@@ -89,7 +89,7 @@ impl Stage {
         };
 
         say("Hallpass verified it, decided by policy, and wrote down who, whose, why, from which change, until when.");
-        show_grant(&grant);
+        show_grant(&grant, "verifiers that ask the broker refuse it at once");
         ensure!(grant.state == GrantState::Active, "the grant should be active, and is {:?}", grant.state);
 
         say("The job has a credential for ten minutes: a signed token for one audience. It uses it.");
@@ -132,11 +132,11 @@ impl Stage {
     }
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     println!("\n▸ {text}");
 }
 
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     println!("    {text}");
 }
 
@@ -153,7 +153,7 @@ fn show_claims(token: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_grant(grant: &Grant) {
+pub(super) fn show_grant(grant: &Grant, stopped: &str) {
     tell(&format!("grant     {}", grant.id));
     tell(&format!("who       {} at issuer {}", grant.identity.subject, grant.identity.issuer));
     tell(&format!("whose     {} ({})", grant.owner, grant.owner_contacts.join(", ")));
@@ -167,7 +167,7 @@ fn show_grant(grant: &Grant) {
     let revision: String = grant.decision.policy_revision.chars().take(12).collect();
     tell(&format!("by        policy {rules} of revision {revision}…"));
     tell(&format!("until     {}", grant.expires_at));
-    tell(&format!("stopped   {:?}: verifiers that ask the broker refuse it at once", grant.revocation.class));
+    tell(&format!("stopped   {:?}: {stopped}", grant.revocation.class));
 }
 
 fn show_ending(grant: &Grant) {

@@ -210,6 +210,12 @@ fn read_login(
             certificate_file: entry.existing_file("certificate_file", &certificate, base, findings)?,
             key_file: entry.existing_file("key_file", &key, base, findings)?,
         }),
+        (None, (None, None)) if is_socket && base.is_none() => {
+            let reason = "is a socket of the broker's machine, where it is known by its user alone: only a bundle that \
+                          lies there as a folder may name it";
+            findings.push(entry.finding("host", reason));
+            None
+        }
         (None, (None, None)) if is_socket => Some(Login::Socket),
         (None, (None, None)) => {
             findings.push(entry.finding("password", "is missing; or give certificate_file and key_file"));
