@@ -24,6 +24,8 @@ pub fn loopback_client() -> Result<reqwest::Client, reqwest::Error> {
 
 #[cfg(test)]
 mod tests;
+pub mod token_file;
+pub mod vault;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -34,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use url::{Host, Url};
@@ -48,6 +50,8 @@ const MAX_ETAG_BYTES: usize = 256;
 
 /// Idle connections kept per host: documents are fetched minutes apart.
 const IDLE_CONNECTIONS_PER_HOST: usize = 2;
+/// The same for backends, which are called as often as credentials are asked for: as many as are under way at once.
+const IDLE_CONNECTIONS_PER_BACKEND: usize = 64;
 
 /// Where plain http may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +97,17 @@ pub struct Post<'a> {
     pub allow_http: AllowHttp,
 }
 
-/// One POST of JSON whose answer counts, whatever its status. What is sent and what comes back may be secret.
+/// One call whose answer counts, whatever its status. What is sent and what comes back may be secret.
 pub struct Call<'a> {
+    /// How.
+    pub method: Method,
     /// Where to.
     pub url: &'a Url,
+    /// Media type of the body, where there is one.
+    pub content_type: &'static str,
     /// Headers beside those of every call, by their names in lower case.
     pub headers: &'a [(&'static str, &'a str)],
-    /// What. Wiped when it was sent.
+    /// What. Wiped when it was sent. Nothing is sent where it is empty.
     pub body: Zeroizing<Vec<u8>>,
     /// Most bytes of body to read.
     pub max_bytes: usize,
@@ -157,9 +165,20 @@ pub enum OutboundError {
     /// No trust in the certificate that was shown; nothing was sent.
     #[error("the certificate that it shows {0}")]
     Certificate(&'static str),
-    /// No connection, or a broken answer.
+    /// No connection; nothing was sent.
+    #[error("{0}")]
+    NotConnected(String),
+    /// The connection broke, or the answer is none of HTTP's: what was sent may have arrived.
     #[error("{0}")]
     Transport(String),
+}
+
+impl OutboundError {
+    /// Whether surely nothing of the call was sent, so that it can have had no effect.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self, Self::RefusedUrl(_) | Self::Certificate(_) | Self::NotConnected(_))
+    }
 }
 
 /// Why the client cannot be built.
@@ -191,12 +210,34 @@ impl Outbound {
     /// # Errors
     /// [`OutboundSetupError`] when the file is not usable or TLS cannot be set up.
     pub fn new(authorities: Option<&Path>) -> Result<Self, OutboundSetupError> {
+        let mut roots = public_roots();
+        if let Some(file) = authorities {
+            add_authorities(&mut roots, file)?;
+        }
+        Self::build(tls(roots, &[b"h2", b"http/1.1"])?, IDLE_CONNECTIONS_PER_HOST)
+    }
+
+    /// A client for calls to one backend: it keeps many connections, and speaks HTTP/1.1, which is faster for many small
+    /// calls than sharing one connection. Where `authorities` names a PEM file, nobody else is trusted.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`].
+    pub fn to_backend(authorities: Option<&Path>) -> Result<Self, OutboundSetupError> {
+        let mut roots = public_roots();
+        if let Some(file) = authorities {
+            roots = rustls::RootCertStore::empty();
+            add_authorities(&mut roots, file)?;
+        }
+        Self::build(tls(roots, &[b"http/1.1"])?, IDLE_CONNECTIONS_PER_BACKEND)
+    }
+
+    fn build(tls: rustls::ClientConfig, idle_per_host: usize) -> Result<Self, OutboundSetupError> {
         // `localhost` is this machine whatever a resolver says (RFC 6761 §6.3). Port 0 stands for the URL's port.
         let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         #[expect(clippy::disallowed_methods, reason = "this is the bounded client that the lint asks for")]
         let builder = reqwest::Client::builder();
         builder
-            .tls_backend_preconfigured(tls(authorities)?)
+            .tls_backend_preconfigured(tls)
             .user_agent(concat!("hallpass-broker/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -204,7 +245,7 @@ impl Outbound {
             .no_proxy()
             .resolve_to_addrs("localhost", &loopback)
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+            .pool_max_idle_per_host(idle_per_host)
             .build()
             .map(|client| Self { client })
             .map_err(OutboundSetupError::Client)
@@ -225,18 +266,21 @@ impl Outbound {
         if status.is_success() { Ok(()) } else { Err(OutboundError::Status(status.as_u16())) }
     }
 
-    /// Posts JSON and reads what is answered.
+    /// Calls, and reads what is answered.
     ///
     /// # Errors
     /// [`OutboundError`] when there is no whole answer within the bounds. A status is none.
     pub async fn call(&self, call: Call<'_>) -> Result<Reply, OutboundError> {
         check_url(call.url, call.allow_http)?;
-        let mut request = self.client.post(call.url.clone()).timeout(call.deadline);
-        request = request.header(CONTENT_TYPE, "application/json").header(ACCEPT, "application/json");
+        let mut request = self.client.request(call.method, call.url.clone()).timeout(call.deadline);
+        request = request.header(ACCEPT, "application/json");
+        if !call.body.is_empty() {
+            request = request.header(CONTENT_TYPE, call.content_type).body(Bytes::from_owner(call.body));
+        }
         for (name, value) in call.headers {
             request = request.header(*name, sensitive(name, value)?);
         }
-        let mut response = request.body(Bytes::from_owner(call.body)).send().await.map_err(transport)?;
+        let mut response = request.send().await.map_err(transport)?;
         let mut body = Zeroizing::new(Vec::with_capacity(call.max_bytes.min(8 * 1024)));
         read(&mut response, call.max_bytes, &mut |chunk| body.extend_from_slice(chunk)).await?;
         Ok(Reply { status: response.status().as_u16(), body })
@@ -322,28 +366,30 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-fn tls(authorities: Option<&Path>) -> Result<rustls::ClientConfig, OutboundSetupError> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = authorities {
-        let read = CertificateDer::pem_file_iter(file).map_err(OutboundSetupError::ReadAuthorities)?;
-        let mut any = false;
-        for certificate in read {
-            let certificate = certificate.map_err(OutboundSetupError::ReadAuthorities)?;
-            let unfit = |_| OutboundSetupError::Authorities("a certificate that cannot be an authority");
-            roots.add(certificate).map_err(unfit)?;
-            any = true;
-        }
-        if !any {
-            return Err(OutboundSetupError::Authorities("no certificate"));
-        }
+fn public_roots() -> rustls::RootCertStore {
+    rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+fn add_authorities(roots: &mut rustls::RootCertStore, file: &Path) -> Result<(), OutboundSetupError> {
+    let read = CertificateDer::pem_file_iter(file).map_err(OutboundSetupError::ReadAuthorities)?;
+    let mut any = false;
+    for certificate in read {
+        let certificate = certificate.map_err(OutboundSetupError::ReadAuthorities)?;
+        let unfit = |_| OutboundSetupError::Authorities("a certificate that cannot be an authority");
+        roots.add(certificate).map_err(unfit)?;
+        any = true;
     }
+    if any { Ok(()) } else { Err(OutboundSetupError::Authorities("no certificate")) }
+}
+
+fn tls(roots: rustls::RootCertStore, protocols: &[&[u8]]) -> Result<rustls::ClientConfig, OutboundSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(OutboundSetupError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 
@@ -380,12 +426,13 @@ fn seconds(text: &str) -> u64 {
 
 /// The causes of a failure without its URL, which is the operator's to know from the configuration.
 fn transport(error: reqwest::Error) -> OutboundError {
-    if error.is_timeout() {
+    if error.is_timeout() && !error.is_connect() {
         return OutboundError::Deadline;
     }
     if let Some(why) = distrust(&error) {
         return OutboundError::Certificate(why);
     }
+    let is_unsent = error.is_connect();
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -394,7 +441,7 @@ fn transport(error: reqwest::Error) -> OutboundError {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    OutboundError::Transport(text)
+    if is_unsent { OutboundError::NotConnected(text) } else { OutboundError::Transport(text) }
 }
 
 /// Why the certificate that was shown is not trusted, in the words of whoever has to do something about it.

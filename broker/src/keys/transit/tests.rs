@@ -1,4 +1,6 @@
-use tokio::io::AsyncWriteExt as _;
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
