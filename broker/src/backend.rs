@@ -1,8 +1,10 @@
 //! Credential backends: one file or folder a kind.
 
 pub mod guarded;
+mod jws;
 pub mod jwt;
 pub mod measured;
+pub mod own_identity;
 mod parameters;
 pub mod postgres;
 mod published;

@@ -11,23 +11,20 @@ mod status_list;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::id::BackendName;
 use hallpass_core::port::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError,
-    SignatureAlgorithm, Signer, TokenSigners, Undone,
+    SignatureAlgorithm, TokenSigners, Undone,
 };
 use hallpass_core::role::Role;
-use hallpass_core::secret::{Secret, SecretBytes};
+use hallpass_core::secret::SecretBytes;
 use hallpass_core::time::{Timestamp, Ttl};
-use serde::Serialize;
-use zeroize::Zeroizing;
 
 use self::claims::Claims;
 use self::parameters::Parameters;
 pub use self::status_list::StatusLists;
+use super::jws::sign;
 
 /// The type of an access token (RFC 9068 §2.1).
 const TOKEN_TYPE: &str = "at+jwt";
@@ -180,28 +177,6 @@ impl std::fmt::Debug for JwtBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JwtBackend").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// Compact serialisation (RFC 7515 §7.1), put together by hand: one buffer of the right size, so that no partial copy
-/// of a token is left in memory. A type, a thumbprint and an algorithm's name need no escaping.
-fn sign(signer: &dyn Signer, typ: &str, claims: &impl Serialize) -> Option<Secret> {
-    let signature_len = match signer.algorithm() {
-        SignatureAlgorithm::Es256 | SignatureAlgorithm::EdDsa => 64,
-        SignatureAlgorithm::Rs256 => 512,
-    };
-    let (alg, kid) = (signer.algorithm().as_str(), signer.key_id());
-    let header = format!(r#"{{"typ":"{typ}","alg":"{alg}","kid":"{kid}"}}"#);
-    let claims = Zeroizing::new(serde_json::to_vec(claims).ok()?);
-    let encoded_len = |bytes: usize| bytes.div_ceil(3) * 4;
-    let length = encoded_len(header.len()) + encoded_len(claims.len()) + encoded_len(signature_len) + 2;
-    let mut token = String::with_capacity(length);
-    URL_SAFE_NO_PAD.encode_string(&header, &mut token);
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(&*claims, &mut token);
-    let signature = signer.sign(token.as_bytes()).ok()?;
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-    Some(Secret::new(token))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::id::GrantId;
 use hallpass_core::owner::OwnerSnapshot;
+use hallpass_core::port::Signer;
 use hallpass_core::testing::backend_suite::{self, Minter};
 use hallpass_core::testing::sample;
 use hallpass_core::testing::sample::NOW;
