@@ -8,6 +8,7 @@ pub mod own_identity;
 mod parameters;
 pub mod postgres;
 mod published;
+pub mod vault;
 pub mod x509;
 
 pub use published::Published;

@@ -143,6 +143,7 @@ impl Broker {
             keys: Arc::clone(&keys),
             verifiers: ArcSwap::default(),
             authorities: Arc::default(),
+            built: ArcSwap::default(),
             health: ArcSwap::default(),
             guards: std::sync::Mutex::default(),
             entropy: Arc::clone(&entropy),

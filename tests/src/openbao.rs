@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,6 +31,8 @@ pub struct OpenBao {
     client: reqwest::Client,
     /// The token that may do everything.
     root: String,
+    /// What unseals it, where it does not do that itself.
+    unseal_key: Option<String>,
     /// The authority that its certificate is of, PEM, where it is served over https.
     authority: Option<String>,
     _home: TempDir,
@@ -47,7 +50,7 @@ impl OpenBao {
         let (token, listen) = (format!("-dev-root-token-id={ROOT}"), format!("-dev-listen-address={address}"));
         let process = spawn(&program, home.path(), &["-dev", "-dev-no-store-token", &token, &listen]);
         let (client, root) = (crate::broker::client(), ROOT.to_owned());
-        let server = Self { process, address, client, root, authority: None, _home: home };
+        let server = Self { process, address, client, root, unseal_key: None, authority: None, _home: home };
         server.answers_with(200).await;
         Some(server)
     }
@@ -66,15 +69,22 @@ impl OpenBao {
         let process = spawn(&program, home.path(), &["-config=server.hcl"]);
         let authority = authority.pem();
         let client = client_that_trusts(&authority);
-        let mut server =
-            Self { process, address, client, root: String::new(), authority: Some(authority), _home: home };
+        let mut server = Self {
+            process,
+            address,
+            client,
+            root: String::new(),
+            unseal_key: None,
+            authority: Some(authority),
+            _home: home,
+        };
         // 501: it is up, and has never been initialised.
         server.answers_with(501).await;
         let shares = json!({"secret_shares": 1, "secret_threshold": 1});
         let made = server.write("sys/init", &shares).await;
         server.root = made["root_token"].as_str().expect("a token").to_owned();
-        server.write("sys/unseal", &json!({"key": made["keys"][0]})).await;
-        server.answers_with(200).await;
+        server.unseal_key = made["keys"][0].as_str().map(str::to_owned);
+        server.unseal().await;
         Some(server)
     }
 
@@ -93,6 +103,43 @@ impl OpenBao {
         self.authority.as_deref().expect("it is served over https")
     }
 
+    /// Whether it is served over https.
+    #[must_use]
+    pub const fn is_over_tls(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// Opens it after it was sealed.
+    ///
+    /// # Panics
+    /// When it is one that unseals itself.
+    pub async fn unseal(&self) {
+        let key = self.unseal_key.as_deref().expect("it is configured by a file");
+        self.write("sys/unseal", &json!({"key": key})).await;
+        self.answers_with(200).await;
+    }
+
+    /// Stops it where it is: connections are accepted by the system, and nobody answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = Pid::from_child(&self.process);
+        kill_process(process, signal).expect("it runs");
+    }
+
     async fn answers_with(&self, status: u16) {
         eventually("OpenBao is up", DEADLINE, async || {
             let asked = self.client.get(format!("{}/v1/sys/health", self.url())).send().await;
@@ -107,6 +154,47 @@ impl OpenBao {
     /// When it refuses.
     pub async fn mount(&self, path: &str, kind: &str) {
         self.write(&format!("sys/mounts/{path}"), &json!({"type": kind})).await;
+    }
+
+    /// Mounts an engine at `path` with these settings.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub async fn mount_with(&self, path: &str, settings: Value) {
+        // In development mode there is a key-value engine already.
+        let _ = self.request(Method::DELETE, &format!("sys/mounts/{path}"), &self.root, None).await;
+        self.write(&format!("sys/mounts/{path}"), &settings).await;
+    }
+
+    /// What whoever has this token gets at `/v1/{path}`: the status, and the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn get_as(&self, token: &str, path: &str) -> (u16, Value) {
+        let (status, text) = self.request(Method::GET, path, token, None).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// The keys below `/v1/{path}`.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub async fn list(&self, path: &str) -> Vec<String> {
+        let (status, text) = self.request(Method::GET, &format!("{path}?list=true"), &self.root, None).await;
+        assert!(status == 200 || status == 404, "{path}: {status} {text}");
+        let listed: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let keys = listed["data"]["keys"].as_array().cloned().unwrap_or_default();
+        keys.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The accessors of all tokens, sorted.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub async fn accessors(&self) -> Vec<String> {
+        let mut accessors = self.list("auth/token/accessors").await;
+        accessors.sort();
+        accessors
     }
 
     /// Writes at `/v1/{path}` as root, and gives what is answered.
@@ -150,15 +238,19 @@ impl OpenBao {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let (status, text) = self.request(method, path, &self.root, body).await;
+        assert!((200..300).contains(&status), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    async fn request(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> (u16, String) {
         let mut request =
-            self.client.request(method, format!("{}/v1/{path}", self.url())).header("x-vault-token", &self.root);
+            self.client.request(method, format!("{}/v1/{path}", self.url())).header("x-vault-token", token);
         if let Some(body) = body {
             request = request.json(body);
         }
         let answer = request.send().await.expect("an answer");
-        let (status, text) = (answer.status(), answer.text().await.expect("its text"));
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        (answer.status().as_u16(), answer.text().await.expect("its text"))
     }
 }
 

@@ -10,7 +10,8 @@ use hallpass_core::credential::Effect;
 use hallpass_core::entropy::Entropy;
 use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::{
-    AuthorityKey, AuthorityKeys, CredentialBackend, IdentityVerifier, SignatureAlgorithm, Signer, TokenSigners,
+    AuthorityKey, AuthorityKeys, CredentialBackend, IdentityVerifier, NamedFiles, SignatureAlgorithm, Signer,
+    TokenSigners,
 };
 use hallpass_core::time::{Clock, Timestamp};
 
@@ -18,7 +19,9 @@ use super::press::Kept;
 use crate::backend::guarded::{Guard, Guarded};
 use crate::backend::jwt::{JwtBackend, algorithm_of};
 use crate::backend::measured::{BackendHealth, Measured};
+use crate::backend::own_identity::OwnIdentity;
 use crate::backend::postgres::PostgresBackend;
+use crate::backend::vault::VaultBackend;
 use crate::backend::x509::{Authorities, X509Backend, root_certificate};
 use crate::config::Finding;
 use crate::config::backend::{Backend, BackendKind};
@@ -28,6 +31,14 @@ use crate::identity::oidc::OidcVerifier;
 use crate::keys::{KeyRing, LocalSigner, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
+
+/// Adapters with the settings that they were built by.
+#[derive(Default)]
+pub(super) struct Built {
+    adapters: BTreeMap<BackendName, (Backend, Arc<dyn CredentialBackend>)>,
+    /// What the bundle named beside itself, such as the authorities of a server's certificate.
+    named: NamedFiles,
+}
 
 pub(super) type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
 pub(super) type BackendsHealth = BTreeMap<BackendName, Arc<BackendHealth>>;
@@ -44,6 +55,8 @@ pub(super) struct Composer {
     pub(super) verifiers: ArcSwap<Verifiers>,
     pub(super) authorities: Arc<ArcSwapOption<Authorities>>,
     pub(super) health: ArcSwap<BackendsHealth>,
+    /// The adapters of the revision in force, with their sessions: for backends that stay the same.
+    pub(super) built: ArcSwap<Built>,
     /// How much each backend that is called over the network bears: remembered over revisions.
     pub(super) guards: Mutex<BTreeMap<BackendName, Arc<Guard>>>,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -56,13 +69,23 @@ impl Composer {
     pub(super) fn compose(&self, bundle: &Bundle) -> Result<(Revision, Kept), Vec<Finding>> {
         let authorities = self.authorities(&bundle.backends)?;
         let keys = Arc::clone(&self.keys) as Arc<dyn TokenSigners>;
-        let backends = backends(&bundle.backends, &self.public_url, &keys, &authorities)?;
+        let known = self.built.load();
+        let means = Means {
+            public_url: &self.public_url,
+            keys,
+            authorities: Arc::clone(&authorities),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            known: &known,
+        };
+        let built = Arc::new(backends(bundle, &means)?);
+        let backends = built.adapters();
         check_roles(bundle, &backends)?;
         let health = self.health_of(&backends);
         let backends = self.measured(self.guarded(backends), &health);
         let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
         let (health, asked_algorithms) = (Arc::new(health), Arc::new(asked_algorithms(bundle)));
-        let kept = Kept { verifiers, authorities: Some(authorities), health, asked_algorithms };
+        let kept = Kept { verifiers, authorities: Some(authorities), built, health, asked_algorithms };
         let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
         let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
         let revision = Revision {
@@ -79,6 +102,7 @@ impl Composer {
     pub(super) fn adopt(&self, kept: Kept) {
         self.verifiers.store(kept.verifiers);
         self.authorities.store(kept.authorities);
+        self.built.store(kept.built);
         self.health.store(kept.health);
         self.asked_algorithms.store(kept.asked_algorithms);
     }
@@ -165,6 +189,7 @@ impl Composer {
 fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     let of_backend = |backend: &Backend| match &backend.kind {
         BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
+        BackendKind::Vault(settings) => settings.audience().map(|_| (backend.name.clone(), settings.algorithm())),
         _ => None,
     };
     let backends: BTreeMap<_, _> = bundle.backends.iter().filter_map(of_backend).collect();
@@ -172,41 +197,89 @@ fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     roles.filter_map(|role| algorithm_of(role)).chain(backends.values().copied()).collect()
 }
 
-/// The adapters of the configured backends.
-fn backends(
-    configured: &[Backend],
-    public_url: &str,
-    keys: &Arc<dyn TokenSigners>,
-    authorities: &Arc<Authorities>,
-) -> Result<Backends, Vec<Finding>> {
-    let mut built = BTreeMap::new();
-    for backend in configured {
-        let name = backend.name.clone();
-        let adapter: Arc<dyn CredentialBackend> = match &backend.kind {
-            BackendKind::Jwt { algorithm } => {
-                if keys.signer(*algorithm).is_none() && !keys.awaits(*algorithm) {
-                    let algorithm = algorithm.as_str();
-                    let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
-                    return Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))]);
-                }
-                Arc::new(JwtBackend::new(name, *algorithm, public_url, Vec::new(), Arc::clone(keys)))
-            }
-            BackendKind::X509 { trust_domain, .. } => {
-                let adapter = X509Backend::new(name, trust_domain, Arc::clone(authorities));
-                let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
-                Arc::new(adapter.map_err(wrong)?)
-            }
-            BackendKind::Postgres(settings) => {
-                let settings = settings.as_ref().clone();
-                let (clock, entropy) = (Arc::new(SystemClock::start()), Arc::new(SystemEntropy::new()));
-                let adapter = PostgresBackend::new(name, settings, public_url, clock, entropy);
-                let wrong = |error| vec![in_bundle("backends.toml", format!("backend {}: {error:#}", backend.name))];
-                Arc::new(adapter.map_err(wrong)?)
-            }
+/// What adapters are built from.
+struct Means<'a> {
+    public_url: &'a str,
+    keys: Arc<dyn TokenSigners>,
+    authorities: Arc<Authorities>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    /// Those of the revision in force.
+    known: &'a Built,
+}
+
+impl Means<'_> {
+    /// What the broker is before the backend `name`.
+    fn identity(&self, name: &BackendName, algorithm: SignatureAlgorithm) -> OwnIdentity {
+        let (keys, clock, entropy) = (Arc::clone(&self.keys), Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        OwnIdentity::new(name.clone(), self.public_url, algorithm, keys, clock, entropy)
+    }
+
+    /// Whether tokens can be signed so, now or once somebody has brought another key.
+    fn signs(&self, name: &BackendName, algorithm: SignatureAlgorithm) -> Result<(), Vec<Finding>> {
+        if self.keys.signer(algorithm).is_some() || self.keys.awaits(algorithm) {
+            return Ok(());
+        }
+        let algorithm = algorithm.as_str();
+        let reason = format!("has no {algorithm} key: import one with `hallpass-broker keys import`");
+        Err(vec![in_bundle("backends.toml", format!("backend {name}: the broker {reason}"))])
+    }
+}
+
+/// The adapters of the configured backends. One that is called over the network stays while its settings do, and the files
+/// that they name: so does its session.
+fn backends(bundle: &Bundle, means: &Means<'_>) -> Result<Built, Vec<Finding>> {
+    let audiences: Vec<String> = bundle.backends.iter().filter_map(|backend| backend.kind.audience()).collect();
+    let mut built = Built { adapters: BTreeMap::new(), named: bundle.named.clone() };
+    for backend in &bundle.backends {
+        let known = means.known.adapters.get(&backend.name).filter(|(settings, _)| settings == backend);
+        let known = known.filter(|(_, adapter)| adapter.effect() == Effect::Remote && means.known.named == built.named);
+        let adapter = match known {
+            Some((_, adapter)) => Arc::clone(adapter),
+            None => build(backend, means, &audiences)?,
         };
-        built.insert(backend.name.clone(), adapter);
+        built.adapters.insert(backend.name.clone(), (backend.clone(), adapter));
     }
     Ok(built)
+}
+
+impl Built {
+    fn adapters(&self) -> Backends {
+        self.adapters.iter().map(|(name, (_, adapter))| (name.clone(), Arc::clone(adapter))).collect()
+    }
+}
+
+fn build(
+    backend: &Backend,
+    means: &Means<'_>,
+    audiences: &[String],
+) -> Result<Arc<dyn CredentialBackend>, Vec<Finding>> {
+    let name = backend.name.clone();
+    let wrong =
+        |error: &dyn std::fmt::Display| vec![in_bundle("backends.toml", format!("backend {}: {error}", backend.name))];
+    Ok(match &backend.kind {
+        BackendKind::Jwt { algorithm } => {
+            means.signs(&name, *algorithm)?;
+            let (reserved, keys) = (audiences.to_vec(), Arc::clone(&means.keys));
+            Arc::new(JwtBackend::new(name, *algorithm, means.public_url, reserved, keys))
+        }
+        BackendKind::X509 { trust_domain, .. } => {
+            let adapter = X509Backend::new(name, trust_domain, Arc::clone(&means.authorities));
+            Arc::new(adapter.map_err(|error| wrong(&error))?)
+        }
+        BackendKind::Postgres(settings) => {
+            let (clock, entropy) = (Arc::clone(&means.clock), Arc::clone(&means.entropy));
+            let adapter = PostgresBackend::new(name, settings.as_ref().clone(), means.public_url, clock, entropy);
+            Arc::new(adapter.map_err(|error| wrong(&format!("{error:#}")))?)
+        }
+        BackendKind::Vault(settings) => {
+            let algorithm = settings.algorithm();
+            means.signs(&name, algorithm)?;
+            let outbound = Outbound::to_backend(settings.ca_file.as_deref()).map_err(|error| wrong(&error))?;
+            let (identity, clock) = (means.identity(&name, algorithm), Arc::clone(&means.clock));
+            Arc::new(VaultBackend::new(name, means.public_url, (**settings).clone(), outbound, identity, clock))
+        }
+    })
 }
 
 /// Has each role's parameters checked as at load, by backends with a throw-away key: for `check`, which has no store and
@@ -226,8 +299,10 @@ pub(super) fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Back
     let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_pkcs8(SignatureAlgorithm::Es256, &key)?);
     let keys = Arc::new(ThrowAway { certificate: root_certificate(&signer, clock.now())?, signer });
     let public_url = "https://hallpass.invalid";
-    let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, clock)?);
-    Ok(backends(&bundle.backends, public_url, &(keys as Arc<dyn TokenSigners>), &authorities))
+    let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, Arc::clone(&clock))?);
+    let (entropy, known) = (Arc::new(SystemEntropy::new()), &Built::default());
+    let means = Means { public_url, keys, authorities, clock, entropy, known };
+    Ok(backends(bundle, &means).map(|built| built.adapters()))
 }
 
 /// One key that stands for all: nothing is signed with it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press, SignatureAlgorithm};
 
-use super::composer::{BackendsHealth, Composer, Verifiers};
+use super::composer::{BackendsHealth, Built, Composer, Verifiers};
 use crate::backend::x509::Authorities;
 use crate::config::Finding;
 use crate::config::bundle::Bundle;
@@ -19,6 +19,8 @@ pub(super) struct Kept {
     pub(super) verifiers: Arc<Verifiers>,
     /// The one built-in authority.
     pub(super) authorities: Option<Arc<Authorities>>,
+    /// Adapters with their sessions, for backends that stay the same.
+    pub(super) built: Arc<Built>,
     /// How the backends have been.
     pub(super) health: Arc<BackendsHealth>,
     /// How the tokens are to be signed.

@@ -2,6 +2,7 @@
 
 mod jwt;
 mod postgres;
+pub mod vault;
 mod x509;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use hallpass_core::port::SignatureAlgorithm;
 use serde_json::Value;
 
 pub use self::postgres::{Login as PostgresLogin, Postgres};
+use self::vault::Vault;
 use super::Finding;
 use super::document::Document;
 
@@ -42,6 +44,8 @@ pub enum BackendKind {
     },
     /// Users of a PostgreSQL server.
     Postgres(Box<Postgres>),
+    /// What HashiCorp Vault or OpenBao makes.
+    Vault(Box<Vault>),
 }
 
 impl BackendKind {
@@ -52,25 +56,36 @@ impl BackendKind {
             Self::Jwt { .. } => "jwt",
             Self::X509 { .. } => "x509",
             Self::Postgres(_) => "postgres",
+            Self::Vault(_) => "vault",
         }
     }
 
     /// How a credential of a role with these parameters can be stopped.
     #[must_use]
-    pub const fn class(&self, _parameters: &Value) -> RevocationClass {
+    pub fn class(&self, parameters: &Value) -> RevocationClass {
         match self {
             // Verifiers consult the status list and the revocation list; nothing unsigns a signature.
             Self::Jwt { .. } | Self::X509 { .. } => RevocationClass::Fenced,
             // Its sessions are ended, and nobody logs in as it again.
             Self::Postgres(_) => RevocationClass::Hard,
+            Self::Vault(_) => Vault::class(parameters),
+        }
+    }
+
+    /// The audience of the broker's own tokens towards such a backend: no role may give tokens for it.
+    #[must_use]
+    pub fn audience(&self) -> Option<String> {
+        match self {
+            Self::Vault(vault) => vault.audience().map(str::to_owned),
+            Self::Jwt { .. } | Self::X509 { .. } | Self::Postgres(_) => None,
         }
     }
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509", "postgres"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["vault", "aws", "gcp", "azure", "github", "kubernetes"];
+const NOT_SUPPORTED: &[&str] = &["aws", "gcp", "azure", "github", "kubernetes"];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -93,6 +108,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
         Some("jwt") => jwt::read(entry, findings),
         Some("x509") => x509::read(entry, base, findings),
         Some("postgres") => postgres::read(entry, base, findings),
+        Some("vault") => vault::read(entry, base, findings),
         Some(kind) if NOT_SUPPORTED.contains(&kind) => {
             findings.push(entry.finding("kind", format!("this version does not support backends of kind {kind:?}")));
             None

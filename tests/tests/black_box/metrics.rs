@@ -33,11 +33,8 @@ const RESTING: &[&str] = &[
 ];
 
 /// There only where a listener speaks TLS, or where a backend is called over the network: their own tests look at them.
-const ELSEWHERE: &[&str] = &[
-    "hallpass_backend_inventory",
-    "hallpass_backend_strays_undone_total",
-    "hallpass_tls_certificate_expires_seconds",
-];
+const ELSEWHERE: &[&str] =
+    &["hallpass_backend_inventory", "hallpass_backend_strays_undone_total", "hallpass_tls_certificate_expires_seconds"];
 
 async fn page(broker: &Broker) -> MetricsPage {
     let answer = broker.operations("/metrics").await;

@@ -1,3 +1,5 @@
+mod vault;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -210,7 +212,7 @@ fn what_a_backend_an_owner_or_an_environment_gets_wrong_is_named_with_its_line()
     let backend = |from: &str, to: &str| changed("backends.toml", from, to);
     let owner = |from: &str, to: &str| changed("owners.toml", from, to);
     insta::assert_snapshot!(refusals(&[
-        ("unsupported backend", backend("\"jwt\"", "\"vault\"")),
+        ("unsupported backend", backend("\"jwt\"", "\"gcp\"")),
         ("unknown backend", backend("\"jwt\"", "\"ftp\"")),
         ("backend without kind", backend("kind = \"jwt\"\n", "")),
         ("backend's unknown key", backend("kind", "trust_domain = \"x\"\nkind")),
@@ -257,7 +259,7 @@ fn what_a_role_gets_wrong_is_named_with_its_line() {
     insta::assert_snapshot!(refusals(&[
         ("malformed", role("owner = ", "owner ")),
         ("unknown key", more("tttl = 1")),
-        ("unknown table", role("[jwt]", "[vault]")),
+        ("unknown table", role("[jwt]", "[ftp]")),
         ("key twice", more("owner = \"team\"")),
         ("missing owner", role("owner = \"team\"\n", "")),
         ("dangling owner", role("\"team\"", "\"taem\"")),

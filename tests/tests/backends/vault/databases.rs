@@ -1,0 +1,140 @@
+//! Users of a real PostgreSQL: whether they are gone is asked of the database.
+
+use hallpass_core::credential::CredentialMaterial;
+use hallpass_core::port::{CredentialBackend as _, Undone};
+use hallpass_core::testing::sample;
+use hallpass_core::time::Ttl;
+use hallpass_tests::openbao::OpenBao;
+use hallpass_tests::postgres::Postgres;
+use serde_json::{Value, json};
+
+use super::{Lab, role};
+
+/// A database whose users Vault makes.
+pub(crate) struct Databases {
+    pub(crate) lab: Lab,
+    pub(crate) database: Postgres,
+}
+
+impl Databases {
+    /// None where OpenBao or PostgreSQL is not installed.
+    pub(crate) async fn open() -> Option<Self> {
+        let database = Postgres::start().await?;
+        let lab = Lab::open().await?;
+        configure(&lab.server, &database).await;
+        Some(Self { lab, database })
+    }
+
+    pub(crate) fn parameters(&self) -> Value {
+        json!({
+            "policies": ["db"],
+            "path": "database/creds/app",
+            "host": "127.0.0.1",
+            "port": self.database.address().port(),
+            "database": "postgres",
+        })
+    }
+
+    /// The users that Vault made and that are still there.
+    async fn users(&self) -> Vec<String> {
+        self.database.roles("v-%").await
+    }
+
+    async fn logs_in(&self, material: &CredentialMaterial) -> bool {
+        let CredentialMaterial::Database { username, password, database, .. } = material else { panic!("a user") };
+        self.database.connect(username, password.expose(), database).await.is_ok()
+    }
+}
+
+/// The engine at `database`, its role `app`, and the policy `db` that may have users of it.
+pub(crate) async fn configure(server: &OpenBao, database: &Postgres) {
+    database.run("postgres", "create role vault login superuser password 'vault'").await;
+    server.mount("database", "database").await;
+    let address = database.address();
+    let connection = json!({
+        "plugin_name": "postgresql-database-plugin",
+        "allowed_roles": "app",
+        "connection_url": format!("postgresql://{{{{username}}}}:{{{{password}}}}@{address}/postgres?sslmode=require"),
+        "username": "vault",
+        "password": "vault",
+    });
+    server.write("database/config/main", &connection).await;
+    let made = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
+    let role = json!({"db_name": "main", "creation_statements": [made], "default_ttl": "1h", "max_ttl": "24h"});
+    server.write("database/roles/app", &role).await;
+    let policy = "path \"database/creds/app\" { capabilities = [\"read\"] }";
+    server.write("sys/policies/acl/db", &json!({"policy": policy})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_gone_from_the_database_when_it_is_said_to_be() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let (one, handle) = lab.mint(&lab.order(1, databases.parameters())).await.unwrap();
+    let (neighbour, _) = lab.mint(&lab.order(2, databases.parameters())).await.unwrap();
+    assert!(databases.logs_in(&one.material).await);
+    assert_eq!(databases.users().await.len(), 2);
+    for _ in 0..2 {
+        assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Gone));
+        assert_eq!(databases.users().await.len(), 1, "it is gone, now and not later");
+    }
+    assert!(!databases.logs_in(&one.material).await);
+    assert!(databases.logs_in(&neighbour.material).await, "its neighbour is not");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_nobody_heard_of_is_gone_too() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let (neighbour, _) = lab.mint(&lab.order(2, databases.parameters())).await.unwrap();
+    let order = lab.order(1, databases.parameters());
+    let planned = lab.backend.plan(&order).unwrap();
+    let prepared = lab.backend.prepare(&order, &planned).await.unwrap().unwrap();
+    let lost = lab.backend.issue(&order, &prepared).await.unwrap();
+    assert!(databases.logs_in(&lost.material).await);
+    assert_eq!(lab.backend.revoke(&prepared).await, Ok(Undone::Gone), "by the accessor alone");
+    assert!(!databases.logs_in(&lost.material).await);
+    assert_eq!(databases.users().await.len(), 1);
+    assert!(databases.logs_in(&neighbour.material).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_said_to_be_gone_that_the_database_has_not_heard_of() {
+    let Some(mut databases) = Databases::open().await else { return };
+    let order = databases.lab.order(1, databases.parameters());
+    let (issued, handle) = databases.lab.mint(&order).await.unwrap();
+    let unheard = databases.lab.order(2, databases.parameters());
+    let planned = databases.lab.backend.plan(&unheard).unwrap();
+    let prepared = databases.lab.backend.prepare(&unheard, &planned).await.unwrap().unwrap();
+    databases.lab.backend.issue(&unheard, &prepared).await.unwrap();
+    databases.database.stop().await;
+    for handle in [&handle, &prepared] {
+        for _ in 0..2 {
+            assert!(databases.lab.backend.revoke(handle).await.is_err(), "the token is gone, and the user is not");
+        }
+    }
+    databases.database.restart().await;
+    assert!(databases.logs_in(&issued.material).await, "the control: it still works");
+    for handle in [&handle, &prepared] {
+        assert_eq!(databases.lab.backend.revoke(handle).await, Ok(Undone::Gone));
+    }
+    assert!(databases.users().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spare_is_minted_with_in_one_call_and_ends_what_is_under_it() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let parameters = databases.parameters();
+    let rule = lab.backend.spares(&role(parameters.clone())).unwrap();
+    assert_eq!((rule.count, rule.life), (2, Ttl::from_mins(10)));
+    assert!(lab.backend.spares(&role(json!({"policies": ["app"]}))).is_none(), "a token is one call anyway");
+    let order = lab.order(1, parameters.clone());
+    let spare = lab.backend.make_spare(&role(parameters), sample::id(9), order.expires_at).await.unwrap();
+    let issued = lab.backend.issue(&order, &spare.handle).await.unwrap();
+    assert!(issued.expires_at <= spare.expires_at && databases.logs_in(&issued.material).await);
+    let handle = issued.handle.as_ref().unwrap();
+    assert!(!String::from_utf8_lossy(handle.0.expose()).contains("\"token\":"), "what it was made with is not kept");
+    assert_eq!(lab.backend.revoke(handle).await, Ok(Undone::Gone));
+    assert!(databases.users().await.is_empty());
+}
