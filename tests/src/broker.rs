@@ -1,7 +1,7 @@
 //! The broker as its users have it: the real binary, on a throwaway folder and free loopback ports.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::config::{self, Setup};
+use crate::port::lasting_address;
 use crate::process::{Process, Start, Started, program, quiet_command};
 use crate::{Answer, Exchange, Store};
 
@@ -52,7 +53,7 @@ impl Broker {
     #[must_use]
     pub fn prepare(setup: &Setup, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("hallpass-").expect("a temporary folder");
-        let (listen, operations) = free_addresses();
+        let (listen, operations) = (lasting_address(), lasting_address());
         let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let process = Process::new(file.clone(), operations, folder.path().join("broker.log"));
@@ -330,13 +331,6 @@ impl Broker {
 
 fn surroundings(environment: &[(String, String)]) -> Vec<(&str, &str)> {
     environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-}
-
-/// Two addresses that were free a moment ago. They stay the broker's over restarts, so the system cannot choose them then.
-fn free_addresses() -> (SocketAddr, SocketAddr) {
-    let listener = || TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-    let (first, second) = (listener(), listener());
-    (first.local_addr().expect("an address"), second.local_addr().expect("an address"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own client; it is bounded here")]

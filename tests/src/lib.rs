@@ -22,6 +22,7 @@ mod journal;
 mod key;
 pub mod metrics;
 pub mod openbao;
+pub mod port;
 pub mod postgres;
 pub mod process;
 mod store;

@@ -2,7 +2,7 @@
 //! over https as in production, by a certificate of an authority of its own.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::port::lasting_addresses;
 use crate::{component, eventually};
 
 /// The token that may do everything, in plain http.
@@ -46,7 +47,7 @@ impl OpenBao {
     pub async fn start() -> Option<Self> {
         let program = component::openbao()?;
         let home = TempDir::with_prefix("hallpass-openbao-").expect("a temporary folder");
-        let address = free_pair();
+        let address = lasting_addresses(2);
         let (token, listen) = (format!("-dev-root-token-id={ROOT}"), format!("-dev-listen-address={address}"));
         let process = spawn(&program, home.path(), &["-dev", "-dev-no-store-token", &token, &listen]);
         let (client, root) = (crate::broker::client(), ROOT.to_owned());
@@ -63,7 +64,7 @@ impl OpenBao {
     pub async fn start_over_tls() -> Option<Self> {
         let program = component::openbao()?;
         let home = TempDir::with_prefix("hallpass-openbao-").expect("a temporary folder");
-        let address = free_pair();
+        let address = lasting_addresses(2);
         let authority = authority("OpenBao's");
         write_configuration(home.path(), address, &authority);
         let process = spawn(&program, home.path(), &["-config=server.hcl"]);
@@ -321,17 +322,4 @@ fn spawn(program: &Path, home: &Path, arguments: &[&str]) -> Child {
         }
     }
     command().spawn().expect("OpenBao starts")
-}
-
-/// It listens at the port that it is told and at the one behind it.
-fn free_pair() -> SocketAddr {
-    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    for _ in 0..100 {
-        let first = TcpListener::bind(local(0)).expect("a free port");
-        let address = first.local_addr().expect("an address");
-        if address.port() < u16::MAX && TcpListener::bind(local(address.port() + 1)).is_ok() {
-            return address;
-        }
-    }
-    panic!("no two free ports side by side");
 }

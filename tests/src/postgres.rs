@@ -5,7 +5,7 @@
 //! can look for what must not stand there.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls, Row};
 
+use crate::port::lasting_address;
 use crate::{component, eventually};
 
 /// The superuser.
@@ -41,11 +42,9 @@ impl Postgres {
     pub async fn start() -> Option<Self> {
         let programs = component::postgres()?;
         let home = TempDir::with_prefix("hallpass-postgres-").expect("a temporary folder");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = lasting_address().port();
         let mut server = Self { process: None, programs, port, home };
         server.initialise();
-        drop(listener);
         server.restart().await;
         Some(server)
     }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::caller::Caller;
-use crate::chance::Chance;
 use crate::process::{Process, Start, Started, assert_has_fail_points, assert_killed, lasting_address};
 
 /// What the broker says when it decides by another bundle.
@@ -42,8 +41,7 @@ impl House {
     pub(crate) async fn build_with(folder: TempDir, change: impl FnOnce(Setup) -> Setup) -> Self {
         let key = SigningKey::es256("key-1");
         let issuer = Issuer::start(&[&key]).await;
-        let mut chance = Chance::new();
-        let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
+        let (listen, operations) = (lasting_address(), lasting_address());
         let setup = change(Setup::trusting(&[("ci", &issuer)]));
         let file = setup.write(folder.path(), listen, operations).expect("the configuration is written");
         let database = setup.server.pointer("/store/path").and_then(Value::as_str).map(PathBuf::from);
@@ -112,8 +110,7 @@ impl House {
 
     /// A second broker over the same store, on ports of its own. It does not run yet.
     pub(crate) fn second_process(&self) -> Process {
-        let mut chance = Chance::new();
-        let (listen, operations) = (lasting_address(&mut chance), lasting_address(&mut chance));
+        let (listen, operations) = (lasting_address(), lasting_address());
         let second = self.folder.path().join("second");
         let key = self.folder.path().join("kek");
         let setup = self.setup.clone().server(json!({

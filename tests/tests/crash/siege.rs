@@ -20,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::caller::Caller;
-use crate::chance::Chance;
 use crate::house::House;
 use crate::ledger::{self, hex, text};
 use crate::process::{DEADLINE, lasting_address};
@@ -117,7 +116,7 @@ async fn open(places: usize) -> (House, Caller) {
     let folder = TempDir::with_prefix("hallpass-siege-").expect("a temporary folder");
     fs::write(folder.path().join("tls.pem"), made.cert.pem()).expect("written");
     fs::write(folder.path().join("tls.key"), made.signing_key.serialize_pem()).expect("written");
-    let admin = lasting_address(&mut Chance::new());
+    let admin = lasting_address();
     let sections = json!({
         "server": {
             "public_url": "https://127.0.0.1",
