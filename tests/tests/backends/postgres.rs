@@ -4,6 +4,7 @@ mod conformance;
 mod hostile;
 mod inventory;
 mod life;
+mod points;
 mod trouble;
 
 use std::path::PathBuf;
@@ -28,11 +29,7 @@ const DATABASE: &str = "app";
 const BROKER: &str = "https://broker.test";
 
 /// What an administrator prepares: a broker that may make roles and is no superuser, and a group role that it may give.
-const SCENE: &str = "
-    CREATE ROLE hallpass LOGIN CREATEROLE PASSWORD 'the-brokers-own-password';
-    CREATE ROLE app_writer NOLOGIN;
-    GRANT app_writer TO hallpass WITH ADMIN OPTION;
-";
+const SCENE: &str = include_str!("../../../deploy/postgres/prepare.sql");
 const SERVICE: &str = "
     CREATE TABLE orders (id int);
     GRANT SELECT, INSERT ON orders TO app_writer;
@@ -43,6 +40,7 @@ const SERVICE: &str = "
 async fn server() -> Option<Postgres> {
     let server = Postgres::start().await?;
     server.run("postgres", SCENE).await;
+    server.run("postgres", &format!("ALTER ROLE hallpass PASSWORD '{PASSWORD}'")).await;
     server.run("postgres", "CREATE DATABASE app").await;
     server.run(DATABASE, SERVICE).await;
     Some(server)

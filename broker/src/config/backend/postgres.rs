@@ -94,7 +94,7 @@ struct RawPostgres {
     port: Option<u16>,
     database: Option<String>,
     username: String,
-    password: Option<RawPassword>,
+    password: Option<toml::Value>,
     certificate_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -151,7 +151,9 @@ pub(super) fn read(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec
         Some(file) => Some(entry.existing_file("ca_file", &file, base, findings)?),
     };
     let certificate = (raw.certificate_file, raw.key_file);
-    let login = read_login(entry, base, raw.password, certificate, is_socket, findings)?;
+    // Whatever else is written there is not repeated: it may be the password.
+    let password = raw.password.map(|value| value.try_into().unwrap_or(RawPassword { file: None, env: None }));
+    let login = read_login(entry, base, password, certificate, is_socket, findings)?;
     if matches!(login, Login::Certificate { .. }) && !tls {
         findings.push(entry.finding("certificate_file", "is shown over TLS only"));
     }
@@ -234,4 +236,77 @@ fn read_login(
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIGHT: &str = "[[backend]]\nname = \"db\"\nkind = \"postgres\"\nhost = \"db.internal\"\nusername = \
+                         \"hallpass\"\npassword = { file = \"password\" }\n";
+
+    /// What is found in `text`, below a folder that has a password in it, or without one.
+    fn found(text: &str, has_folder: bool) -> Result<Backend, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("password"), "secret").unwrap();
+        let document = Document::parse(Path::new("backends.toml"), text).unwrap();
+        let mut findings = Vec::new();
+        let entry = document.entries("backend", &mut findings).pop().unwrap();
+        let read = read(&entry, has_folder.then_some(folder.path()), &mut findings);
+        let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        read.filter(|_| lines.is_empty()).ok_or_else(|| lines.join("\n"))
+    }
+
+    #[test]
+    fn what_is_not_said_is_what_is_safe() {
+        let BackendKind::Postgres(settings) = found(RIGHT, true).unwrap().kind else { panic!("another kind") };
+        assert!(settings.tls && settings.ca_file.is_none());
+        assert_eq!(
+            (settings.port, settings.advertised_port, settings.advertised_host.as_str()),
+            (5432, 5432, "db.internal")
+        );
+        assert_eq!(settings.database, "postgres");
+    }
+
+    #[test]
+    fn what_would_not_be_safe_or_means_nothing_is_refused_by_its_key() {
+        let with = |more: &str| format!("{RIGHT}{more}\n");
+        let change = |from: &str, to: &str| RIGHT.replace(from, to);
+        let password = "password = { file = \"password\" }\n";
+        let refused = [
+            ("tls", with("tls = \"disable\"")),
+            ("tls", with("tls = \"prefer\"")),
+            ("ca_file", with("ca_file = \"not-there.pem\"")),
+            ("connections", with("connections = 1")),
+            ("advertised_host", with("advertised_host = \" \"")),
+            ("password", change(password, "")),
+            ("password", change("{ file = \"password\" }", "{ }")),
+            ("password", change("{ file = \"password\" }", "\"in the clear\"")),
+            ("password", change("file = \"password\"", "file = \"not-there\"")),
+            ("certificate_file", change(password, "certificate_file = \"password\"\n")),
+            ("password", with("certificate_file = \"password\"\nkey_file = \"password\"")),
+            ("host", change("db.internal", " ")),
+            ("username", change("\"hallpass\"", "\"\"")),
+            ("sslmode", with("sslmode = \"require\"")),
+        ];
+        for (key, text) in refused {
+            let reason = found(&text, true).expect_err(&text);
+            assert!(reason.contains(key) && !reason.contains("in the clear"), "{key}: {reason}");
+        }
+        found(&with("tls = \"disable\"").replace("db.internal", "127.0.0.1"), true).unwrap();
+        found(&with("tls = \"disable\"\ndangerous_allow_plaintext = true"), true).unwrap();
+        found(&change("db.internal", "/run/postgresql").replace(password, ""), true).unwrap();
+    }
+
+    #[test]
+    fn a_bundle_that_was_sent_names_nothing_of_the_brokers_machine() {
+        found(RIGHT, false).unwrap_err();
+        found(&RIGHT.replace("file = \"password\"", "env = \"DB_PASSWORD\""), false).unwrap_err();
+        found(
+            &RIGHT.replace("db.internal", "/run/postgresql").replace("password = { file = \"password\" }\n", ""),
+            false,
+        )
+        .unwrap_err();
+        found(&RIGHT.replace("file = \"password\"", "env = \"DB_PASSWORD\""), true).unwrap();
+    }
 }

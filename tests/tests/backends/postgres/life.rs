@@ -126,7 +126,12 @@ async fn a_user_works_until_its_grant_ends_and_then_its_sessions_end_too() {
     let left = left.await.expect("what it made is there");
     assert_eq!((left.get::<_, &str>(0), left.get::<_, i32>(1)), ("app_writer", 7), "and belongs to the group role");
 
-    // Nothing secret is at the server or in what the broker says.
+    // Nothing secret is at the server, in what the broker says, or in what it keeps.
+    for file in std::fs::read_dir(house.broker.folder()).expect("the broker's folder").flatten() {
+        let content = std::fs::read(file.path()).unwrap_or_default();
+        let found = content.windows(held.password.len()).any(|part| part == held.password.as_bytes());
+        assert!(!found, "the password stands in {}", file.path().display());
+    }
     for (place, text) in [("the server's log", house.server.log()), ("the broker's log", house.broker.output())] {
         assert!(!text.contains(&held.password), "the password stands in {place}");
         assert!(

@@ -1,0 +1,14 @@
+-- What Hallpass needs at a PostgreSQL server (14 or later). An administrator runs it once, and then, in psql:
+-- \password hallpass
+
+-- The broker's own user makes and drops roles. It is no superuser and needs no rights on any table. Up to PostgreSQL 15
+-- CREATEROLE reaches every role that is no superuser; from 16 on only those that it made, or was given with ADMIN OPTION.
+CREATE ROLE hallpass LOGIN NOSUPERUSER CREATEROLE;
+
+-- A group role has the rights; the users of grants become its members, and what they leave behind becomes its own. It
+-- must not be able to make roles itself: Hallpass refuses that.
+CREATE ROLE app_writer NOLOGIN;
+GRANT app_writer TO hallpass WITH ADMIN OPTION;
+
+-- Optional: lets Hallpass end the sessions of a user that somebody else dropped.
+-- GRANT pg_signal_backend TO hallpass;
