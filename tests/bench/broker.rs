@@ -35,7 +35,7 @@ pub(crate) enum Transport {
 /// A broker that runs.
 pub(crate) struct BenchedBroker {
     pub(crate) issuer: Issuer,
-    pub(crate) key: SigningKey,
+    pub(crate) key: Arc<SigningKey>,
     pub(crate) listen: SocketAddr,
     /// Present where clients connect over TLS.
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
@@ -69,21 +69,34 @@ pub(crate) fn server_name() -> anyhow::Result<ServerName<'static>> {
 impl BenchedBroker {
     /// Starts `program` and awaits that it is ready.
     pub(crate) async fn start(program: &Path, transport: Transport) -> anyhow::Result<Self> {
-        let mut broker = Self::prepare(program, transport).await?;
+        Self::start_with(program, transport, |setup| setup).await
+    }
+
+    /// The same with more in its configuration.
+    pub(crate) async fn start_with(
+        program: &Path,
+        transport: Transport,
+        change: impl FnOnce(Setup) -> Setup,
+    ) -> anyhow::Result<Self> {
+        let mut broker = Self::prepare(program, transport, change).await?;
         broker.start_again().await?;
         Ok(broker)
     }
 
     /// Writes the configuration and starts nothing.
-    async fn prepare(program: &Path, transport: Transport) -> anyhow::Result<Self> {
+    async fn prepare(
+        program: &Path,
+        transport: Transport,
+        change: impl FnOnce(Setup) -> Setup,
+    ) -> anyhow::Result<Self> {
         let target = component::root().join("target");
         fs::create_dir_all(&target)?;
         // Not in a folder for temporary files, which may be in memory: durability is part of what is measured.
         let folder = TempDir::with_prefix_in("bench-", target)?;
-        let key = SigningKey::es256("key-1");
+        let key = Arc::new(SigningKey::es256("key-1"));
         let issuer = Issuer::start(&[&key]).await;
         let (listen, operations) = free_addresses()?;
-        let mut setup = setup(&issuer);
+        let mut setup = change(setup(&issuer));
         let tls = match transport {
             Transport::Plain => None,
             Transport::Tls => {

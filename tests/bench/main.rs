@@ -5,6 +5,7 @@
 //! requests are written as bytes, answers are looked at no more than to see that they carry a token. At the end the
 //! ledger must have one grant for each token that was received.
 
+mod backends;
 mod broker;
 mod ledger;
 mod load;
@@ -34,6 +35,8 @@ struct Arguments {
     tls_clients: Vec<usize>,
     profile: Option<PathBuf>,
     scale: Scale,
+    /// How many leases are to end at once, where real backends are measured.
+    backends: Option<usize>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -49,6 +52,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report::machine(&machine::facts()?);
     if arguments.scale.is_asked_for() {
         return arguments.scale.measure(&arguments.broker).await;
+    }
+    if let Some(leases) = arguments.backends {
+        return backends::measure(&arguments.broker, arguments.seconds, &arguments.clients, leases).await;
     }
     report::heading();
     measure(arguments, Transport::Plain, &arguments.clients).await?;
@@ -108,6 +114,7 @@ impl Arguments {
             tls_clients: vec![8, 64],
             profile: None,
             scale: Scale::default(),
+            backends: None,
         };
         while let Some(name) = given.next() {
             let value = given.next().with_context(|| format!("{name} needs a value"))?;
@@ -123,6 +130,7 @@ impl Arguments {
                 "--restart" => parsed.scale.restart = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--due" => parsed.scale.due = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--revoke" => parsed.scale.revoke = Some(value.parse().with_context(|| format!("{name} {value}"))?),
+                "--backends" => parsed.backends = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--profile" => parsed.profile = Some(value.into()),
                 _ => anyhow::bail!("unknown argument: {name}"),
             }

@@ -1,6 +1,8 @@
 //! Figures for people.
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 
+use hdrhistogram::Histogram;
+
 use crate::broker::{Memory, Transport};
 use crate::load::Measured;
 
@@ -45,6 +47,26 @@ pub(crate) fn named_line(what: &str, clients: usize, measured: &Measured) {
         millis(measured.latency.max()),
         cores(measured.broker),
         cores(measured.load),
+    );
+}
+
+pub(crate) fn heading_of_backends() {
+    println!(
+        "{:<28} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "real backends", "clients", "answers", "per s", "p50 ms", "p99 ms", "max ms"
+    );
+}
+
+/// What asking one way showed.
+pub(crate) fn line_of_backends(what: &str, clients: usize, took: std::time::Duration, latency: &Histogram<u64>) {
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    println!(
+        "{what:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2}",
+        latency.len(),
+        latency.len() as f64 / took.as_secs_f64(),
+        millis(latency.value_at_quantile(0.5)),
+        millis(latency.value_at_quantile(0.99)),
+        millis(latency.max()),
     );
 }
 

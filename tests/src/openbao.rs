@@ -36,7 +36,7 @@ pub struct OpenBao {
     unseal_key: Option<String>,
     /// The authority that its certificate is of, PEM, where it is served over https.
     authority: Option<String>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl OpenBao {
@@ -51,7 +51,7 @@ impl OpenBao {
         let (token, listen) = (format!("-dev-root-token-id={ROOT}"), format!("-dev-listen-address={address}"));
         let process = spawn(&program, home.path(), &["-dev", "-dev-no-store-token", &token, &listen]);
         let (client, root) = (crate::broker::client(), ROOT.to_owned());
-        let server = Self { process, address, client, root, unseal_key: None, authority: None, _home: home };
+        let server = Self { process, address, client, root, unseal_key: None, authority: None, home };
         server.answers_with(200).await;
         Some(server)
     }
@@ -62,23 +62,29 @@ impl OpenBao {
     /// # Panics
     /// When it does not start.
     pub async fn start_over_tls() -> Option<Self> {
+        Self::configured("storage \"inmem\" {}").await
+    }
+
+    /// The same with a storage that outlives it: [`OpenBao::restart`] finds what there was.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_durable() -> Option<Self> {
+        // Alone it waits for nobody (raft's own default is ten seconds).
+        Self::configured("storage \"raft\" { path = \"raft\" node_id = \"one\" performance_multiplier = 1 }").await
+    }
+
+    async fn configured(storage: &str) -> Option<Self> {
         let program = component::openbao()?;
         let home = TempDir::with_prefix("hallpass-openbao-").expect("a temporary folder");
         let address = lasting_addresses(2);
         let authority = authority("OpenBao's");
-        write_configuration(home.path(), address, &authority);
+        write_configuration(home.path(), address, &authority, storage);
         let process = spawn(&program, home.path(), &["-config=server.hcl"]);
         let authority = authority.pem();
         let client = client_that_trusts(&authority);
-        let mut server = Self {
-            process,
-            address,
-            client,
-            root: String::new(),
-            unseal_key: None,
-            authority: Some(authority),
-            _home: home,
-        };
+        let mut server =
+            Self { process, address, client, root: String::new(), unseal_key: None, authority: Some(authority), home };
         // 501: it is up, and has never been initialised.
         server.answers_with(501).await;
         let shares = json!({"secret_shares": 1, "secret_threshold": 1});
@@ -167,6 +173,12 @@ impl OpenBao {
         self.write(&format!("sys/mounts/{path}"), &settings).await;
     }
 
+    /// What asks it even where it is away.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker { client: self.client.clone(), url: self.url() }
+    }
+
     /// What whoever has this token gets at `/v1/{path}`: the status, and the answer.
     ///
     /// # Panics
@@ -196,6 +208,15 @@ impl OpenBao {
         let mut accessors = self.list("auth/token/accessors").await;
         accessors.sort();
         accessors
+    }
+
+    /// Writes at `/v1/{path}` as root, and gives what is answered, unless it refuses.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn try_ask(&self, path: &str, body: &Value) -> Option<Value> {
+        let (status, text) = self.request(Method::POST, path, &self.root, Some(body)).await;
+        (200..300).contains(&status).then(|| serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     /// Writes at `/v1/{path}` as root, and gives what is answered.
@@ -232,7 +253,19 @@ impl OpenBao {
         answer["auth"]["client_token"].as_str().expect("a token").to_owned()
     }
 
-    /// Ends it: what it kept is gone.
+    /// Starts it again where it keeps what it had, and opens it.
+    ///
+    /// # Panics
+    /// When it does not start, or keeps nothing.
+    pub async fn restart(&mut self) {
+        let program = component::openbao().expect("it was there before");
+        self.process = spawn(&program, self.home.path(), &["-config=server.hcl"]);
+        // 503: it is up, and sealed.
+        self.answers_with(503).await;
+        self.unseal().await;
+    }
+
+    /// Ends it: what it kept in memory is gone.
     pub fn stop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -255,6 +288,21 @@ impl OpenBao {
     }
 }
 
+/// Asks a server that may be away.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Asker {
+    /// The status that whoever has this token gets at `/v1/{path}`; none where nobody answers.
+    pub async fn status(&self, token: &str, path: &str) -> Option<u16> {
+        let request = self.client.get(format!("{}/v1/{path}", self.url)).header("x-vault-token", token);
+        request.send().await.ok().map(|answer| answer.status().as_u16())
+    }
+}
+
 impl Drop for OpenBao {
     fn drop(&mut self) {
         self.stop();
@@ -274,12 +322,12 @@ pub fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
-fn write_configuration(home: &Path, address: SocketAddr, authority: &CertifiedIssuer<'static, KeyPair>) {
+fn write_configuration(home: &Path, address: SocketAddr, authority: &CertifiedIssuer<'static, KeyPair>, storage: &str) {
     let key = KeyPair::generate().expect("a key");
     let parameters = CertificateParams::new(vec![address.ip().to_string()]).expect("parameters");
     let certificate = parameters.signed_by(&key, authority).expect("a certificate");
     let configuration = format!(
-        "storage \"inmem\" {{}}
+        "{storage}
          listener \"tcp\" {{
            address = \"{address}\"
            cluster_address = \"127.0.0.1:{}\"
@@ -287,9 +335,12 @@ fn write_configuration(home: &Path, address: SocketAddr, authority: &CertifiedIs
            tls_key_file = \"server.key\"
          }}
          api_addr = \"https://{address}\"
+         cluster_addr = \"https://127.0.0.1:{}\"
          disable_mlock = true",
+        address.port() + 1,
         address.port() + 1
     );
+    std::fs::create_dir(home.join("raft")).expect("a folder");
     let files = [("server.pem", certificate.pem()), ("server.key", key.serialize_pem()), ("server.hcl", configuration)];
     for (name, content) in files {
         std::fs::write(home.join(name), content).expect("it is written");
@@ -314,7 +365,9 @@ fn spawn(program: &Path, home: &Path, arguments: &[&str]) -> Child {
         command
     };
     if rustix::process::geteuid().is_root() {
-        let _ = std::os::unix::fs::chown(home, Some(NOBODY), Some(NOBODY));
+        for folder in [home.to_owned(), home.join("raft")] {
+            let _ = std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY));
+        }
         match command().uid(NOBODY).gid(NOBODY).spawn() {
             // The checkout is where nobody else may look.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}

@@ -127,6 +127,12 @@ impl House {
         asked.ok().map(|answer| answer.status().as_u16())
     }
 
+    /// A page of the operations listener.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let asked = self.caller.client.get(format!("http://{}{path}", self.operations)).send().await;
+        asked.expect("an answer").text().await.expect("a text")
+    }
+
     /// How a part is by `/readyz`, if it answers.
     pub(crate) async fn part(&self, part: &str) -> Option<String> {
         let asked = self.caller.client.get(format!("http://{}/readyz", self.operations)).send().await.ok()?;

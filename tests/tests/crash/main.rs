@@ -30,6 +30,7 @@ mod ledger;
 mod moments;
 mod points;
 mod process;
+mod remote;
 mod repeats;
 mod sets;
 mod siege;

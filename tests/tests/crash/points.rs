@@ -29,8 +29,8 @@ const PUBLISHING: &[&str] = &["publish::before-commit", "publish::after-commit"]
 /// Where an experiment of its own kills: in `backup`, in the black-box suite's `audit_log`; the last loses an answer in the
 /// store's own tests and kills nothing.
 const ELSEWHERE: &[&str] = &["accept::after-commit", "start::before-anchor", "store::answer-lost"];
-/// Only backends that are called over the network meet these: their own suite kills there.
-const REMOTE: &[&str] = &[
+/// Only backends that are called over the network meet these: `remote::kills` kills there, under each kind of credential.
+pub(crate) const REMOTE: &[&str] = &[
     "open::before-intent",
     "open::after-intent",
     "open::after-prepare",
