@@ -168,9 +168,14 @@ impl OpenBao {
     /// # Panics
     /// When it refuses.
     pub async fn mount_with(&self, path: &str, settings: Value) {
-        // In development mode there is a key-value engine already.
-        let _ = self.request(Method::DELETE, &format!("sys/mounts/{path}"), &self.root, None).await;
-        self.write(&format!("sys/mounts/{path}"), &settings).await;
+        // In development mode there comes a key-value engine by itself, and not always before this.
+        eventually("the engine is mounted", DEADLINE, async || {
+            let mount = format!("sys/mounts/{path}");
+            let _ = self.request(Method::DELETE, &mount, &self.root, None).await;
+            let (status, _) = self.request(Method::POST, &mount, &self.root, Some(&settings)).await;
+            (200..300).contains(&status).then_some(())
+        })
+        .await;
     }
 
     /// What asks it even where it is away.

@@ -65,11 +65,11 @@ async fn look_after(
     while let Some(backend) = remote(&ports, &name).filter(|_| !*stopping.borrow()) {
         let now = ports.clock.monotonic();
         let due = now >= reconcile_at;
-        let round = round(&ports, &name, backend.as_ref(), due.then_some(&memory)).await;
-        if due && round.is_ok() {
+        let (counted, trouble) = round(&ports, &name, backend.as_ref(), due.then_some(&memory)).await;
+        if counted.is_some() {
             reconcile_at = now.saturating_add(RECONCILE_PERIOD);
         }
-        note(&name, round, &vitals);
+        note(&name, counted, trouble, &vitals);
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             _ = stopping.changed() => {}
@@ -79,29 +79,32 @@ async fn look_after(
     name
 }
 
+/// What was counted, where that was due and could be, and what went wrong first. A role whose spares cannot be made is no
+/// reason not to look for what should not be there.
 async fn round(
     ports: &Ports,
     name: &BackendName,
     backend: &dyn CredentialBackend,
     reconciling: Option<&Care>,
-) -> Result<Option<Counted>, CareFailed> {
-    care::tend(ports, backend).await?;
-    care::stock(ports, name, backend).await?;
-    match reconciling {
-        Some(memory) => care::reconcile(ports, name, backend, memory).await.map(Some),
-        None => Ok(None),
+) -> (Option<Counted>, Option<CareFailed>) {
+    if let Err(error) = care::tend(ports, backend).await {
+        return (None, Some(error));
+    }
+    let stocked = care::stock(ports, name, backend).await.err();
+    let Some(memory) = reconciling else { return (None, stocked) };
+    match care::reconcile(ports, name, backend, memory).await {
+        Ok(counted) => (Some(counted), stocked),
+        Err(error) => (None, stocked.or(Some(error))),
     }
 }
 
-fn note(name: &BackendName, round: Result<Option<Counted>, CareFailed>, vitals: &Vitals) {
-    match round {
-        Ok(counted) => {
-            vitals.note("backend", Some(name.as_str()), None);
-            if let Some(counted) = counted {
-                show(name, counted);
-            }
-        }
-        Err(error) => {
+fn note(name: &BackendName, counted: Option<Counted>, trouble: Option<CareFailed>, vitals: &Vitals) {
+    if let Some(counted) = counted {
+        show(name, counted);
+    }
+    match trouble {
+        None => vitals.note("backend", Some(name.as_str()), None),
+        Some(error) => {
             tracing::warn!(backend = %name, %error, "a backend cannot be looked after; it is tried again");
             vitals.note("backend", Some(name.as_str()), Some(format!("it cannot be looked after: {error}")));
         }

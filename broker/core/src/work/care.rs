@@ -90,16 +90,23 @@ pub async fn stock(ports: &Ports, name: &BackendName, backend: &dyn CredentialBa
     for spare in ports.spares.clear(name, is_fresh) {
         discard(ports, backend, spare).await?;
     }
-    let mut made = 0_usize;
+    let (mut made, mut failed) = (0_usize, None);
     for (digest, (role, rule)) in wanted {
         while ports.spares.count(name, digest) < rule.count && made < MADE_AT_ONCE {
-            let spare = make(ports, name, backend, role, rule).await?;
+            let spare = match make(ports, name, backend, role, rule).await {
+                Ok(spare) => spare,
+                // What is wrong with one role keeps no other from its spares.
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    break;
+                }
+            };
             ports.store.keep_spare(&spare).await?;
             ports.spares.put(spare);
             made = made.saturating_add(1);
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn freshness(life: Ttl) -> Ttl {

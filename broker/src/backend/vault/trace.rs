@@ -101,3 +101,36 @@ impl Trace {
         self.ends_at = Some(at.as_millis());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hallpass_core::secret::Secret;
+    use hallpass_core::testing::sample;
+
+    use super::*;
+
+    #[test]
+    fn a_handle_says_again_what_it_was_made_of_and_does_not_print() {
+        let mut trace = Trace::planned(Belongs::ToSpare(sample::id(7)), Engine::RabbitMq, Some("rabbitmq/creds/app"));
+        assert_eq!(Trace::of(&trace.handle()).unwrap().belongs(), Belongs::ToSpare(sample::id(7)));
+        trace.token = Some(Text::new(Secret::new("s.token".to_owned())));
+        (trace.accessor, trace.lease) = (Some("accessor".to_owned()), Some("rabbitmq/creds/app/1".to_owned()));
+        trace.set_ends_at(sample::NOW);
+        let again = Trace::of(&trace.handle()).unwrap();
+        assert_eq!(again.token.as_ref().map(Text::expose), Some("s.token"));
+        assert_eq!((&again.accessor, &again.lease), (&trace.accessor, &trace.lease));
+        assert_eq!(
+            (again.engine, again.ends_at().map(Timestamp::as_secs)),
+            (trace.engine, Some(sample::NOW.as_secs()))
+        );
+        assert!(!format!("{trace:?}").contains("s.token"));
+    }
+
+    #[test]
+    fn a_handle_of_another_kind_or_of_a_later_version_undoes_nothing() {
+        for text in ["", "{}", r#"{"kind":"jwt","jti":"x"}"#, r#"{"v":2,"engine":"token"}"#] {
+            let handle = Handle(SecretBytes::new(text.as_bytes().to_vec()));
+            assert!(Trace::of(&handle).is_err(), "{text}");
+        }
+    }
+}

@@ -1,7 +1,11 @@
 //! Each way in which a server does not do what it is asked, by a real one; by a scripted one where that cannot be brought
 //! to it.
 
-use hallpass_core::port::{CredentialBackend as _, IssueError, Undone};
+use std::time::Duration;
+
+use hallpass_core::port::{Belongs, CredentialBackend as _, IssueError, Undone};
+use hallpass_core::time::Ttl;
+use hallpass_tests::eventually;
 use hallpass_tests::openbao::OpenBao;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,6 +34,31 @@ async fn a_sealed_server_did_nothing_and_says_nothing_is_gone() {
     lab.server.unseal().await;
     assert_eq!(lab.get(token(&issued), "secret/app").await.0, 200, "the control: it still works");
     assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Gone));
+    assert_eq!(lab.get(token(&issued), "secret/app").await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_hanging_server_nothing_is_known_and_everything_is_found_when_it_goes_on() {
+    let Some(lab) = Lab::open().await else { return };
+    let hasty = lab.another("vault", super::INSTANCE, |settings| settings.timeout = Ttl::from_secs(1));
+    let (issued, handle) = mint(&hasty, &lab.order(1, parameters())).await.unwrap();
+    lab.server.freeze();
+    let order = lab.order(2, parameters());
+    let failed = mint(&hasty, &order).await.map(|_| ()).unwrap_err();
+    assert!(matches!(failed, IssueError::OutcomeUnknown { .. }), "{failed}");
+    assert!(hasty.revoke(&handle).await.is_err());
+    lab.server.thaw();
+    // It may go on with what it was asked, and make the token that nobody waits for.
+    let planned = hasty.plan(&order).unwrap();
+    eventually("nothing of either is left", Duration::from_secs(20), async || {
+        for handle in [&handle, &planned] {
+            hasty.revoke(handle).await.ok()?;
+        }
+        let items = hasty.inventory().await.ok()?;
+        items.iter().all(|item| item.belongs == Belongs::ToOthers).then_some(())
+    })
+    .await;
+    assert_eq!(hasty.revoke(&handle).await, Ok(Undone::Gone));
     assert_eq!(lab.get(token(&issued), "secret/app").await.0, 403);
 }
 
