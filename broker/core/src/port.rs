@@ -3,6 +3,7 @@
 mod anchor;
 mod backend;
 mod data_key;
+mod ended;
 mod history;
 mod kek;
 mod keys;
@@ -31,6 +32,7 @@ pub use backend::{
     Prepared, RevokeError, SpareRule, Undone,
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
+pub use ended::{EndedGrant, EndedGrants};
 pub use history::{
     Files, History, KEPT_PUBLICATIONS, NamedFiles, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
 };

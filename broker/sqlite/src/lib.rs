@@ -14,6 +14,7 @@ mod connection;
 mod cursor;
 mod data_keys;
 mod displace;
+mod ended;
 mod error;
 mod governance;
 mod history;

@@ -179,6 +179,37 @@ fn promise_3_one_grant_that_cannot_be_undone_keeps_no_other_from_its_end() {
 }
 
 #[test]
+fn promise_4_a_fence_is_said_to_stand_when_every_verifier_has_heard_of_it_and_not_before() {
+    in_no_time(async {
+        let within = Ttl::from_secs(10);
+        let lab = Lab::new(Nature { fences_within: within, ..Nature::fenced() });
+        let opened = lab.open(&lab.request()).await.unwrap();
+        let id = opened.grant.record.id;
+        lab.clock.advance(Ttl::from_secs(30));
+        let holder = lab.proof(World::SUBJECT);
+        revoke::revoke(&lab.ports, &holder, id, Some("done".to_owned()), &lab.origin()).await.unwrap();
+        let asked_at = lab.clock.now();
+        for _ in 0..3 {
+            lab.step().await.unwrap();
+            lab.clock.advance(Ttl::from_secs(3));
+        }
+        let GrantState::Revoking { fenced_at: None, retry_at, last_error, .. } = lab.grant(id).await.state else {
+            panic!("not yet fenced");
+        };
+        assert_eq!(retry_at, asked_at.plus(within));
+        assert!(last_error.is_some_and(|error| error.contains("every verifier")), "it says what it waits for");
+        assert_eq!(lab.backend.calls(Call::Revoke), 1, "nobody asks before");
+        lab.clock.advance(Ttl::from_secs(1));
+        lab.step().await.unwrap();
+        let GrantState::Revoking { fenced_at: Some(fenced_at), last_error: None, .. } = lab.grant(id).await.state else {
+            panic!("fenced");
+        };
+        assert_eq!(fenced_at, asked_at.plus(within));
+        assert!(lab.backend.working().is_empty());
+    });
+}
+
+#[test]
 fn promise_4_honest_endings() {
     in_no_time(async {
         for nature in NATURES {

@@ -195,6 +195,12 @@ pub enum Undone {
     Gone,
     /// Verifiers refuse it from now on; it is over when it expires.
     Fenced,
+    /// The rule that fences it stands, and has reached every verifier by this instant: it is fenced when that is asked
+    /// again then, and not before.
+    Fencing {
+        /// When to ask again.
+        until: Timestamp,
+    },
     /// Nothing but time ends it.
     OnlyTime,
 }

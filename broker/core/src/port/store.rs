@@ -20,6 +20,7 @@ use crate::time::{Timestamp, Ttl};
 pub trait Store:
     super::AuditLog
     + super::DataKeyRecord
+    + super::EndedGrants
     + super::History
     + super::KeyRecord
     + super::Restart

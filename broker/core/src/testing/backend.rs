@@ -61,6 +61,8 @@ pub struct Nature {
     pub prepares: bool,
     /// How many of that it wants to be kept.
     pub spares: Option<SpareRule>,
+    /// How long a fence takes until every verifier has heard of it.
+    pub fences_within: Ttl,
 }
 
 impl Nature {
@@ -77,6 +79,7 @@ impl Nature {
             answers_handle: false,
             prepares: false,
             spares: None,
+            fences_within: Ttl::ZERO,
         }
     }
 
@@ -327,21 +330,25 @@ impl FaultingBackend {
 
     /// Undoes what exists at `at`. What is made later is not found.
     fn undo(&self, handle: &str, at: Timestamp) -> Undone {
-        let class = self.nature().class;
+        let Nature { class, fences_within, .. } = self.nature();
+        let mut fenced_at = at;
         for parent in lock(&self.parents).iter_mut() {
             let by_its_grant = matches!(parent.belongs, Belongs::ToGrant(id) if planned(id) == handle);
             parent.is_over |= parent.undo == handle || by_its_grant;
         }
         for credential in lock(&self.journal).iter_mut().filter(|one| one.undo == handle && one.exists_at(at)) {
-            let end = match class {
-                RevocationClass::Hard => &mut credential.ended_at,
-                RevocationClass::Fenced => &mut credential.fenced_at,
+            let (end, at) = match class {
+                RevocationClass::Hard => (&mut credential.ended_at, at),
+                RevocationClass::Fenced => (&mut credential.fenced_at, at.plus(fences_within)),
                 RevocationClass::ExpiryOnly => continue,
             };
-            *end = Some(end.map_or(at, |before| before.min(at)));
+            let at = end.map_or(at, |before| before.min(at));
+            *end = Some(at);
+            fenced_at = fenced_at.max(at);
         }
         match class {
             RevocationClass::Hard => Undone::Gone,
+            RevocationClass::Fenced if fenced_at > at => Undone::Fencing { until: fenced_at },
             RevocationClass::Fenced => Undone::Fenced,
             RevocationClass::ExpiryOnly => Undone::OnlyTime,
         }

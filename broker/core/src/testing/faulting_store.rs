@@ -1,3 +1,4 @@
+mod ended;
 mod log;
 mod spares;
 mod standing;

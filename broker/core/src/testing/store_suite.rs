@@ -9,6 +9,7 @@
 
 pub mod changes;
 pub mod data_keys;
+pub mod ended;
 pub mod evidence;
 pub mod history;
 pub mod keys;
@@ -148,6 +149,9 @@ macro_rules! store_suite {
                 a_page_of_the_log_has_no_more_bytes_than_it_may,
                 a_cursor_from_elsewhere_is_refused,
                 refused_credentials_are_listed_until_they_are_over,
+            }
+            ended {
+                what_is_over_and_may_still_work_is_told_with_its_handle,
             }
             data_keys {
                 data_keys_are_read_back_as_they_were_kept,

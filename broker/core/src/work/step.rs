@@ -146,6 +146,14 @@ async fn undo(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
             let entry = entry(ports, &waiting, AuditAction::GrantRetry);
             (waiting, entry)
         }
+        // Done, and not yet true everywhere.
+        (Ok(Undone::Fencing { until }), settles_at) if class == RevocationClass::Fenced => {
+            let at = settles_at.map_or(until, |settles_at| settles_at.max(until)).max(now);
+            let waiting = grant.retry(at, "the fence stands; waiting until every verifier has heard of it".to_owned());
+            let waiting = waiting.map_err(illegal)?;
+            let entry = entry(ports, &waiting, AuditAction::GrantRetry);
+            (waiting, entry)
+        }
         (Ok(Undone::Gone), None) if class == RevocationClass::Hard => {
             let revoked = grant.confirm(now).map_err(illegal)?;
             let entry = entry(ports, &revoked, AuditAction::GrantConfirm);
