@@ -1,5 +1,6 @@
 //! Credential backends: one file or folder a kind.
 
+pub mod aws;
 pub mod guarded;
 mod jws;
 pub mod jwt;

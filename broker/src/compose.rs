@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
+mod aws;
 mod composer;
 mod desks;
 mod exports;
@@ -19,7 +20,8 @@ use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
-    BundleSource, Governance, History as _, Occasion, Restart as _, SignatureAlgorithm, Store, TokenSigners,
+    BundleSource, EndedGrants, Governance, History as _, Occasion, Restart as _, SignatureAlgorithm, Store,
+    TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
@@ -29,6 +31,7 @@ use hallpass_core::time::Ttl;
 use hallpass_sqlite::{LogReader, SqliteStore};
 use tokio::sync::Notify;
 
+use self::aws::AwsMeans;
 use self::composer::Composer;
 pub use self::composer::check_parameters;
 use self::desks::{BuiltInPki, Desk, Jwks, Statuses};
@@ -135,9 +138,12 @@ impl Broker {
         let Strongroom { clock, entropy, sealer, store, keys, keeper, data_keys, mut evidence, .. } =
             Strongroom::open(&foundation).await?;
         evidence.exports = exports(&foundation, store.as_ref()).await?;
+        let outbound = Arc::new(Outbound::new(foundation.outbound_ca_file.as_deref())?);
+        let ledger = Arc::clone(&store) as Arc<dyn EndedGrants>;
         let composer = Composer {
             clock: Arc::clone(&clock),
-            outbound: Arc::new(Outbound::new(foundation.outbound_ca_file.as_deref())?),
+            aws: AwsMeans::new(Arc::clone(&outbound), Arc::clone(&clock), ledger),
+            outbound,
             allow_http: foundation.allow_http,
             public_url: foundation.public_url.clone(),
             keys: Arc::clone(&keys),

@@ -273,7 +273,9 @@ impl Outbound {
     pub async fn call(&self, call: Call<'_>) -> Result<Reply, OutboundError> {
         check_url(call.url, call.allow_http)?;
         let mut request = self.client.request(call.method, call.url.clone()).timeout(call.deadline);
-        request = request.header(ACCEPT, "application/json");
+        if !call.headers.iter().any(|(name, _)| *name == ACCEPT.as_str()) {
+            request = request.header(ACCEPT, "application/json");
+        }
         if !call.body.is_empty() {
             request = request.header(CONTENT_TYPE, call.content_type).body(Bytes::from_owner(call.body));
         }

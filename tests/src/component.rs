@@ -73,6 +73,14 @@ pub fn postgres() -> Option<PathBuf> {
     present(folder.join("initdb"), "PostgreSQL").map(|_| folder)
 }
 
+/// The `ministack` program, which answers as AWS STS, IAM and S3 do (`tests/ministack/requirements.txt`).
+#[must_use]
+pub fn ministack() -> Option<PathBuf> {
+    let folder = components().join("ministack");
+    let installed = folder.join(".installed-for");
+    present(installed, "the Python packages of tests/ministack/requirements.txt").map(|_| folder.join("bin/ministack"))
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> &'static Path {

@@ -22,6 +22,7 @@ mod issuer;
 mod journal;
 mod key;
 pub mod metrics;
+pub mod ministack;
 pub mod openbao;
 pub mod port;
 pub mod postgres;

@@ -15,6 +15,7 @@ use hallpass_core::port::{
 };
 use hallpass_core::time::{Clock, Timestamp};
 
+use super::aws::AwsMeans;
 use super::press::Kept;
 use crate::backend::guarded::{Guard, Guarded};
 use crate::backend::jwt::{JwtBackend, algorithm_of};
@@ -24,7 +25,7 @@ use crate::backend::postgres::PostgresBackend;
 use crate::backend::vault::VaultBackend;
 use crate::backend::x509::{Authorities, X509Backend, root_certificate};
 use crate::config::Finding;
-use crate::config::backend::{Backend, BackendKind};
+use crate::config::backend::{AwsAuth, Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::Issuer;
 use crate::identity::oidc::OidcVerifier;
@@ -60,6 +61,7 @@ pub(super) struct Composer {
     /// How much each backend that is called over the network bears: remembered over revisions.
     pub(super) guards: Mutex<BTreeMap<BackendName, Arc<Guard>>>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) aws: AwsMeans,
     /// How the tokens are to be signed.
     pub(super) asked_algorithms: ArcSwap<HashSet<SignatureAlgorithm>>,
 }
@@ -77,6 +79,7 @@ impl Composer {
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
             known: &known,
+            aws: &self.aws,
         };
         let built = Arc::new(backends(bundle, &means)?);
         let backends = built.adapters();
@@ -190,6 +193,7 @@ fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     let of_backend = |backend: &Backend| match &backend.kind {
         BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
         BackendKind::Vault(settings) => settings.audience().map(|_| (backend.name.clone(), settings.algorithm())),
+        BackendKind::Aws(_) => backend.kind.audience().map(|_| (backend.name.clone(), SignatureAlgorithm::Es256)),
         _ => None,
     };
     let backends: BTreeMap<_, _> = bundle.backends.iter().filter_map(of_backend).collect();
@@ -206,6 +210,7 @@ struct Means<'a> {
     entropy: Arc<dyn Entropy>,
     /// Those of the revision in force.
     known: &'a Built,
+    aws: &'a AwsMeans,
 }
 
 impl Means<'_> {
@@ -233,10 +238,12 @@ fn backends(bundle: &Bundle, means: &Means<'_>) -> Result<Built, Vec<Finding>> {
     let mut built = Built { adapters: BTreeMap::new(), named: bundle.named.clone() };
     for backend in &bundle.backends {
         let known = means.known.adapters.get(&backend.name).filter(|(settings, _)| settings == backend);
+        // One that looks for doors to what its roles reach is of one revision.
+        let known = known.filter(|_| !matches!(backend.kind, BackendKind::Aws(_)));
         let known = known.filter(|(_, adapter)| adapter.effect() == Effect::Remote && means.known.named == built.named);
         let adapter = match known {
             Some((_, adapter)) => Arc::clone(adapter),
-            None => build(backend, means, &audiences)?,
+            None => build(bundle, backend, means, &audiences)?,
         };
         built.adapters.insert(backend.name.clone(), (backend.clone(), adapter));
     }
@@ -250,6 +257,7 @@ impl Built {
 }
 
 fn build(
+    bundle: &Bundle,
     backend: &Backend,
     means: &Means<'_>,
     audiences: &[String],
@@ -279,6 +287,13 @@ fn build(
             let (identity, clock) = (means.identity(&name, algorithm), Arc::clone(&means.clock));
             Arc::new(VaultBackend::new(name, means.public_url, (**settings).clone(), outbound, identity, clock))
         }
+        BackendKind::Aws(settings) => {
+            let algorithm = SignatureAlgorithm::Es256;
+            if settings.auth == AwsAuth::WebIdentity {
+                means.signs(&name, algorithm)?;
+            }
+            means.aws.backend(bundle, &name, settings, means.identity(&name, algorithm))
+        }
     })
 }
 
@@ -301,7 +316,8 @@ pub(super) fn throw_away_backends(bundle: &Bundle) -> anyhow::Result<Result<Back
     let public_url = "https://hallpass.invalid";
     let authorities = Arc::new(Authorities::new(Arc::clone(&keys) as _, None, public_url, Arc::clone(&clock))?);
     let (entropy, known) = (Arc::new(SystemEntropy::new()), &Built::default());
-    let means = Means { public_url, keys, authorities, clock, entropy, known };
+    let aws = &AwsMeans::throw_away(Arc::clone(&clock))?;
+    let means = Means { public_url, keys, authorities, clock, entropy, known, aws };
     Ok(backends(bundle, &means).map(|built| built.adapters()))
 }
 

@@ -1,5 +1,6 @@
 //! Backends: where credentials are minted. One file a kind.
 
+mod aws;
 mod jwt;
 mod postgres;
 pub mod vault;
@@ -12,6 +13,8 @@ use hallpass_core::id::{BackendName, IssuerName};
 use hallpass_core::port::SignatureAlgorithm;
 use serde_json::Value;
 
+pub(crate) use self::aws::is_region;
+pub use self::aws::{AwsAuth, AwsBackend, AwsFence};
 pub use self::postgres::{Login as PostgresLogin, Postgres};
 use self::vault::Vault;
 use super::Finding;
@@ -46,6 +49,8 @@ pub enum BackendKind {
     Postgres(Box<Postgres>),
     /// What HashiCorp Vault or OpenBao makes.
     Vault(Box<Vault>),
+    /// Sessions of AWS roles.
+    Aws(Box<AwsBackend>),
 }
 
 impl BackendKind {
@@ -57,6 +62,7 @@ impl BackendKind {
             Self::X509 { .. } => "x509",
             Self::Postgres(_) => "postgres",
             Self::Vault(_) => "vault",
+            Self::Aws(_) => "aws",
         }
     }
 
@@ -69,6 +75,8 @@ impl BackendKind {
             // Its sessions are ended, and nobody logs in as it again.
             Self::Postgres(_) => RevocationClass::Hard,
             Self::Vault(_) => Vault::class(parameters),
+            Self::Aws(settings) if settings.fence.is_some() => RevocationClass::Fenced,
+            Self::Aws(_) => RevocationClass::ExpiryOnly,
         }
     }
 
@@ -77,15 +85,16 @@ impl BackendKind {
     pub fn audience(&self) -> Option<String> {
         match self {
             Self::Vault(vault) => vault.audience().map(str::to_owned),
+            Self::Aws(settings) => (settings.auth == AwsAuth::WebIdentity).then(|| settings.audience.clone()),
             Self::Jwt { .. } | Self::X509 { .. } | Self::Postgres(_) => None,
         }
     }
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["aws", "gcp", "azure", "github", "kubernetes"];
+const NOT_SUPPORTED: &[&str] = &["gcp", "azure", "github", "kubernetes"];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -109,6 +118,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
         Some("x509") => x509::read(entry, base, findings),
         Some("postgres") => postgres::read(entry, base, findings),
         Some("vault") => vault::read(entry, base, findings),
+        Some("aws") => aws::read(entry, findings),
         Some(kind) if NOT_SUPPORTED.contains(&kind) => {
             findings.push(entry.finding("kind", format!("this version does not support backends of kind {kind:?}")));
             None

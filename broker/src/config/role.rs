@@ -47,6 +47,7 @@ struct RawRole {
     x509: Option<toml::Table>,
     postgres: Option<toml::Table>,
     vault: Option<toml::Table>,
+    aws: Option<toml::Table>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +173,8 @@ fn parameters(
         return None;
     };
     let kind = backend.kind.as_str();
-    let tables = [("jwt", &raw.jwt), ("x509", &raw.x509), ("postgres", &raw.postgres), ("vault", &raw.vault)];
+    let tables =
+        [("jwt", &raw.jwt), ("x509", &raw.x509), ("postgres", &raw.postgres), ("vault", &raw.vault), ("aws", &raw.aws)];
     for (other, _) in tables.iter().filter(|(other, table)| *other != kind && table.is_some()) {
         findings.push(document.finding(other, format!("the backend {:?} is of kind {kind}", raw.backend.as_str())));
     }

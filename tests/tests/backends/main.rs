@@ -8,5 +8,6 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+mod aws;
 mod postgres;
 mod vault;

@@ -201,7 +201,8 @@ fn promise_4_a_fence_is_said_to_stand_when_every_verifier_has_heard_of_it_and_no
         assert_eq!(lab.backend.calls(Call::Revoke), 1, "nobody asks before");
         lab.clock.advance(Ttl::from_secs(1));
         lab.step().await.unwrap();
-        let GrantState::Revoking { fenced_at: Some(fenced_at), last_error: None, .. } = lab.grant(id).await.state else {
+        let GrantState::Revoking { fenced_at: Some(fenced_at), last_error: None, .. } = lab.grant(id).await.state
+        else {
             panic!("fenced");
         };
         assert_eq!(fenced_at, asked_at.plus(within));

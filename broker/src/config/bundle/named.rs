@@ -26,7 +26,7 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
         BackendKind::X509 { ca_certificate_file, .. } => vec![ca_certificate_file.as_ref()],
         BackendKind::Postgres(postgres) => vec![postgres.ca_file.as_ref(), postgres.login.certificate_file()],
         BackendKind::Vault(vault) => vec![vault.ca_file.as_ref()],
-        BackendKind::Jwt { .. } => Vec::new(),
+        BackendKind::Jwt { .. } | BackendKind::Aws(_) => Vec::new(),
     });
     let certificates = certificates.flatten().map(|path| ("backends.toml", path));
     let mut named = NamedFiles::new();

@@ -137,6 +137,16 @@ pub const METRICS: &[Metric] = &[
         &["backend", "what"],
         "What is alive at a backend: ours; stray, of ours without a live grant; others'; and doors to the same target.",
     ),
+    gauge(
+        "hallpass_aws_unfenced_sessions",
+        &["backend"],
+        "Sessions of AWS roles that are over and still work: their roles have no room for the fence.",
+    ),
+    counter(
+        "hallpass_aws_fences_set_again_total",
+        &["backend"],
+        "Fences of AWS roles that somebody changed and that were set again.",
+    ),
     counter(
         "hallpass_backend_strays_undone_total",
         &["backend"],

@@ -57,12 +57,10 @@ pub async fn what_is_over_and_may_still_work_is_told_with_its_handle(store: &Arc
         assert_eq!((ended.created_at, &ended.backend), (NOW, &waiting.record.backend));
         assert_eq!(ended.expires_at, waiting.expires_at);
     }
-    assert_eq!(ended.iter().map(|ended| ended.fenced_at).collect::<Vec<_>>(), [
-        Some(later(2)),
-        Some(later(3)),
-        Some(later(4)),
-        None
-    ]);
+    assert_eq!(
+        ended.iter().map(|ended| ended.fenced_at).collect::<Vec<_>>(),
+        [Some(later(2)), Some(later(3)), Some(later(4)), None]
+    );
     assert_eq!((first.expires_at, second.expires_at), (waiting.expires_at, waiting.expires_at));
 
     let over = waiting.expires_at.plus(EXPIRY_SKEW);

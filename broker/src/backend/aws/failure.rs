@@ -1,0 +1,76 @@
+//! What an error of AWS means for a grant. Two audiences: whoever asked hears what is wrong and who can put it right,
+//! without names of the account; the log has AWS's own words.
+
+use hallpass_core::port::IssueError;
+
+use super::query::CallFailed;
+
+/// What came of asking for a session. An answer without a session handed none out: only a lost answer leaves it open
+/// whether there is one.
+pub(super) fn of_assuming(failed: CallFailed, backend: &str) -> IssueError {
+    let internal = failed.to_string();
+    let (status, code, message) = match failed {
+        CallFailed::Unsent(internal) => return IssueError::Unavailable { internal },
+        CallFailed::NoAnswer(internal) => return IssueError::OutcomeUnknown { internal },
+        CallFailed::Answered { status, code, message } => (status, code, message),
+    };
+    let refused = |detail: &str| {
+        tracing::warn!(backend, aws = internal, "AWS refuses a session");
+        IssueError::Refused { detail: detail.to_owned(), parameter: None }
+    };
+    let suspended = |detail: &str| {
+        tracing::warn!(backend, aws = internal, "AWS gives no sessions");
+        IssueError::Suspended { detail: detail.to_owned() }
+    };
+    match code.as_str() {
+        "AccessDenied" | "AccessDeniedException" => refused(
+            "AWS does not let the broker assume the role (AccessDenied): the role's trust policy must permit it, \
+             sts:TagSession and sts:SetSourceIdentity too where the role uses them",
+        ),
+        "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => {
+            refused("AWS cannot read the role's session policy (MalformedPolicyDocument)")
+        }
+        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => refused(
+            "the role's session policy, its policy ARNs and the session tags are together larger than AWS takes \
+             (PackedPolicyTooLarge)",
+        ),
+        // The token is a minute old at most: the clocks differ, or the token took that long.
+        "ExpiredTokenException" | "ExpiredToken" => IssueError::Unavailable { internal },
+        "InvalidIdentityToken" | "InvalidIdentityTokenException" => suspended(
+            "AWS does not accept the broker's token (InvalidIdentityToken): the account needs an OIDC provider for the \
+             broker's public URL with the backend's audience, and must be able to fetch its keys there",
+        ),
+        "IDPRejectedClaim" | "IDPRejectedClaimException" => {
+            suspended("AWS says that the broker's token is not valid any more (IDPRejectedClaim)")
+        }
+        "RegionDisabledException" | "RegionDisabled" => {
+            suspended("STS is not activated in the backend's region (RegionDisabled)")
+        }
+        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => suspended(
+            "AWS does not accept the credentials that the broker itself has (it was configured with auth = \
+             \"assume_role\")",
+        ),
+        "ValidationError" if message.contains("MaxSessionDuration") => refused(
+            "the session would be longer than the AWS role's MaxSessionDuration allows: ask for a shorter one, or have \
+             the AWS role and the key `duration` of the broker's role agree",
+        ),
+        "ValidationError" if message.contains("role chaining") || message.contains("1 hour session limit") => {
+            refused(CHAINING)
+        }
+        "ValidationError" => refused("AWS does not take what it was asked with (ValidationError)"),
+        // What AWS itself says to repeat, and whatever is its own failure.
+        "IDPCommunicationError"
+        | "IDPCommunicationErrorException"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "RequestExpired" => IssueError::Unavailable { internal },
+        _ if status >= 500 || status == 429 => IssueError::Unavailable { internal },
+        _ => refused("AWS refuses the session; the broker's log has the reason"),
+    }
+}
+
+/// Said where a role asks for more.
+pub(super) const CHAINING: &str = "a session that was assumed with another session's credentials (role chaining) lasts \
+     an hour at most, whatever the role's MaxSessionDuration says";
