@@ -4,11 +4,13 @@ pub mod aws;
 pub mod guarded;
 mod jws;
 pub mod jwt;
+pub mod kubernetes;
 pub mod measured;
 pub mod own_identity;
 mod parameters;
 pub mod postgres;
 mod published;
+mod rest;
 pub mod vault;
 pub mod x509;
 

@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete adapters and plugs them into the ports.
 
 mod aws;
+mod clouds;
 mod composer;
 mod desks;
 mod exports;

@@ -28,17 +28,20 @@ pub mod token_file;
 pub mod vault;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hallpass_core::secret::Secret;
 use hallpass_core::time::Ttl;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+};
 use reqwest::{Method, StatusCode};
-use rustls_pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -121,6 +124,8 @@ pub struct Call<'a> {
 pub struct Reply {
     /// Its status.
     pub status: u16,
+    /// How long to stay away, where it says so in seconds (`Retry-After`, RFC 9110 §10.2.3).
+    pub retry_after: Option<Ttl>,
     /// All of its body. Wiped when dropped.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -190,12 +195,24 @@ pub enum OutboundSetupError {
     /// It holds no certificate, or one that cannot be an authority.
     #[error("the file of certificate authorities holds {0}")]
     Authorities(&'static str),
+    /// The broker's own certificate, or its key, cannot be read.
+    #[error("the broker's own certificate or its key cannot be read")]
+    ReadCertificate(#[source] rustls_pki_types::pem::Error),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
     /// The client cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Client(#[source] reqwest::Error),
+}
+
+/// By what a backend knows the broker that shows a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// The certificate and those above it, PEM.
+    pub certificate_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
 }
 
 /// The client. Cheap to clone; clones share connections.
@@ -223,12 +240,30 @@ impl Outbound {
     /// # Errors
     /// As [`Outbound::new`].
     pub fn to_backend(authorities: Option<&Path>) -> Result<Self, OutboundSetupError> {
+        Self::to_backend_as(authorities, None)
+    }
+
+    /// The same, where the backend knows its callers by their certificates. They are read now, and not again.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`], and when the certificate or its key is not usable.
+    pub fn to_backend_as(authorities: Option<&Path>, own: Option<&OwnCertificate>) -> Result<Self, OutboundSetupError> {
         let mut roots = public_roots();
         if let Some(file) = authorities {
             roots = rustls::RootCertStore::empty();
             add_authorities(&mut roots, file)?;
         }
-        Self::build(tls(roots, &[b"http/1.1"])?, IDLE_CONNECTIONS_PER_BACKEND)
+        let mut tls = tls(roots, &[b"http/1.1"])?;
+        if let Some(own) = own {
+            let chain = CertificateDer::pem_file_iter(&own.certificate_file);
+            let chain = chain.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let chain = chain.map_err(OutboundSetupError::ReadCertificate)?;
+            let key = PrivateKeyDer::from_pem_file(&own.key_file).map_err(OutboundSetupError::ReadCertificate)?;
+            let certified = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider());
+            let certified = certified.map_err(OutboundSetupError::Tls)?;
+            tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        }
+        Self::build(tls, IDLE_CONNECTIONS_PER_BACKEND)
     }
 
     fn build(tls: rustls::ClientConfig, idle_per_host: usize) -> Result<Self, OutboundSetupError> {
@@ -285,7 +320,7 @@ impl Outbound {
         let mut response = request.send().await.map_err(transport)?;
         let mut body = Zeroizing::new(Vec::with_capacity(call.max_bytes.min(8 * 1024)));
         read(&mut response, call.max_bytes, &mut |chunk| body.extend_from_slice(chunk)).await?;
-        Ok(Reply { status: response.status().as_u16(), body })
+        Ok(Reply { status: response.status().as_u16(), retry_after: retry_after(response.headers()), body })
     }
 
     /// Gets a document.
@@ -393,6 +428,11 @@ fn tls(roots: rustls::RootCertStore, protocols: &[&[u8]]) -> Result<rustls::Clie
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Ttl> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Ttl::from_secs)
 }
 
 fn etag(headers: &HeaderMap) -> Option<String> {

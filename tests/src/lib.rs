@@ -16,6 +16,7 @@ mod answer;
 mod broker;
 pub mod component;
 pub mod config;
+pub mod contract;
 pub mod estate;
 pub mod forge;
 mod issuer;

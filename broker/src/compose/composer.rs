@@ -16,6 +16,7 @@ use hallpass_core::port::{
 use hallpass_core::time::{Clock, Timestamp};
 
 use super::aws::AwsMeans;
+use super::clouds::{self, Place};
 use super::press::Kept;
 use crate::backend::guarded::{Guard, Guarded};
 use crate::backend::jwt::{JwtBackend, algorithm_of};
@@ -192,6 +193,7 @@ impl Composer {
 fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     let of_backend = |backend: &Backend| match &backend.kind {
         BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
+        BackendKind::Kubernetes(settings) => Some((backend.name.clone(), settings.own_token()?.1)),
         BackendKind::Vault(settings) => settings.audience().map(|_| (backend.name.clone(), settings.algorithm())),
         BackendKind::Aws(_) => backend.kind.audience().map(|_| (backend.name.clone(), SignatureAlgorithm::Es256)),
         _ => None,
@@ -218,6 +220,15 @@ impl Means<'_> {
     fn identity(&self, name: &BackendName, algorithm: SignatureAlgorithm) -> OwnIdentity {
         let (keys, clock, entropy) = (Arc::clone(&self.keys), Arc::clone(&self.clock), Arc::clone(&self.entropy));
         OwnIdentity::new(name.clone(), self.public_url, algorithm, keys, clock, entropy)
+    }
+
+    /// What a backend of somebody else's cloud needs, which the broker shows a token of this algorithm, where one.
+    fn place(&self, name: &BackendName, algorithm: Option<SignatureAlgorithm>) -> Result<Place<'_>, Vec<Finding>> {
+        if let Some(algorithm) = algorithm {
+            self.signs(name, algorithm)?;
+        }
+        let identity = self.identity(name, algorithm.unwrap_or(SignatureAlgorithm::Es256));
+        Ok(Place { name: name.clone(), public_url: self.public_url, identity, clock: Arc::clone(&self.clock) })
     }
 
     /// Whether tokens can be signed so, now or once somebody has brought another key.
@@ -274,6 +285,10 @@ fn build(
         BackendKind::X509 { trust_domain, .. } => {
             let adapter = X509Backend::new(name, trust_domain, Arc::clone(&means.authorities));
             Arc::new(adapter.map_err(|error| wrong(&error))?)
+        }
+        BackendKind::Kubernetes(settings) => {
+            let place = means.place(&name, settings.own_token().map(|(_, algorithm)| algorithm))?;
+            clouds::kubernetes(place, settings).map_err(|error| wrong(&error))?
         }
         BackendKind::Postgres(settings) => {
             let (clock, entropy) = (Arc::clone(&means.clock), Arc::clone(&means.entropy));

@@ -1,7 +1,9 @@
 //! Backends: where credentials are minted. One file a kind.
 
 mod aws;
+mod common;
 mod jwt;
+pub mod kubernetes;
 mod postgres;
 pub mod vault;
 mod x509;
@@ -15,6 +17,7 @@ use serde_json::Value;
 
 pub(crate) use self::aws::is_region;
 pub use self::aws::{AwsAuth, AwsBackend, AwsFence};
+use self::kubernetes::Kubernetes;
 pub use self::postgres::{Login as PostgresLogin, Postgres};
 use self::vault::Vault;
 use super::Finding;
@@ -51,6 +54,8 @@ pub enum BackendKind {
     Vault(Box<Vault>),
     /// Sessions of AWS roles.
     Aws(Box<AwsBackend>),
+    /// Tokens of a cluster's service accounts.
+    Kubernetes(Box<Kubernetes>),
 }
 
 impl BackendKind {
@@ -60,6 +65,7 @@ impl BackendKind {
         match self {
             Self::Jwt { .. } => "jwt",
             Self::X509 { .. } => "x509",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Postgres(_) => "postgres",
             Self::Vault(_) => "vault",
             Self::Aws(_) => "aws",
@@ -70,6 +76,8 @@ impl BackendKind {
     #[must_use]
     pub fn class(&self, parameters: &Value) -> RevocationClass {
         match self {
+            // The token is bound to a Secret of its own, which is deleted.
+            Self::Kubernetes(_) => RevocationClass::Hard,
             // Verifiers consult the status list and the revocation list; nothing unsigns a signature.
             Self::Jwt { .. } | Self::X509 { .. } => RevocationClass::Fenced,
             // Its sessions are ended, and nobody logs in as it again.
@@ -84,6 +92,7 @@ impl BackendKind {
     #[must_use]
     pub fn audience(&self) -> Option<String> {
         match self {
+            Self::Kubernetes(settings) => settings.own_token().map(|(audience, _)| audience.to_owned()),
             Self::Vault(vault) => vault.audience().map(str::to_owned),
             Self::Aws(settings) => (settings.auth == AwsAuth::WebIdentity).then(|| settings.audience.clone()),
             Self::Jwt { .. } | Self::X509 { .. } | Self::Postgres(_) => None,
@@ -92,9 +101,9 @@ impl BackendKind {
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["gcp", "azure", "github", "kubernetes"];
+const NOT_SUPPORTED: &[&str] = &["gcp", "azure", "github"];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -116,6 +125,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     match entry.text_at("kind") {
         Some("jwt") => jwt::read(entry, findings),
         Some("x509") => x509::read(entry, base, findings),
+        Some("kubernetes") => kubernetes::read(entry, base, findings),
         Some("postgres") => postgres::read(entry, base, findings),
         Some("vault") => vault::read(entry, base, findings),
         Some("aws") => aws::read(entry, findings),

@@ -45,6 +45,7 @@ struct RawRole {
     target: Option<String>,
     jwt: Option<toml::Table>,
     x509: Option<toml::Table>,
+    kubernetes: Option<toml::Table>,
     postgres: Option<toml::Table>,
     vault: Option<toml::Table>,
     aws: Option<toml::Table>,
@@ -173,8 +174,14 @@ fn parameters(
         return None;
     };
     let kind = backend.kind.as_str();
-    let tables =
-        [("jwt", &raw.jwt), ("x509", &raw.x509), ("postgres", &raw.postgres), ("vault", &raw.vault), ("aws", &raw.aws)];
+    let tables = [
+        ("jwt", &raw.jwt),
+        ("x509", &raw.x509),
+        ("kubernetes", &raw.kubernetes),
+        ("postgres", &raw.postgres),
+        ("vault", &raw.vault),
+        ("aws", &raw.aws),
+    ];
     for (other, _) in tables.iter().filter(|(other, table)| *other != kind && table.is_some()) {
         findings.push(document.finding(other, format!("the backend {:?} is of kind {kind}", raw.backend.as_str())));
     }

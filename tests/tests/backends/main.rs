@@ -9,5 +9,7 @@
 )]
 
 mod aws;
+mod clouds;
+mod kubernetes;
 mod postgres;
 mod vault;
