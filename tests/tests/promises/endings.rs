@@ -211,6 +211,38 @@ fn promise_4_a_fence_is_said_to_stand_when_every_verifier_has_heard_of_it_and_no
 }
 
 #[test]
+fn promise_4_what_only_a_lost_answer_could_have_named_is_never_said_to_be_revoked() {
+    in_no_time(async {
+        let lab = Lab::new(Nature { answers_handle: true, min_life: Ttl::from_hours(1), ..Nature::hard() });
+        lab.backend.next(Call::Issue, [Some(Fault::AnswerLost)]);
+        lab.open(&lab.request()).await.unwrap_err();
+        let [grant] = lab.all_grants().await.try_into().expect("one intent");
+        let id = grant.record.id;
+        for _ in 0..5 {
+            lab.step().await.unwrap();
+            lab.clock.advance(Ttl::from_mins(10));
+        }
+        let GrantState::Revoking { retry_at, last_error, .. } = lab.grant(id).await.state else {
+            panic!("it may still work: {:?}", lab.backend.working());
+        };
+        assert_eq!(lab.backend.working().len(), 1, "it does");
+        assert!(last_error.is_some_and(|error| error.contains("time does")));
+        assert_eq!(lab.backend.calls(Call::Revoke), 1, "asking again would change nothing");
+        lab.clock.advance(retry_at.since(lab.clock.now()));
+        lab.step().await.unwrap();
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Expired);
+        assert!(lab.backend.working().is_empty(), "its time is over");
+
+        // The positive control: where the answer came, it is undone and said to be.
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        let holder = lab.proof(World::SUBJECT);
+        revoke::revoke(&lab.ports, &holder, id, Some("done".to_owned()), &lab.origin()).await.unwrap();
+        lab.settle().await;
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoked);
+    });
+}
+
+#[test]
 fn promise_4_honest_endings() {
     in_no_time(async {
         for nature in NATURES {

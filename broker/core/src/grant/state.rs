@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pending ──► active ──► revoking ──► revoked   (hard, confirmed)
-//!    │           │          ├───────► expired   (fenced, expiry_only)
+//!    │           │          ├───────► expired   (fenced, expiry_only; hard, where nothing could be undone)
 //!    │           └► expired └───────► abandoned (an operator, with a reason)
 //!    ├► failed  (refused before any effect)
 //!    └► revoking (any other failure)
@@ -367,7 +367,9 @@ impl Grant {
         self.record.class() != RevocationClass::Hard
     }
 
-    fn over_at(&self) -> Timestamp {
+    /// When its credential can surely not work any more, whoever's clock is asked.
+    #[must_use]
+    pub fn over_at(&self) -> Timestamp {
         self.expires_at.plus(EXPIRY_SKEW)
     }
 
@@ -495,6 +497,22 @@ impl Grant {
             }
             GrantState::Revoking { activated_at, ending, fenced_at, .. } => (activated_at, ending, fenced_at),
             _ => return Err(self.illegal("expire")),
+        };
+        self.state = GrantState::Expired { activated_at, ending, fenced_at, ended_at: at };
+        Ok(self.next_version())
+    }
+
+    /// Its backend says that nothing but time ends it, whatever its class, and its time is over: revoking → expired. So
+    /// it is with a credential that only its own answer could have named, where that answer was lost.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] before its time, or unless revoking.
+    pub fn run_out(mut self, at: Timestamp) -> Result<Self, IllegalTransition> {
+        if at < self.over_at() {
+            return Err(self.illegal("run out yet"));
+        }
+        let GrantState::Revoking { activated_at, ending, fenced_at, .. } = self.state else {
+            return Err(self.illegal("run out"));
         };
         self.state = GrantState::Expired { activated_at, ending, fenced_at, ended_at: at };
         Ok(self.next_version())

@@ -201,7 +201,8 @@ pub enum Undone {
         /// When to ask again.
         until: Timestamp,
     },
-    /// Nothing but time ends it.
+    /// Nothing but time ends it. Also of a hard credential: one that only the backend's answer could have named, where
+    /// that answer was lost. It is never said to be revoked.
     OnlyTime,
 }
 

@@ -55,7 +55,7 @@ pub struct Nature {
     pub max_life: Option<Ttl>,
     /// Whether it can extend a credential.
     pub extends: bool,
-    /// Whether only its answer says how to undo a credential: the planned handle finds nothing.
+    /// Whether only its answer says how to undo a credential: the planned handle finds nothing, and a hard backend says so.
     pub answers_handle: bool,
     /// Whether a credential is made under something that must be there before.
     pub prepares: bool,
@@ -347,6 +347,7 @@ impl FaultingBackend {
             fenced_at = fenced_at.max(at);
         }
         match class {
+            RevocationClass::Hard if self.nature().answers_handle && handle.starts_with("undo:") => Undone::OnlyTime,
             RevocationClass::Hard => Undone::Gone,
             RevocationClass::Fenced if fenced_at > at => Undone::Fencing { until: fenced_at },
             RevocationClass::Fenced => Undone::Fenced,

@@ -164,6 +164,21 @@ async fn undo(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
             let entry = entry(ports, &fenced, AuditAction::GrantFence);
             (fenced, entry)
         }
+        // Neither gone nor about to be: it is over when its time is, and only that is said of it. A late answer that tells
+        // how to undo it comes with a step of its own.
+        (Ok(Undone::OnlyTime), _) if class == RevocationClass::Hard && now >= grant.over_at() => {
+            let expired = grant.run_out(now).map_err(illegal)?;
+            let entry = entry(ports, &expired, AuditAction::GrantExpire);
+            (expired, entry)
+        }
+        (Ok(Undone::OnlyTime), _) if class == RevocationClass::Hard => {
+            let over_at = grant.over_at();
+            let waiting =
+                grant.retry(over_at, "nobody knows how to undo what may have been made; time does".to_owned());
+            let waiting = waiting.map_err(illegal)?;
+            let entry = entry(ports, &waiting, AuditAction::GrantRetry);
+            (waiting, entry)
+        }
         (Ok(undone), _) => {
             let class = class.as_str();
             retry(ports, grant, format!("the backend answered {undone:?} for a credential of class {class}"))?
