@@ -1,6 +1,7 @@
 //! Credential backends: one file or folder a kind.
 
 pub mod aws;
+pub mod github;
 pub mod guarded;
 mod jws;
 pub mod jwt;

@@ -31,6 +31,17 @@ impl<'a> Table<'a> {
         self.typed(key, "a whole number, not negative", Value::as_u64)
     }
 
+    /// A list of whole numbers, without repetitions.
+    pub(super) fn wholes(&self, key: &str) -> Result<Option<Vec<u64>>, InvalidParameters> {
+        let list = |value: &'a Value| value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>();
+        let Some(numbers) = self.typed(key, "a list of whole numbers", list)? else { return Ok(None) };
+        let mut seen = std::collections::BTreeSet::new();
+        match numbers.iter().find(|number| !seen.insert(**number)) {
+            Some(twice) => Err(invalid(key, format!("{twice} is there twice"))),
+            None => Ok(Some(numbers)),
+        }
+    }
+
     pub(super) fn table(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, InvalidParameters> {
         self.typed(key, "a table", Value::as_object)
     }

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use hallpass_core::id::BackendName;
-use hallpass_core::port::CredentialBackend;
+use hallpass_core::port::{CredentialBackend, Signer};
 use hallpass_core::time::Clock;
+use zeroize::Zeroizing;
 
+use crate::backend::github::{AppKey, GitHubBackend};
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::own_identity::OwnIdentity;
+use crate::config::backend::github::{GitHub, KeySource};
 use crate::config::backend::kubernetes::{Kubernetes, KubernetesLogin};
+use crate::keys::LocalSigner;
 use crate::outbound::Outbound;
 
 /// What each of them needs beside its settings.
@@ -35,6 +39,34 @@ pub(super) fn kubernetes(place: Place<'_>, settings: &Kubernetes) -> Result<Arc<
     let Place { name, public_url, identity, clock } = place;
     let settings = settings.clone();
     Ok(Arc::new(KubernetesBackend::new(name, public_url, settings, authorities, outbound, identity, clock)))
+}
+
+pub(super) fn github(place: Place<'_>, settings: &GitHub) -> Result<Arc<dyn CredentialBackend>, Wrong> {
+    let outbound = Outbound::to_backend(settings.ca_file.as_deref()).map_err(explain)?;
+    let source = settings.private_key.clone();
+    let key: AppKey = Arc::new(move || {
+        let pem = read_key(&source)?;
+        let signer = LocalSigner::rsa_from_pem(&pem).map_err(|_| {
+            "private_key: is not an RSA key of 2048 to 4096 bits in PEM, as GitHub gives those of Apps".to_owned()
+        })?;
+        Ok(Arc::new(signer) as Arc<dyn Signer>)
+    });
+    // Whoever configures it hears of it now, and not when the first credential is asked for.
+    drop(key()?);
+    Ok(Arc::new(GitHubBackend::new(place.name, settings, key, outbound, place.clock)))
+}
+
+fn read_key(source: &KeySource) -> Result<Zeroizing<Vec<u8>>, Wrong> {
+    match source {
+        KeySource::File(file) => {
+            let read = std::fs::read(file).map_err(|error| format!("private_key: {}: {error}", file.display()))?;
+            Ok(Zeroizing::new(read))
+        }
+        KeySource::Env(name) => {
+            let read = std::env::var(name).map_err(|_| format!("private_key: there is no variable {name}"))?;
+            Ok(Zeroizing::new(read.into_bytes()))
+        }
+    }
 }
 
 fn explain(error: impl std::error::Error) -> Wrong {

@@ -286,6 +286,10 @@ fn build(
             let adapter = X509Backend::new(name, trust_domain, Arc::clone(&means.authorities));
             Arc::new(adapter.map_err(|error| wrong(&error))?)
         }
+        BackendKind::GitHub(settings) => {
+            let place = means.place(&name, None)?;
+            clouds::github(place, settings).map_err(|error| wrong(&error))?
+        }
         BackendKind::Kubernetes(settings) => {
             let place = means.place(&name, settings.own_token().map(|(_, algorithm)| algorithm))?;
             clouds::kubernetes(place, settings).map_err(|error| wrong(&error))?

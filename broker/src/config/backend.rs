@@ -2,6 +2,7 @@
 
 mod aws;
 mod common;
+pub mod github;
 mod jwt;
 pub mod kubernetes;
 mod postgres;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub(crate) use self::aws::is_region;
 pub use self::aws::{AwsAuth, AwsBackend, AwsFence};
+use self::github::GitHub;
 use self::kubernetes::Kubernetes;
 pub use self::postgres::{Login as PostgresLogin, Postgres};
 use self::vault::Vault;
@@ -56,6 +58,8 @@ pub enum BackendKind {
     Aws(Box<AwsBackend>),
     /// Tokens of a cluster's service accounts.
     Kubernetes(Box<Kubernetes>),
+    /// Tokens of an installation of a GitHub App.
+    GitHub(Box<GitHub>),
 }
 
 impl BackendKind {
@@ -65,6 +69,7 @@ impl BackendKind {
         match self {
             Self::Jwt { .. } => "jwt",
             Self::X509 { .. } => "x509",
+            Self::GitHub(_) => "github",
             Self::Kubernetes(_) => "kubernetes",
             Self::Postgres(_) => "postgres",
             Self::Vault(_) => "vault",
@@ -76,6 +81,8 @@ impl BackendKind {
     #[must_use]
     pub fn class(&self, parameters: &Value) -> RevocationClass {
         match self {
+            // The token is revoked with itself.
+            Self::GitHub(_) => RevocationClass::Hard,
             // The token is bound to a Secret of its own, which is deleted.
             Self::Kubernetes(_) => RevocationClass::Hard,
             // Verifiers consult the status list and the revocation list; nothing unsigns a signature.
@@ -92,6 +99,7 @@ impl BackendKind {
     #[must_use]
     pub fn audience(&self) -> Option<String> {
         match self {
+            Self::GitHub(_) => None,
             Self::Kubernetes(settings) => settings.own_token().map(|(audience, _)| audience.to_owned()),
             Self::Vault(vault) => vault.audience().map(str::to_owned),
             Self::Aws(settings) => (settings.auth == AwsAuth::WebIdentity).then(|| settings.audience.clone()),
@@ -101,9 +109,9 @@ impl BackendKind {
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes", "github"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["gcp", "azure", "github"];
+const NOT_SUPPORTED: &[&str] = &["gcp", "azure"];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -125,6 +133,7 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     match entry.text_at("kind") {
         Some("jwt") => jwt::read(entry, findings),
         Some("x509") => x509::read(entry, base, findings),
+        Some("github") => github::read(entry, base, findings),
         Some("kubernetes") => kubernetes::read(entry, base, findings),
         Some("postgres") => postgres::read(entry, base, findings),
         Some("vault") => vault::read(entry, base, findings),

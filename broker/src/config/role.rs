@@ -45,6 +45,7 @@ struct RawRole {
     target: Option<String>,
     jwt: Option<toml::Table>,
     x509: Option<toml::Table>,
+    github: Option<toml::Table>,
     kubernetes: Option<toml::Table>,
     postgres: Option<toml::Table>,
     vault: Option<toml::Table>,
@@ -177,6 +178,7 @@ fn parameters(
     let tables = [
         ("jwt", &raw.jwt),
         ("x509", &raw.x509),
+        ("github", &raw.github),
         ("kubernetes", &raw.kubernetes),
         ("postgres", &raw.postgres),
         ("vault", &raw.vault),

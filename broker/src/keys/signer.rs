@@ -8,6 +8,8 @@ use ring::digest;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::entropy::SystemEntropy;
@@ -63,6 +65,24 @@ impl LocalSigner {
             SignatureAlgorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).map(|pair| Pair::Rs256(Box::new(pair))),
         }
         .map_err(|_| KeyRejected)?;
+        Self::of(algorithm, pair, entropy)
+    }
+
+    /// Loads an RSA key of somebody else's service in PEM: PKCS #8, or PKCS #1, in which GitHub gives those of its Apps.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] when `pem` is no RSA key, or one that is too short to sign with.
+    pub fn rsa_from_pem(pem: &[u8]) -> Result<Self, KeyRejected> {
+        let pair = match PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyRejected)? {
+            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
+            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            _ => return Err(KeyRejected),
+        };
+        let pair = pair.map(|pair| Pair::Rs256(Box::new(pair))).map_err(|_| KeyRejected)?;
+        Self::of(SignatureAlgorithm::Rs256, pair, SystemEntropy::new())
+    }
+
+    fn of(algorithm: SignatureAlgorithm, pair: Pair, entropy: SystemEntropy) -> Result<Self, KeyRejected> {
         if let Pair::Rs256(pair) = &pair
             && !RSA_BITS.contains(&pair.public().modulus_len().saturating_mul(8))
         {

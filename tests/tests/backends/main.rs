@@ -10,6 +10,7 @@
 
 mod aws;
 mod clouds;
+mod github;
 mod kubernetes;
 mod postgres;
 mod vault;
