@@ -1,6 +1,8 @@
 //! Credential backends: one file or folder a kind.
 
 pub mod aws;
+pub mod azure;
+pub mod gcp;
 pub mod github;
 pub mod guarded;
 mod jws;

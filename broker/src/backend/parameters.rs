@@ -46,6 +46,12 @@ impl<'a> Table<'a> {
         self.typed(key, "a table", Value::as_object)
     }
 
+    /// A list of tables.
+    pub(super) fn tables(&self, key: &str) -> Result<Option<Vec<&'a Map<String, Value>>>, InvalidParameters> {
+        let list = |value: &'a Value| value.as_array()?.iter().map(Value::as_object).collect::<Option<Vec<_>>>();
+        self.typed(key, "a list of tables", list)
+    }
+
     /// A list of texts, without repetitions.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, InvalidParameters> {
         let list = |value: &'a Value| value.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();

@@ -40,6 +40,7 @@ pub(super) struct Ask<'a> {
 pub(super) enum Body {
     None,
     Json(Zeroizing<Vec<u8>>),
+    Form(Zeroizing<Vec<u8>>),
 }
 
 /// An answer, whatever its status.
@@ -71,6 +72,7 @@ impl Api {
         let (content_type, body) = match ask.body {
             Body::None => ("", Zeroizing::default()),
             Body::Json(body) => ("application/json", body),
+            Body::Form(body) => ("application/x-www-form-urlencoded", body),
         };
         let call = Call {
             method: ask.method,
@@ -107,6 +109,14 @@ impl Body {
     pub(super) fn json(value: &impl Serialize) -> Result<Self, Unanswered> {
         let body = serde_json::to_vec(value).map_err(|error| Unanswered::Unsent(error.to_string()))?;
         Ok(Self::Json(Zeroizing::new(body)))
+    }
+
+    /// As a form (RFC 6749 §B). The buffer is large enough from the start, so that no copy of a part is left behind.
+    pub(super) fn form(fields: &[(&str, &str)]) -> Self {
+        let length = fields.iter().map(|(name, value)| 2 + 3 * (name.len() + value.len())).sum();
+        let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(length));
+        form.extend_pairs(fields);
+        Self::Form(Zeroizing::new(form.finish().into_bytes()))
     }
 }
 

@@ -7,9 +7,13 @@ use hallpass_core::port::{CredentialBackend, Signer};
 use hallpass_core::time::Clock;
 use zeroize::Zeroizing;
 
+use crate::backend::azure::AzureBackend;
+use crate::backend::gcp::GcpBackend;
 use crate::backend::github::{AppKey, GitHubBackend};
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::own_identity::OwnIdentity;
+use crate::config::backend::azure::Azure;
+use crate::config::backend::gcp::Gcp;
 use crate::config::backend::github::{GitHub, KeySource};
 use crate::config::backend::kubernetes::{Kubernetes, KubernetesLogin};
 use crate::keys::LocalSigner;
@@ -54,6 +58,16 @@ pub(super) fn github(place: Place<'_>, settings: &GitHub) -> Result<Arc<dyn Cred
     // Whoever configures it hears of it now, and not when the first credential is asked for.
     drop(key()?);
     Ok(Arc::new(GitHubBackend::new(place.name, settings, key, outbound, place.clock)))
+}
+
+pub(super) fn gcp(place: Place<'_>, settings: &Gcp) -> Result<Arc<dyn CredentialBackend>, Wrong> {
+    let outbound = Outbound::to_backend(settings.ca_file.as_deref()).map_err(explain)?;
+    Ok(Arc::new(GcpBackend::new(place.name, settings.clone(), outbound, place.identity, place.clock)))
+}
+
+pub(super) fn azure(place: Place<'_>, settings: &Azure) -> Result<Arc<dyn CredentialBackend>, Wrong> {
+    let outbound = Outbound::to_backend(settings.ca_file.as_deref()).map_err(explain)?;
+    Ok(Arc::new(AzureBackend::new(place.name, settings.clone(), outbound, place.identity, place.clock)))
 }
 
 fn read_key(source: &KeySource) -> Result<Zeroizing<Vec<u8>>, Wrong> {

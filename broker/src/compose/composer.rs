@@ -193,6 +193,8 @@ impl Composer {
 fn asked_algorithms(bundle: &Bundle) -> HashSet<SignatureAlgorithm> {
     let of_backend = |backend: &Backend| match &backend.kind {
         BackendKind::Jwt { algorithm } => Some((backend.name.clone(), *algorithm)),
+        BackendKind::Azure(settings) => Some((backend.name.clone(), settings.own_token()?.1)),
+        BackendKind::Gcp(settings) => Some((backend.name.clone(), settings.own_token()?.1)),
         BackendKind::Kubernetes(settings) => Some((backend.name.clone(), settings.own_token()?.1)),
         BackendKind::Vault(settings) => settings.audience().map(|_| (backend.name.clone(), settings.algorithm())),
         BackendKind::Aws(_) => backend.kind.audience().map(|_| (backend.name.clone(), SignatureAlgorithm::Es256)),
@@ -285,6 +287,14 @@ fn build(
         BackendKind::X509 { trust_domain, .. } => {
             let adapter = X509Backend::new(name, trust_domain, Arc::clone(&means.authorities));
             Arc::new(adapter.map_err(|error| wrong(&error))?)
+        }
+        BackendKind::Azure(settings) => {
+            let place = means.place(&name, settings.own_token().map(|(_, algorithm)| algorithm))?;
+            clouds::azure(place, settings).map_err(|error| wrong(&error))?
+        }
+        BackendKind::Gcp(settings) => {
+            let place = means.place(&name, settings.own_token().map(|(_, algorithm)| algorithm))?;
+            clouds::gcp(place, settings).map_err(|error| wrong(&error))?
         }
         BackendKind::GitHub(settings) => {
             let place = means.place(&name, None)?;

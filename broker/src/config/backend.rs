@@ -1,7 +1,9 @@
 //! Backends: where credentials are minted. One file a kind.
 
 mod aws;
+pub mod azure;
 mod common;
+pub mod gcp;
 pub mod github;
 mod jwt;
 pub mod kubernetes;
@@ -18,6 +20,8 @@ use serde_json::Value;
 
 pub(crate) use self::aws::is_region;
 pub use self::aws::{AwsAuth, AwsBackend, AwsFence};
+use self::azure::Azure;
+use self::gcp::Gcp;
 use self::github::GitHub;
 use self::kubernetes::Kubernetes;
 pub use self::postgres::{Login as PostgresLogin, Postgres};
@@ -60,6 +64,10 @@ pub enum BackendKind {
     Kubernetes(Box<Kubernetes>),
     /// Tokens of an installation of a GitHub App.
     GitHub(Box<GitHub>),
+    /// Access tokens of service accounts of Google Cloud.
+    Gcp(Box<Gcp>),
+    /// Access tokens of applications in Microsoft Entra.
+    Azure(Box<Azure>),
 }
 
 impl BackendKind {
@@ -69,6 +77,8 @@ impl BackendKind {
         match self {
             Self::Jwt { .. } => "jwt",
             Self::X509 { .. } => "x509",
+            Self::Azure(_) => "azure",
+            Self::Gcp(_) => "gcp",
             Self::GitHub(_) => "github",
             Self::Kubernetes(_) => "kubernetes",
             Self::Postgres(_) => "postgres",
@@ -81,6 +91,9 @@ impl BackendKind {
     #[must_use]
     pub fn class(&self, parameters: &Value) -> RevocationClass {
         match self {
+            Self::Azure(_) => RevocationClass::ExpiryOnly,
+            // Nothing takes back what was signed.
+            Self::Gcp(_) => RevocationClass::ExpiryOnly,
             // The token is revoked with itself.
             Self::GitHub(_) => RevocationClass::Hard,
             // The token is bound to a Secret of its own, which is deleted.
@@ -99,6 +112,8 @@ impl BackendKind {
     #[must_use]
     pub fn audience(&self) -> Option<String> {
         match self {
+            Self::Azure(settings) => settings.own_token().map(|(audience, _)| audience.to_owned()),
+            Self::Gcp(settings) => settings.own_token().map(|(audience, _)| audience.to_owned()),
             Self::GitHub(_) => None,
             Self::Kubernetes(settings) => settings.own_token().map(|(audience, _)| audience.to_owned()),
             Self::Vault(vault) => vault.audience().map(str::to_owned),
@@ -109,9 +124,9 @@ impl BackendKind {
 }
 
 /// The kinds that can be configured.
-const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes", "github"];
+const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes", "github", "gcp", "azure"];
 /// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &["gcp", "azure"];
+const NOT_SUPPORTED: &[&str] = &[];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -133,6 +148,8 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     match entry.text_at("kind") {
         Some("jwt") => jwt::read(entry, findings),
         Some("x509") => x509::read(entry, base, findings),
+        Some("azure") => azure::read(entry, base, findings),
+        Some("gcp") => gcp::read(entry, base, findings),
         Some("github") => github::read(entry, base, findings),
         Some("kubernetes") => kubernetes::read(entry, base, findings),
         Some("postgres") => postgres::read(entry, base, findings),

@@ -45,6 +45,8 @@ struct RawRole {
     target: Option<String>,
     jwt: Option<toml::Table>,
     x509: Option<toml::Table>,
+    azure: Option<toml::Table>,
+    gcp: Option<toml::Table>,
     github: Option<toml::Table>,
     kubernetes: Option<toml::Table>,
     postgres: Option<toml::Table>,
@@ -178,6 +180,8 @@ fn parameters(
     let tables = [
         ("jwt", &raw.jwt),
         ("x509", &raw.x509),
+        ("azure", &raw.azure),
+        ("gcp", &raw.gcp),
         ("github", &raw.github),
         ("kubernetes", &raw.kubernetes),
         ("postgres", &raw.postgres),

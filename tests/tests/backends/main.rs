@@ -9,7 +9,9 @@
 )]
 
 mod aws;
+mod azure;
 mod clouds;
+mod gcp;
 mod github;
 mod kubernetes;
 mod postgres;

@@ -24,6 +24,8 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
     // Of what is secret, such as passwords, no digest is told: whoever guesses could check it.
     let certificates = bundle.backends.iter().flat_map(|backend| match &backend.kind {
         BackendKind::X509 { ca_certificate_file, .. } => vec![ca_certificate_file.as_ref()],
+        BackendKind::Azure(settings) => vec![settings.ca_file.as_ref()],
+        BackendKind::Gcp(settings) => vec![settings.ca_file.as_ref()],
         BackendKind::GitHub(settings) => vec![settings.ca_file.as_ref()],
         BackendKind::Kubernetes(settings) => vec![settings.ca_file.as_ref(), settings.certificate_file()],
         BackendKind::Postgres(postgres) => vec![postgres.ca_file.as_ref(), postgres.login.certificate_file()],
