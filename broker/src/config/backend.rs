@@ -125,8 +125,6 @@ impl BackendKind {
 
 /// The kinds that can be configured.
 const KINDS: &[&str] = &["jwt", "x509", "postgres", "vault", "aws", "kubernetes", "github", "gcp", "azure"];
-/// Kinds of the configuration contract that this version cannot mint with.
-const NOT_SUPPORTED: &[&str] = &[];
 
 /// The backends of `backends.toml`. Files that they name are sought below `base`.
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Backend> {
@@ -155,10 +153,6 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
         Some("postgres") => postgres::read(entry, base, findings),
         Some("vault") => vault::read(entry, base, findings),
         Some("aws") => aws::read(entry, findings),
-        Some(kind) if NOT_SUPPORTED.contains(&kind) => {
-            findings.push(entry.finding("kind", format!("this version does not support backends of kind {kind:?}")));
-            None
-        }
         Some(kind) => {
             findings.push(entry.finding("kind", format!("there is no kind of backend {kind:?}; use {}", kinds())));
             None

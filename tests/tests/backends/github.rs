@@ -11,8 +11,9 @@ use hallpass_broker::keys::LocalSigner;
 use hallpass_core::credential::{CredentialMaterial, IssueOrder};
 use hallpass_core::port::{CredentialBackend, IssueError, Signer, Undone};
 use hallpass_core::testing::{MockClock, backend_suite, sample};
-use hallpass_core::time::Ttl;
+use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_tests::contract::{Contract, Texts, Turn};
+use hallpass_tests::unix_now;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
 
@@ -20,22 +21,30 @@ use crate::clouds::{self, kind_of};
 
 /// The tokens that GitHub takes.
 #[derive(Default)]
-struct Installation {
+pub(crate) struct Installation {
     made: usize,
-    tokens: BTreeSet<String>,
-    loses_token: bool,
+    pub(crate) tokens: BTreeSet<String>,
+    pub(crate) loses_token: bool,
     keeps_revoked: bool,
+    /// When it is, if not the instant at which sample time stands.
+    now: Option<fn() -> i64>,
 }
 
 impl Installation {
-    fn answer(&mut self, exchange: &str, texts: &mut Texts) -> Turn {
+    /// One whose clock goes.
+    pub(crate) fn in_real_time() -> Self {
+        Self { now: Some(unix_now), ..Self::default() }
+    }
+
+    pub(crate) fn answer(&mut self, exchange: &str, texts: &mut Texts) -> Turn {
         let response = match exchange {
             "access-token" | "access-token-by-id" => {
                 self.made += 1;
+                let now = self.now.map_or(sample::NOW, |now| Timestamp::from_secs(now()));
                 let token = format!("ghs_16C7e42F292c6912E7710c838347Ae178B4a{:04}", self.made);
                 self.tokens.insert(token.clone());
                 texts.insert("token".to_owned(), token);
-                texts.insert("expires_at".to_owned(), sample::NOW.plus(Ttl::from_hours(1)).to_rfc3339());
+                texts.insert("expires_at".to_owned(), now.plus(Ttl::from_hours(1)).to_rfc3339());
                 if std::mem::take(&mut self.loses_token) {
                     return Turn::Lost;
                 }
@@ -64,12 +73,12 @@ struct Lab {
     backend: GitHubBackend,
 }
 
-fn parameters() -> Value {
+pub(crate) fn parameters() -> Value {
     json!({"repositories": ["Hello-World"], "permissions": {"issues": "write", "contents": "read"}})
 }
 
 /// A key as GitHub gives it: PKCS #1 in PEM.
-fn key() -> Vec<u8> {
+pub(crate) fn key() -> Vec<u8> {
     let mut command = std::process::Command::new("openssl");
     let output = command.args(["genrsa", "-traditional", "2048"]).output().expect("openssl starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -12,6 +12,7 @@ use hallpass_core::port::{Belongs, CredentialBackend, IssueError, ItemKind, Revo
 use hallpass_core::testing::{MockClock, backend_suite, sample};
 use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_tests::contract::{Contract, Texts, Turn};
+use hallpass_tests::unix_now;
 use serde_json::{Value, json};
 
 use crate::clouds::{self, INSTANCE, kind_of};
@@ -21,25 +22,32 @@ const PAGE: usize = 2;
 
 /// The Secrets of a cluster, and what is to go wrong.
 #[derive(Default)]
-struct Cluster {
+pub(crate) struct Cluster {
     made: usize,
-    secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
     /// The answer to the next request of this exchange is lost, after it had its effect.
     loses: Option<&'static str>,
     /// Somebody's finalizer holds what is deleted.
     holds_deleted: bool,
     /// Tokens live for so much longer than is told.
     lengthens: i64,
+    /// When it is, if not the instant at which sample time stands.
+    now: Option<fn() -> i64>,
 }
 
-struct Secret {
+pub(crate) struct Secret {
     uid: String,
     mark: String,
     grant: String,
 }
 
 impl Cluster {
-    fn answer(&mut self, exchange: &str, texts: &mut Texts) -> Turn {
+    /// One whose clock goes.
+    pub(crate) fn in_real_time() -> Self {
+        Self { now: Some(unix_now), ..Self::default() }
+    }
+
+    pub(crate) fn answer(&mut self, exchange: &str, texts: &mut Texts) -> Turn {
         let response = self.respond(exchange, texts);
         if self.loses == Some(exchange) {
             self.loses = None;
@@ -65,7 +73,8 @@ impl Cluster {
                 if self.secrets.get(&texts["name"]).is_none_or(|secret| secret.uid != texts["uid"]) {
                     return "token-request-409";
                 }
-                let ends_at = sample::NOW.as_secs() + texts["seconds"].parse::<i64>().unwrap();
+                let now = self.now.map_or(sample::NOW.as_secs(), |now| now());
+                let ends_at = now + texts["seconds"].parse::<i64>().unwrap();
                 let claims =
                     json!({"exp": ends_at + self.lengthens, "kubernetes.io": {"secret": {"uid": texts["uid"]}}});
                 let token = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
@@ -125,7 +134,7 @@ struct Lab {
     backend: KubernetesBackend,
 }
 
-fn parameters() -> Value {
+pub(crate) fn parameters() -> Value {
     json!({"namespace": "payments", "service_account": "deployer", "audiences": ["https://kubernetes.default.svc"]})
 }
 
@@ -195,6 +204,7 @@ async fn a_token_is_bound_to_a_secret_of_its_grant_alone_and_ends_with_it() {
     let (created, requested) = (&asked[0].1, &asked[1].1);
     assert_eq!(created["grant"], order.grant.to_string());
     assert_eq!(created["broker"], INSTANCE);
+    assert_eq!((created["owner"].as_str(), created["role"].as_str()), ("payments", "payments/prod/deploy"));
     assert_eq!(requested["name"], format!("hallpass-{}", order.grant));
     assert_eq!((requested["account"].as_str(), requested["namespace"].as_str()), ("deployer", "payments"));
     assert!(token.expose().contains('.'));

@@ -16,3 +16,4 @@ mod github;
 mod kubernetes;
 mod postgres;
 mod vault;
+mod whole;

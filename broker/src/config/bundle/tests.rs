@@ -1,3 +1,4 @@
+mod clouds;
 mod vault;
 
 use std::fmt::Write as _;
@@ -212,7 +213,6 @@ fn what_a_backend_an_owner_or_an_environment_gets_wrong_is_named_with_its_line()
     let backend = |from: &str, to: &str| changed("backends.toml", from, to);
     let owner = |from: &str, to: &str| changed("owners.toml", from, to);
     insta::assert_snapshot!(refusals(&[
-        ("unsupported backend", backend("\"jwt\"", "\"gcp\"")),
         ("unknown backend", backend("\"jwt\"", "\"ftp\"")),
         ("backend without kind", backend("kind = \"jwt\"\n", "")),
         ("backend's unknown key", backend("kind", "trust_domain = \"x\"\nkind")),
