@@ -1,5 +1,5 @@
-//! The places where people's credentials live, each a real server: OpenBao with its database engine on PostgreSQL, and that
-//! PostgreSQL itself. They know nothing of any broker until [`Estate::admit`].
+//! The places where people's credentials live, each a real server: OpenBao with its database engine on PostgreSQL, that
+//! PostgreSQL itself, and ministack. They know nothing of any broker until [`Estate::admit`].
 //!
 //! What is alive is asked of these servers alone, never of the broker or its database.
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::config::Setup;
+use crate::ministack::{self, Keys, Ministack, REGION, allow, elements, trusting};
 use crate::openbao::{Asker, OpenBao};
 use crate::postgres::Postgres;
 use crate::relay::{Passed, Relay};
@@ -24,12 +25,16 @@ pub const LEASE: &str = "real/lease";
 pub const BRIEF_LEASE: &str = "real/brief-lease";
 /// A role whose credential is a database's user, which the broker makes.
 pub const USER: &str = "real/user";
+/// A role whose credential is a session of AWS.
+pub const SESSION: &str = "real/session";
 /// What the broker is allowed at OpenBao: what operators are told to allow.
 const POLICY: &str = include_str!("../../deploy/vault/hallpass.hcl");
 /// What the broker's own tokens are for at OpenBao.
 const AT_OPENBAO: &str = "https://vault.test";
 /// How long a server may take to say whether a credential works.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The bucket that sessions reach.
+const BUCKET: &str = "artifacts";
 /// The broker's own password at PostgreSQL.
 pub const PASSWORD: &str = "the-brokers-own-password-at-postgres";
 
@@ -40,8 +45,12 @@ pub struct Estate {
     pub bao: OpenBao,
     /// PostgreSQL.
     pub postgres: Postgres,
+    /// ministack.
+    pub aws: Ministack,
     /// What the broker calls in OpenBao's place.
     pub at_bao: Option<Relay>,
+    /// What the broker calls in ministack's place.
+    pub at_aws: Option<Relay>,
     folder: TempDir,
 }
 
@@ -57,6 +66,8 @@ pub enum Held {
         /// Its password.
         password: String,
     },
+    /// A session of AWS.
+    Session(Keys),
 }
 
 /// Whose something alive is, by what stands at its server.
@@ -84,6 +95,7 @@ pub struct Living {
 pub struct Tried {
     bao: Asker,
     postgres: SocketAddr,
+    aws: ministack::Asker,
 }
 
 impl Tried {
@@ -105,6 +117,11 @@ impl Tried {
                         Err(error) => error.as_db_error().map(|_| false),
                     }
                 }
+                Held::Session(keys) => match self.aws.read(keys, BUCKET).await? {
+                    200 => Some(true),
+                    403 => Some(false),
+                    _ => None,
+                },
             }
         };
         tokio::time::timeout(PATIENCE, tried).await.ok().flatten()
@@ -122,6 +139,7 @@ impl Held {
         match credential["type"].as_str()? {
             "vault_token" => Some(Self::Token(text("token"))),
             "database" => Some(Self::User { name: text("username"), password: text("password") }),
+            "aws" => Some(Self::Session(Keys::of(credential))),
             _ => None,
         }
     }
@@ -132,16 +150,18 @@ impl Held {
         match self {
             Self::Token(token) => vec![token],
             Self::User { password, .. } => vec![password],
+            Self::Session(keys) => [Some(keys.secret.as_str()), keys.token.as_deref()].into_iter().flatten().collect(),
         }
     }
 }
 
 impl Estate {
-    /// All of them, with a relay before OpenBao that writes down what is made. None where something is not
+    /// All of them, with relays before OpenBao and ministack that write down what is made. None where something is not
     /// installed.
     pub async fn watched() -> Option<Self> {
         let mut estate = Self::at(OpenBao::start().await?).await?;
         estate.at_bao = Some(Relay::before(&estate.bao.url()).await);
+        estate.at_aws = Some(Relay::before(&estate.aws.url()).await);
         Some(estate)
     }
 
@@ -150,31 +170,37 @@ impl Estate {
     /// # Panics
     /// When one of them refuses to be set up.
     pub async fn at(bao: OpenBao) -> Option<Self> {
-        let postgres = Postgres::start().await?;
+        let (postgres, aws) = (Postgres::start().await?, Ministack::start().await?);
         let folder = TempDir::with_prefix("hallpass-estate-").expect("a temporary folder");
         set_up_postgres(&postgres).await;
         set_up_bao(&bao, &postgres).await;
+        aws.bucket(BUCKET).await;
         std::fs::write(folder.path().join("password"), PASSWORD).expect("a password file");
         if bao.is_over_tls() {
             std::fs::write(folder.path().join("openbao.pem"), bao.authority()).expect("an authority");
         }
-        Some(Self { bao, postgres, at_bao: None, folder })
+        Some(Self { bao, postgres, aws, at_bao: None, at_aws: None, folder })
     }
 
     /// Adds the backends and a role of each to what a broker is configured with.
     #[must_use]
     pub fn known_to(&self, setup: Setup) -> Setup {
         let database = self.leased();
+        let session = json!({"role_arn": "arn:aws:iam::123456789012:role/deploy"});
         let mut setup = setup
             .backend(self.vault())
             .backend(self.database())
+            .backend(self.cloud())
             .role(TOKEN, "vault", "vault", json!({"policies": ["app"]}))
             .role(LEASE, "vault", "vault", database.clone())
             .role(BRIEF_LEASE, "vault", "vault", database)
-            .role(USER, "orders-db", "postgres", json!({"roles": ["app_writer"], "database": "app"}));
+            .role(USER, "orders-db", "postgres", json!({"roles": ["app_writer"], "database": "app"}))
+            .role(SESSION, "aws", "aws", session);
         for (name, role) in &mut setup.roles {
-            if name == BRIEF_LEASE {
-                role["ttl"] = json!({"default": "20s", "max": "1m"});
+            match name.as_str() {
+                SESSION => role["ttl"] = json!({"default": "20m", "max": "1h"}),
+                BRIEF_LEASE => role["ttl"] = json!({"default": "20s", "max": "1m"}),
+                _ => {}
             }
         }
         setup
@@ -189,7 +215,7 @@ impl Estate {
         })
     }
 
-    /// Has OpenBao trust the broker that runs at the origin `issuer`, so that it needs no key of its.
+    /// Has OpenBao and AWS trust the broker that runs at the origin `issuer`, so that it needs no key of theirs.
     pub async fn admit(&self, issuer: &str) {
         let bao = &self.bao;
         bao.write("sys/policies/acl/hallpass", &json!({"policy": POLICY})).await;
@@ -202,6 +228,9 @@ impl Estate {
             "token_ttl": "10m",
         });
         bao.write("auth/jwt/role/hallpass", &role).await;
+        let trust = trusting(issuer, "hallpass:broker:aws");
+        self.aws.role("deploy", &trust).await;
+        self.aws.role_with("hallpass-fence", &trust, &allow("iam:*")).await;
     }
 
     /// Whether a credential works at its server. A server that does not answer is no sign of it.
@@ -209,13 +238,14 @@ impl Estate {
         match held {
             Held::Token(token) => self.bao.get_as(token, "secret/app").await.0 == 200,
             Held::User { name, password } => self.postgres.connect(name, password, "app").await.is_ok(),
+            Held::Session(keys) => self.aws.read(keys, BUCKET).await == 200,
         }
     }
 
     /// What tries credentials at servers that may be away.
     #[must_use]
     pub fn tried(&self) -> Tried {
-        Tried { bao: self.bao.asker(), postgres: self.postgres.address() }
+        Tried { bao: self.bao.asker(), postgres: self.postgres.address(), aws: self.aws.asker() }
     }
 
     /// Everything of the broker at `issuer` that is alive at the servers.
@@ -226,6 +256,7 @@ impl Estate {
         let mut living = self.tokens(issuer).await;
         living.extend(self.users(issuer).await);
         living.extend(self.leased_users().await);
+        living.extend(self.sessions().await);
         living
     }
 
@@ -274,6 +305,23 @@ impl Estate {
         living
     }
 
+    /// Sessions of the role that grants are for: nobody lists them, but the relay saw each, and they are tried.
+    async fn sessions(&self) -> Vec<Living> {
+        let passed = self.at_aws.as_ref().map(Relay::passed).unwrap_or_default();
+        let mut living = Vec::new();
+        for (name, keys) in passed.iter().filter_map(assumed) {
+            let held = Held::Session(keys);
+            if self.works(&held).await {
+                living.push(Living {
+                    name: format!("session {name}"),
+                    whose: Some(Whose::Grant(name)),
+                    held: Some(held),
+                });
+            }
+        }
+        living
+    }
+
     /// Whether something that was alive still is.
     pub async fn still_lives(&self, issuer: &str, one: &Living) -> bool {
         self.living(issuer).await.iter().any(|other| other.name == one.name)
@@ -295,6 +343,14 @@ impl Estate {
         json!({
             "name": "orders-db", "kind": "postgres", "host": "127.0.0.1", "port": self.postgres.address().port(),
             "username": "hallpass", "password": {"file": self.file("password")}, "ca_file": self.postgres.ca_file(),
+        })
+    }
+
+    fn cloud(&self) -> Value {
+        let url = self.at_aws.as_ref().map_or_else(|| self.aws.url(), |relay| relay.url().to_owned());
+        let fence = json!({"role_arn": "arn:aws:iam::123456789012:role/hallpass-fence", "propagation": "0s"});
+        json!({
+            "name": "aws", "kind": "aws", "region": REGION, "sts_endpoint": url, "iam_endpoint": url, "fence": fence,
         })
     }
 
@@ -352,6 +408,18 @@ fn leased(passed: &Passed) -> Option<(String, (String, String))> {
     let made: Value = serde_json::from_str(&passed.answered).ok()?;
     let data = made.get("data").filter(|_| passed.path.starts_with("/v1/database/creds/"))?;
     Some((data["username"].as_str()?.to_owned(), (passed.token.clone()?, data["password"].as_str()?.to_owned())))
+}
+
+/// The session that a call made, with its name.
+#[must_use]
+pub fn assumed(passed: &Passed) -> Option<(String, Keys)> {
+    let form = passed.asked.split('&').filter_map(|pair| pair.split_once('='));
+    let form: BTreeMap<_, _> = form.collect();
+    let name =
+        form.get("RoleSessionName").filter(|_| form.get("RoleArn").is_some_and(|arn| arn.ends_with("deploy")))?;
+    let text = |element: &str| elements(&passed.answered, element).into_iter().next();
+    let (id, secret) = (text("AccessKeyId")?, text("SecretAccessKey")?);
+    Some(((*name).to_owned(), Keys { id, secret, token: text("SessionToken") }))
 }
 
 fn whose(meta: &Value) -> Option<Whose> {

@@ -1,5 +1,5 @@
-//! Killed, cut off and listened to while it mints where people's credentials live: OpenBao and PostgreSQL, each a
-//! real server.
+//! Killed, cut off and listened to while it mints where people's credentials live: OpenBao, PostgreSQL and AWS, each a
+//! real server (ministack for AWS).
 //!
 //! What is alive is read from those servers, never from our own tables: whatever lives there must have a live grant, and
 //! whatever a client holds must have a record.
@@ -12,7 +12,7 @@ mod secrets;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hallpass_tests::estate::{BRIEF_LEASE, Estate, LEASE, Living, TOKEN, USER, Whose};
+use hallpass_tests::estate::{BRIEF_LEASE, Estate, LEASE, Living, SESSION, TOKEN, USER, Whose};
 use hallpass_tests::{Row, eventually, unix_now};
 use tempfile::TempDir;
 
@@ -21,9 +21,9 @@ use crate::house::House;
 use crate::ledger::{self, hex, millis, text};
 
 /// One role of each kind of credential.
-pub(crate) const KINDS: &[&str] = &[TOKEN, LEASE, USER];
+pub(crate) const KINDS: &[&str] = &[TOKEN, LEASE, USER, SESSION];
 /// All of them.
-const ALL: &[&str] = &[TOKEN, LEASE, USER, BRIEF_LEASE];
+const ALL: &[&str] = &[TOKEN, LEASE, USER, SESSION, BRIEF_LEASE];
 /// How long the servers and the broker may take to know one another, on a machine that builds at the same time.
 const ACQUAINTED: Duration = Duration::from_secs(40);
 /// How long it may take until a crash has no trace left at any server: what was lost is undone once it can no longer take

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hallpass_tests::estate::Held;
+use hallpass_tests::estate::{Held, SESSION};
 use hallpass_tests::{Journal, Row, size};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ impl Holders {
     async fn client(self, caller: Caller, number: usize, role: Option<&'static str>) {
         for round in number.. {
             let role = role.unwrap_or(ALL[round % ALL.len()]);
-            let life = (round % 4 == 3).then_some(SHORT_LIFE);
+            let life = (round % 4 == 3 && role != SESSION).then_some(SHORT_LIFE);
             match self.ask(&caller, role, life).await {
                 None => return,
                 Some(Ok(received)) if round % 2 == 0 && !self.end(&caller, &received).await => return,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hallpass_tests::estate::{LEASE, TOKEN, USER};
+use hallpass_tests::estate::{LEASE, SESSION, TOKEN, USER};
 use hallpass_tests::{eventually, size};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn killed_between_record_and_backend_it_leaves_nothing_alive_without_a_gra
     ground.house.process.kill9().await;
     for point in REMOTE.iter().filter(|point| !point.starts_with(CARE)) {
         for kind in KINDS {
-            if PREPARING.contains(point) && *kind == USER {
+            if PREPARING.contains(point) && [USER, SESSION].contains(kind) {
                 continue;
             }
             killed_at(&mut ground, point, kind).await;

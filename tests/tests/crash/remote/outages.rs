@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hallpass_tests::estate::{Estate, LEASE, TOKEN, USER};
+use hallpass_tests::estate::{Estate, Held, LEASE, SESSION, TOKEN, USER};
 use hallpass_tests::openbao::OpenBao;
 use hallpass_tests::{Exchange, eventually, size};
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ async fn while_openbao_is_away_nothing_is_said_to_be_revoked_that_works_and_othe
     let mut ground = Ground::on(estate).await;
     for way in [Way::Sealed, Way::Hanging, Way::Stopped] {
         let before = latency(&ground.house.caller).await;
-        let neighbours = held(&ground, &[USER, USER], None).await;
+        let neighbours = held(&ground, &[USER, USER, SESSION], None).await;
         let to_end = to_end(&ground, &[TOKEN, LEASE]).await;
         match way {
             Way::Sealed => drop(ground.estate.bao.write("sys/seal", &serde_json::json!({})).await),
@@ -71,12 +71,35 @@ async fn while_postgresql_is_away_nothing_is_said_to_be_revoked_that_works_and_o
     let Some(estate) = Estate::at(bao).await else { return };
     let ground = Ground::on(estate).await;
     let before = latency(&ground.house.caller).await;
-    let neighbours = held(&ground, &[TOKEN, TOKEN], None).await;
+    let neighbours = held(&ground, &[TOKEN, TOKEN, SESSION], None).await;
     let to_end = to_end(&ground, &[USER]).await;
     ground.estate.postgres.freeze();
     let probe = Probe::of(&ground, &to_end);
     go_on_beside(&ground, "PostgreSQL hanging", &to_end, &neighbours, before).await;
     ground.estate.postgres.thaw();
+    all_confirmed(&ground, &to_end).await;
+    probe.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_aws_is_away_nothing_is_said_to_be_fenced_that_works_and_others_go_on() {
+    let Some(bao) = OpenBao::start().await else { return };
+    let Some(estate) = Estate::at(bao).await else { return };
+    let ground = Ground::on(estate).await;
+    let before = latency(&ground.house.caller).await;
+    // Nothing of AWS falls due within a test: its sessions live for a quarter of an hour at least.
+    let to_end = held(&ground, &[SESSION, SESSION], None).await;
+    let neighbours = held(&ground, &[USER, TOKEN, LEASE], None).await;
+    ground.estate.aws.hang();
+    let probe = Probe::of(&ground, &to_end);
+    for one in &to_end {
+        assert!(ground.holders.end(&ground.house.caller, one).await);
+    }
+    go_on_beside(&ground, "AWS hanging", &[], &neighbours, before).await;
+    for one in &to_end {
+        assert!(is_not_over(&ground, one), "it was fenced while nobody answered");
+    }
+    ground.estate.aws.go_on();
     all_confirmed(&ground, &to_end).await;
     probe.end().await;
 }
@@ -164,8 +187,8 @@ fn state_in(house: &House, one: &Received) -> (String, bool) {
 
 /// Whether the broker does not say yet that the credential is of no use any more.
 fn is_not_over(ground: &Ground, one: &Received) -> bool {
-    let (state, _) = state(ground, one);
-    !matches!(state.as_str(), "revoked" | "expired")
+    let (state, is_fenced) = state(ground, one);
+    !(state == "revoked" || state == "expired" || (one.role == SESSION && is_fenced))
 }
 
 /// The slowest of some tokens of the broker's own.
@@ -202,7 +225,8 @@ impl Probe {
                     let id = hallpass_tests::id(&one.grant);
                     let sql = "SELECT state, fenced_at FROM grants WHERE id = ?1";
                     let rows = hallpass_tests::Store::open(&database).rows(sql, &[&id]);
-                    let said_over = matches!(text(&rows[0], "state"), "revoked" | "expired");
+                    let said_over = matches!(text(&rows[0], "state"), "revoked" | "expired")
+                        || (matches!(one.held, Held::Session(_)) && !rows[0]["fenced_at"].is_null());
                     let works = tried.works(&one.held).await;
                     assert!(
                         !(said_over && works == Some(true)),

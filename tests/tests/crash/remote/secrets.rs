@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hallpass_tests::Issuer;
 use hallpass_tests::config::OPERATOR;
-use hallpass_tests::estate::{BRIEF_LEASE, Estate, LEASE, PASSWORD, TOKEN, USER};
+use hallpass_tests::estate::{BRIEF_LEASE, Estate, LEASE, PASSWORD, SESSION, TOKEN, USER};
+use hallpass_tests::ministack::elements;
 use hallpass_tests::relay::{Passed, Relay};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,6 +26,8 @@ const CANARY: &str = "canary-that-is-no-secret-4f2c";
 const SHORTEST: usize = 12;
 /// A life that ends in the test.
 const SHORT_LIFE: &str = "6s";
+/// How long it may take until what was recorded is under a signed checkpoint.
+const CHECKPOINTED: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_real_credential_and_nothing_that_the_broker_comes_in_with_stands_anywhere() {
@@ -42,12 +45,16 @@ async fn no_real_credential_and_nothing_that_the_broker_comes_in_with_stands_any
     let mut bodies = Vec::new();
     whole_life(&ground, &mut bodies).await;
     for (what, bend) in broken() {
-        ground.estate.at_bao.as_ref().expect("a relay").bend(bend);
-        for role in [TOKEN, LEASE, BRIEF_LEASE] {
+        for relay in [&ground.estate.at_bao, &ground.estate.at_aws] {
+            relay.as_ref().expect("a relay").bend(bend);
+        }
+        for role in [TOKEN, LEASE, BRIEF_LEASE, SESSION] {
             bodies.push((format!("{role} with {what}"), ask(&ground, role, None).await.1));
         }
     }
-    ground.estate.at_bao.as_ref().expect("a relay").straighten();
+    for relay in [&ground.estate.at_bao, &ground.estate.at_aws] {
+        relay.as_ref().expect("a relay").straighten();
+    }
     ground.assert_settled().await;
 
     let mut places = remains(ground.house.folder());
@@ -60,14 +67,13 @@ async fn no_real_credential_and_nothing_that_the_broker_comes_in_with_stands_any
         let read = ground.house.caller.read(path, &operator).await.expect("an answer");
         places.push((path.to_owned(), read.text.into_bytes()));
     }
-    let exported = ground.house.process.beside(&["audit", "export"]);
-    places.push(("audit export".to_owned(), [exported.stdout, exported.stderr].concat()));
+    places.push(("audit export".to_owned(), export(&ground).await));
     let sent: Vec<String> = collector.passed().into_iter().map(|passed| passed.asked).collect();
     assert!(!sent.is_empty(), "no trace was sent");
     places.push(("traces".to_owned(), sent.concat().into_bytes()));
 
     let secrets = secrets(&ground);
-    for kind in ["the broker's session at OpenBao", "a token", "a password", "the broker's own token"] {
+    for kind in ["the broker's session at OpenBao", "a token", "a password", "keys of AWS", "the broker's own token"] {
         assert!(secrets.values().any(|one| *one == kind), "no {kind} is known: nothing would be found");
     }
     let found = Needles::of(secrets.keys()).found_in(&places);
@@ -90,11 +96,32 @@ async fn no_real_credential_and_nothing_that_the_broker_comes_in_with_stands_any
     }
 }
 
+/// The exported log, once a checkpoint is over what every request says.
+async fn export(ground: &Ground) -> Vec<u8> {
+    let mut looks = tokio::time::interval(CHECKPOINTED / 60);
+    let exported = async {
+        loop {
+            looks.tick().await;
+            let exported = ground.house.process.beside(&["audit", "export"]);
+            let said = String::from_utf8_lossy(&exported.stderr);
+            assert!(exported.status.success(), "{said}");
+            if String::from_utf8_lossy(&exported.stdout).contains(CANARY) {
+                return [exported.stdout, exported.stderr].concat();
+            }
+        }
+    };
+    tokio::time::timeout(CHECKPOINTED, exported).await.expect("the log is signed in time")
+}
+
 /// Every kind of credential is given, refused, used, renewed where it can be, ended by hand, and falls due.
 async fn whole_life(ground: &Ground, bodies: &mut Vec<(String, String)>) {
     let caller = &ground.house.caller;
-    for role in [TOKEN, LEASE, BRIEF_LEASE, USER] {
+    for role in [TOKEN, LEASE, BRIEF_LEASE, USER, SESSION] {
         for life in [None, Some(SHORT_LIFE)] {
+            if life.is_some() && role == SESSION {
+                bodies.push((format!("{role} for too short"), ask(ground, role, life).await.1));
+                continue;
+            }
             let received = ground.holders.ask(caller, role, life).await.expect("an answer").expect("a credential");
             assert!(ground.estate.works(&received.held).await, "{role} does not work");
             let path = format!("/v1/grants/{}/renew", received.grant);
@@ -176,6 +203,13 @@ fn secrets(ground: &Ground) -> BTreeMap<String, &'static str> {
         all.extend(text(&answered["data"]["password"]).map(|secret| (secret, "a password")));
         all.extend(text(&asked["jwt"]).map(|secret| (signature(&secret), "the broker's own token")));
         all.extend(passed.token.map(|secret| (secret, "a token that was used")));
+    }
+    for passed in ground.estate.at_aws.as_ref().expect("a relay").passed() {
+        for name in ["SecretAccessKey", "SessionToken"] {
+            all.extend(elements(&passed.answered, name).into_iter().map(|secret| (secret, "keys of AWS")));
+        }
+        let token = passed.asked.split('&').find_map(|pair| pair.strip_prefix("WebIdentityToken="));
+        all.extend(token.map(|token| (signature(token), "the broker's own token")));
     }
     for received in ground.holders.received() {
         all.extend(received.held.secrets().into_iter().map(|secret| (secret.to_owned(), "what a holder has")));
