@@ -1,9 +1,12 @@
 //! Any backend that is called over the network, with as many calls at once as it bears, one more try where nothing can
-//! have happened, and left alone for a while when it does not answer.
+//! have happened, and nothing minted for a while when it does not answer. Undoing is never put off: it has places of its
+//! own, and its callers wait longer from try to try.
+//!
+//! What undoes a credential names the server that it was made at: another server under the same backend's name would know
+//! nothing of it, and its "not there" would be taken for the end.
 //!
 //! Deadlines are the caller's: a call that is given up counts as one that failed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +19,13 @@ use hallpass_core::port::{
     RevokeError, SpareRule, Undone,
 };
 use hallpass_core::role::Role;
+use hallpass_core::secret::SecretBytes;
 use hallpass_core::time::{Clock, Timestamp, Ttl};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls to one backend at once. More would wait there and not here.
 const PLACES: usize = 64;
-/// Of those, how many are kept for undoing: however many ask for credentials, what must end does end.
+/// Of those, how many are for undoing alone: however many ask for credentials, what must end does end.
 const KEPT_TO_UNDO: usize = 16;
 /// How long a call waits for a place.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -38,15 +42,44 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub struct Guarded {
     inner: Arc<dyn CredentialBackend>,
     guard: Arc<Guard>,
+    server: Server,
 }
 
 impl Guarded {
-    /// Puts the guard, which outlives one revision of the bundle, before `inner`.
+    /// Puts the guard, which outlives one revision of the bundle, before `inner`, which mints at `server`.
     #[must_use]
-    pub fn new(inner: Arc<dyn CredentialBackend>, guard: Arc<Guard>) -> Self {
-        Self { inner, guard }
+    pub fn new(inner: Arc<dyn CredentialBackend>, guard: Arc<Guard>, server: &str) -> Self {
+        Self { inner, guard, server: Server::of(server) }
     }
 }
+
+/// Which server a handle is of: the beginning of the SHA-256 of its name in configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Server([u8; 16]);
+
+impl Server {
+    fn of(name: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
+        let mut server = [0; 16];
+        server.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Self(server)
+    }
+
+    /// The handle with the server's name before it.
+    fn seal(self, handle: &Handle) -> Handle {
+        Handle(SecretBytes::new([&self.0, handle.0.expose()].concat()))
+    }
+
+    /// The handle as the adapter made it, if it was made for this server.
+    fn open(self, handle: &Handle) -> Option<Handle> {
+        let inner = handle.0.expose().strip_prefix(&self.0)?;
+        Some(Handle(SecretBytes::new(inner.to_vec())))
+    }
+}
+
+/// Why a handle of another server is not used.
+const ELSEWHERE: &str = "it was made at another server than this backend is configured for now; until that one is \
+                         configured again, under this name, it cannot be ended there";
 
 /// What is known of one backend, and how many calls to it run.
 pub struct Guard {
@@ -55,8 +88,6 @@ pub struct Guard {
     minting: Semaphore,
     undoing: Semaphore,
     breaker: Mutex<Breaker>,
-    /// Calls that were not made, for tests and for curiosity.
-    left_alone: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -79,27 +110,17 @@ impl Guard {
             minting: Semaphore::new(PLACES - KEPT_TO_UNDO),
             undoing: Semaphore::new(KEPT_TO_UNDO),
             breaker: Mutex::default(),
-            left_alone: AtomicU32::new(0),
         }
     }
 
-    /// Lets a call through, or says why not. Nothing was sent then.
-    async fn admit<'a>(&'a self, places: &'a Semaphore) -> Result<Call<'a>, String> {
-        self.breaker().admits(self.clock.monotonic()).inspect_err(|_| {
-            self.left_alone.fetch_add(1, Ordering::Relaxed);
-        })?;
+    /// Lets a call that mints through, or says why not. Nothing was sent then.
+    async fn admit(&self) -> Result<Call<'_>, String> {
+        self.breaker().admits(self.clock.monotonic())?;
         // From here on a call that is given up is counted, and a probe that is does not stay one for ever.
-        let mut call = Call { guard: self, _place: None, outcome: None };
-        match tokio::time::timeout(LONGEST_WAIT, places.acquire()).await {
-            Ok(Ok(place)) => {
-                call._place = Some(place);
-                Ok(call)
-            }
-            _ => {
-                call.outcome = Some(Outcome::NotMade);
-                Err("too many calls to it are under way".to_owned())
-            }
-        }
+        let mut call = Call { guard: self, _place: None, outcome: Some(Outcome::NotMade) };
+        call._place = Some(place(&self.minting).await?);
+        call.outcome = None;
+        Ok(call)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -112,6 +133,14 @@ impl Guard {
         // Without randomness nothing but the jitter is lost.
         let _ = self.entropy.fill(&mut random);
         longest.mul_f64(0.5 + f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX) / 2.0)
+    }
+}
+
+/// A place for one call, awaited for as long as a caller may be kept waiting.
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, String> {
+    match tokio::time::timeout(LONGEST_WAIT, places.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err("too many calls to it are under way".to_owned()),
     }
 }
 
@@ -179,6 +208,12 @@ impl Drop for Call<'_> {
 }
 
 impl Guarded {
+    /// The handle as the adapter made it.
+    fn own(&self, handle: &Handle) -> Result<Handle, IssueError> {
+        let elsewhere = || IssueError::Unavailable { internal: ELSEWHERE.to_owned() };
+        self.server.open(handle).ok_or_else(elsewhere)
+    }
+
     /// One call that mints or prepares, and one more where the first surely had no effect.
     async fn mint<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T, IssueError>
     where
@@ -198,8 +233,7 @@ impl Guarded {
         T: Send,
         F: Future<Output = Result<T, IssueError>> + Send,
     {
-        let admitted = self.guard.admit(&self.guard.minting).await;
-        let admitted = admitted.map_err(|internal| IssueError::Unavailable { internal })?;
+        let admitted = self.guard.admit().await.map_err(|internal| IssueError::Unavailable { internal })?;
         admitted.ended(call().await, |error| match error {
             IssueError::Unavailable { .. } | IssueError::OutcomeUnknown { .. } => true,
             IssueError::Refused { .. } | IssueError::Suspended { .. } => false,
@@ -242,11 +276,17 @@ impl CredentialBackend for Guarded {
     }
 
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
-        self.inner.plan(order)
+        self.inner.plan(order).map(|planned| self.server.seal(&planned))
     }
 
     async fn prepare(&self, order: &IssueOrder, planned: &Handle) -> Result<Option<Handle>, IssueError> {
-        self.mint(|| self.inner.prepare(order, planned)).await
+        let planned = self.own(planned)?;
+        let prepared = self.mint(|| self.inner.prepare(order, &planned)).await?;
+        Ok(prepared.map(|prepared| self.server.seal(&prepared)))
+    }
+
+    fn recognises(&self, handle: &Handle) -> bool {
+        self.server.open(handle).is_some_and(|handle| self.inner.recognises(&handle))
     }
 
     fn spares(&self, role: &Role) -> Option<SpareRule> {
@@ -255,25 +295,36 @@ impl CredentialBackend for Guarded {
 
     async fn make_spare(&self, role: &Role, id: SpareId, expires_at: Timestamp) -> Result<Prepared, IssueError> {
         // No second try: whoever keeps spares comes back by itself.
-        self.mint_once(|| self.inner.make_spare(role, id, expires_at)).await
+        let prepared = self.mint_once(|| self.inner.make_spare(role, id, expires_at)).await?;
+        Ok(Prepared { handle: self.server.seal(&prepared.handle), ..prepared })
     }
 
     async fn issue(&self, order: &IssueOrder, handle: &Handle) -> Result<IssuedCredential, IssueError> {
-        self.mint(|| self.inner.issue(order, handle)).await
+        let handle = self.own(handle)?;
+        let mut issued = self.mint(|| self.inner.issue(order, &handle)).await?;
+        issued.handle = issued.handle.map(|handle| self.server.seal(&handle));
+        Ok(issued)
     }
 
     async fn extend(&self, handle: &Handle, until: Timestamp) -> Result<Timestamp, ExtendError> {
-        let call = self.guard.admit(&self.guard.minting).await.map_err(ExtendError::Unavailable)?;
-        call.ended(self.inner.extend(handle, until).await, |error| matches!(error, ExtendError::Unavailable(_)))
+        let handle = self.server.open(handle).ok_or_else(|| ExtendError::Refused(ELSEWHERE.to_owned()))?;
+        let call = self.guard.admit().await.map_err(ExtendError::Unavailable)?;
+        call.ended(self.inner.extend(&handle, until).await, |error| matches!(error, ExtendError::Unavailable(_)))
     }
 
     async fn revoke(&self, handle: &Handle) -> Result<Undone, RevokeError> {
-        let call = self.guard.admit(&self.guard.undoing).await.map_err(|internal| RevokeError { internal })?;
-        call.ended(self.inner.revoke(handle).await, |_| true)
+        let elsewhere = || RevokeError { internal: ELSEWHERE.to_owned() };
+        let handle = self.server.open(handle).ok_or_else(elsewhere)?;
+        let _place = place(&self.guard.undoing).await.map_err(|internal| RevokeError { internal })?;
+        self.inner.revoke(&handle).await
     }
 
     async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
-        self.inner.inventory().await
+        let mut items = self.inner.inventory().await?;
+        for item in &mut items {
+            item.handle = item.handle.take().map(|handle| self.server.seal(&handle));
+        }
+        Ok(items)
     }
 
     fn inventory_scope(&self) -> InventoryScope {
@@ -291,61 +342,86 @@ mod tests {
 
     use super::*;
 
+    const SERVER: &str = "https://one.test";
+
+    fn guarded_at(server: &str, clock: &Arc<MockClock>, inner: &Arc<FaultingBackend>) -> Guarded {
+        let guard = Guard::new(Arc::clone(clock) as Arc<dyn Clock>, Arc::new(SeededEntropy::new(1)));
+        Guarded::new(Arc::clone(inner) as Arc<dyn CredentialBackend>, Arc::new(guard), server)
+    }
+
     fn guarded() -> (Arc<MockClock>, Arc<FaultingBackend>, Guarded) {
         let clock = Arc::new(MockClock::starting_at(sample::NOW));
         let inner = Arc::new(FaultingBackend::new(Arc::clone(&clock), Nature::hard()));
-        let guard = Guard::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(SeededEntropy::new(1)));
-        let adapter = Arc::clone(&inner) as Arc<dyn CredentialBackend>;
-        (clock, inner, Guarded::new(adapter, Arc::new(guard)))
+        let guarded = guarded_at(SERVER, &clock, &inner);
+        (clock, inner, guarded)
+    }
+
+    fn order() -> IssueOrder {
+        sample::order(1, sample::role("payments/prod/deploy"))
     }
 
     #[tokio::test]
-    async fn a_backend_that_does_not_answer_is_left_alone_and_then_tried_once() {
+    async fn where_nothing_is_answered_nothing_is_minted_until_one_call_tells_that_it_is_over() {
         let (clock, inner, guarded) = guarded();
-        guarded.revoke(&sample::handle(1)).await.unwrap();
-        inner.always(Called::Revoke, Some(Fault::Unavailable));
+        let (order, handle) = (order(), guarded.plan(&order()).unwrap());
+        guarded.issue(&order, &handle).await.unwrap();
+        inner.always(Called::Issue, Some(Fault::AnswerLost));
         for _ in 0..FAILURES {
-            guarded.revoke(&sample::handle(1)).await.unwrap_err();
+            guarded.issue(&order, &handle).await.unwrap_err();
         }
-        let made = inner.calls(Called::Revoke);
-        let refused = guarded.revoke(&sample::handle(1)).await.unwrap_err();
-        assert!(refused.internal.contains("left alone"), "{refused}");
-        assert_eq!(inner.calls(Called::Revoke), made, "the call is not made");
+        let made = inner.calls(Called::Issue);
+        let refused = guarded.mint_once(|| guarded.inner.issue(&order, &handle)).await.unwrap_err();
+        assert!(refused.to_string().contains("left alone"), "{refused}");
+        assert_eq!(inner.calls(Called::Issue), made, "the call is not made");
+        guarded.revoke(&handle).await.unwrap();
+        assert_eq!(inner.calls(Called::Revoke), 1, "undoing is never put off");
 
         clock.advance(Ttl::from_secs(1));
-        guarded.revoke(&sample::handle(1)).await.unwrap_err();
-        assert_eq!(inner.calls(Called::Revoke), made + 1, "one tells whether it is over");
-        guarded.revoke(&sample::handle(1)).await.unwrap_err();
-        assert_eq!(inner.calls(Called::Revoke), made + 1, "it is not, and the rest is not made");
+        guarded.issue(&order, &handle).await.unwrap_err();
+        assert_eq!(inner.calls(Called::Issue), made + 1, "one tells whether it is over");
+        guarded.mint_once(|| guarded.inner.issue(&order, &handle)).await.unwrap_err();
+        assert_eq!(inner.calls(Called::Issue), made + 1, "it is not, and the rest is not made");
 
-        inner.always(Called::Revoke, None);
+        inner.always(Called::Issue, None);
         clock.advance(Ttl::from_secs(2));
-        guarded.revoke(&sample::handle(1)).await.unwrap();
-        guarded.revoke(&sample::handle(1)).await.unwrap();
-        assert_eq!(inner.calls(Called::Revoke), made + 3, "it answers, and every call is made");
+        guarded.issue(&order, &handle).await.unwrap();
+        guarded.issue(&order, &handle).await.unwrap();
+        assert_eq!(inner.calls(Called::Issue), made + 3, "it answers, and every call is made");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_undone_keeps_nothing_from_being_minted_nor_undone() {
+        let (_, inner, guarded) = guarded();
+        let (order, handle) = (order(), guarded.plan(&order()).unwrap());
+        inner.always(Called::Revoke, Some(Fault::Unavailable));
+        for _ in 0..3 * FAILURES {
+            guarded.revoke(&handle).await.unwrap_err();
+        }
+        assert_eq!(inner.calls(Called::Revoke), 3 * FAILURES as usize);
+        guarded.issue(&order, &handle).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_call_that_is_given_up_counts_as_failed_and_gives_its_turn_back() {
         let (clock, inner, guarded) = guarded();
-        inner.always(Called::Revoke, Some(Fault::Held));
-        for _ in 0..=FAILURES {
-            let given_up = tokio::time::timeout(Duration::ZERO, guarded.revoke(&sample::handle(1))).await;
-            assert!(given_up.is_err() || given_up.is_ok_and(|answered| answered.is_err()));
+        let (order, handle) = (order(), guarded.plan(&order()).unwrap());
+        inner.always(Called::Issue, Some(Fault::Held));
+        for _ in 0..FAILURES {
+            tokio::time::timeout(Duration::ZERO, guarded.issue(&order, &handle)).await.unwrap_err();
         }
-        assert_eq!(inner.calls(Called::Revoke), FAILURES as usize, "after that it is left alone");
-        inner.always(Called::Revoke, None);
+        guarded.mint_once(|| guarded.inner.issue(&order, &handle)).await.unwrap_err();
+        assert_eq!(inner.calls(Called::Issue), FAILURES as usize, "after that it is left alone");
+        inner.always(Called::Issue, None);
         for wait in [1, 2] {
             clock.advance(Ttl::from_secs(wait));
-            guarded.revoke(&sample::handle(1)).await.unwrap();
+            guarded.issue(&order, &handle).await.unwrap();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_surely_had_no_effect_is_tried_once_more_and_nothing_else_is() {
         let (_, inner, guarded) = guarded();
-        let order = sample::order(1, sample::role("payments/prod/deploy"));
-        let handle = guarded.plan(&order).unwrap();
+        let (order, handle) = (order(), guarded.plan(&order()).unwrap());
         inner.next(Called::Issue, [Some(Fault::Unavailable), None]);
         guarded.issue(&order, &handle).await.unwrap();
         assert_eq!(inner.calls(Called::Issue), 2);
@@ -355,5 +431,22 @@ mod tests {
             guarded.issue(&order, &handle).await.unwrap_err();
             assert_eq!(inner.calls(Called::Issue), before + 1, "{fault:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_made_at_one_server_is_not_said_to_be_gone_by_another() {
+        let (clock, inner, guarded) = guarded();
+        let (order, handle) = (order(), guarded.plan(&order()).unwrap());
+        guarded.issue(&order, &handle).await.unwrap();
+        let moved = guarded_at("https://other.test", &clock, &inner);
+        assert!(guarded.recognises(&handle) && !moved.recognises(&handle));
+        let refused = moved.revoke(&handle).await.unwrap_err();
+        assert!(refused.internal.contains("another server"), "{refused}");
+        moved.issue(&order, &handle).await.unwrap_err();
+        moved.extend(&handle, order.expires_at).await.unwrap_err();
+        assert_eq!((inner.calls(Called::Revoke), inner.calls(Called::Extend)), (0, 0), "the other one is not asked");
+        let again = guarded_at(SERVER, &clock, &inner);
+        again.revoke(&handle).await.unwrap();
+        assert!(inner.working().is_empty());
     }
 }

@@ -172,6 +172,10 @@ impl CredentialBackend for Measured {
         call.ended(self.inner.prepare(order, planned).await, outcome)
     }
 
+    fn recognises(&self, handle: &Handle) -> bool {
+        self.inner.recognises(handle)
+    }
+
     fn spares(&self, role: &Role) -> Option<SpareRule> {
         self.inner.spares(role)
     }

@@ -13,6 +13,7 @@ use hallpass_core::port::{
     AuthorityKey, AuthorityKeys, CredentialBackend, IdentityVerifier, NamedFiles, SignatureAlgorithm, Signer,
     TokenSigners,
 };
+use hallpass_core::role::Role;
 use hallpass_core::time::{Clock, Timestamp};
 
 use super::aws::AwsMeans;
@@ -86,7 +87,7 @@ impl Composer {
         let backends = built.adapters();
         check_roles(bundle, &backends)?;
         let health = self.health_of(&backends);
-        let backends = self.measured(self.guarded(backends), &health);
+        let backends = self.measured(self.guarded(backends, &bundle.backends), &health);
         let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
         let (health, asked_algorithms) = (Arc::new(health), Arc::new(asked_algorithms(bundle)));
         let kept = Kept { verifiers, authorities: Some(authorities), built, health, asked_algorithms };
@@ -118,7 +119,7 @@ impl Composer {
     }
 
     /// The same backends, with a guard before those that are called over the network.
-    fn guarded(&self, backends: Backends) -> Backends {
+    fn guarded(&self, backends: Backends, configured: &[Backend]) -> Backends {
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         let guarded = |(name, backend): (BackendName, Arc<dyn CredentialBackend>)| {
             if backend.effect() == Effect::Local {
@@ -126,7 +127,9 @@ impl Composer {
             }
             let fresh = || Arc::new(Guard::new(Arc::clone(&self.clock), Arc::clone(&self.entropy)));
             let guard = Arc::clone(guards.entry(name.clone()).or_insert_with(fresh));
-            (name, Arc::new(Guarded::new(backend, guard)) as Arc<dyn CredentialBackend>)
+            let settings = configured.iter().find(|backend| backend.name == name);
+            let server = settings.map(|backend| backend.kind.server()).unwrap_or_default();
+            (name, Arc::new(Guarded::new(backend, guard, &server)) as Arc<dyn CredentialBackend>)
         };
         backends.into_iter().map(guarded).collect()
     }
@@ -373,14 +376,33 @@ impl AuthorityKeys for ThrowAway {
     }
 }
 
+/// A cluster whose tokens are accepted as proofs gives none for the audience of those: each would be a fresh proof of a
+/// service account, with nobody's name behind it.
+fn accepted_audience(bundle: &Bundle, kind: &str, role: &Role) -> Option<String> {
+    let audiences = role.parameters.get("audiences").filter(|_| kind == "kubernetes")?.as_array()?;
+    let asked: Vec<&str> = audiences.iter().filter_map(|audience| audience.as_str()).collect();
+    let accepts = |issuer: &&Issuer| issuer.rules.audiences.iter().any(|audience| asked.contains(&audience.as_str()));
+    let issuer = bundle.issuers.iter().find(accepts)?;
+    Some(format!("one of them is what proofs of {} are accepted for: a token for it would be a proof", issuer.name))
+}
+
 /// Has each role's parameters checked by the backend that will mint it.
 fn check_roles(bundle: &Bundle, backends: &Backends) -> Result<(), Vec<Finding>> {
+    let fence_roles: HashSet<&str> = bundle.backends.iter().filter_map(|backend| backend.kind.fence_role()).collect();
     let findings: Vec<_> = bundle
         .catalog
         .roles
         .values()
         .filter_map(|role| {
             let backend = backends.get(&role.backend)?;
+            let lifts_fences = role.parameters.get("role_arn").and_then(|arn| arn.as_str());
+            if lifts_fences.is_some_and(|arn| backend.kind() == "aws" && fence_roles.contains(arn)) {
+                let problem = "is a role that fences are set with: whoever had a session of it could lift every fence";
+                return Some(bundle.parameter_finding(&role.name, "role_arn", problem));
+            }
+            if let Some(problem) = accepted_audience(bundle, backend.kind(), role) {
+                return Some(bundle.parameter_finding(&role.name, "audiences", &problem));
+            }
             let error = backend.validate(role).err()?;
             Some(bundle.parameter_finding(&role.name, &error.key, &error.problem))
         })

@@ -108,6 +108,31 @@ impl BackendKind {
         }
     }
 
+    /// The server that its credentials are made at and known by, in one text: another text is another server. Empty for
+    /// what is made here.
+    #[must_use]
+    pub fn server(&self) -> String {
+        match self {
+            Self::Jwt { .. } | Self::X509 { .. } => String::new(),
+            Self::Postgres(postgres) => postgres.server(),
+            Self::Vault(vault) => vault.server(),
+            Self::Aws(settings) => settings.server(),
+            Self::Kubernetes(settings) => settings.server.origin().ascii_serialization(),
+            Self::GitHub(settings) => format!("{} {}", settings.api_url, settings.installation_id),
+            Self::Gcp(settings) => settings.iam_credentials_url.origin().ascii_serialization(),
+            Self::Azure(settings) => format!("{} {}", settings.authority, settings.tenant),
+        }
+    }
+
+    /// The AWS role that its fences are set with, where it has one.
+    #[must_use]
+    pub fn fence_role(&self) -> Option<&str> {
+        match self {
+            Self::Aws(settings) => settings.fence.as_ref().map(|fence| fence.role_arn.as_str()),
+            _ => None,
+        }
+    }
+
     /// The audience of the broker's own tokens towards such a backend: no role may give tokens for it.
     #[must_use]
     pub fn audience(&self) -> Option<String> {

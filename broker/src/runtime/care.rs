@@ -79,22 +79,21 @@ async fn look_after(
     name
 }
 
-/// What was counted, where that was due and could be, and what went wrong first. A role whose spares cannot be made is no
-/// reason not to look for what should not be there.
+/// What was counted, where that was due and could be, and what went wrong first. A session that cannot be renewed, or a
+/// role whose spares cannot be made, is no reason not to look for what should not be there.
 async fn round(
     ports: &Ports,
     name: &BackendName,
     backend: &dyn CredentialBackend,
     reconciling: Option<&Care>,
 ) -> (Option<Counted>, Option<CareFailed>) {
-    if let Err(error) = care::tend(ports, backend).await {
-        return (None, Some(error));
-    }
+    let tended = care::tend(ports, backend).await.err();
     let stocked = care::stock(ports, name, backend).await.err();
-    let Some(memory) = reconciling else { return (None, stocked) };
+    let trouble = tended.or(stocked);
+    let Some(memory) = reconciling else { return (None, trouble) };
     match care::reconcile(ports, name, backend, memory).await {
-        Ok(counted) => (Some(counted), stocked),
-        Err(error) => (None, stocked.or(Some(error))),
+        Ok(counted) => (Some(counted), trouble),
+        Err(error) => (None, trouble.or(Some(error))),
     }
 }
 

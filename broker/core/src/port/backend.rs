@@ -63,6 +63,11 @@ pub trait CredentialBackend: Send + Sync {
         Ok(None)
     }
 
+    /// Whether a handle is of the server that the backend is configured for: one of another is of no use here.
+    fn recognises(&self, _handle: &Handle) -> bool {
+        true
+    }
+
     /// How many spares of a role are to be kept, where the backend can prepare ahead of any grant.
     fn spares(&self, _role: &Role) -> Option<SpareRule> {
         None

@@ -85,7 +85,8 @@ pub async fn stock(ports: &Ports, name: &BackendName, backend: &dyn CredentialBa
     let now = ports.now();
     let is_fresh = |spare: &Spare| {
         let rule = wanted.get(spare.role_digest.as_str()).map(|(_, rule)| rule);
-        rule.is_some_and(|rule| spare.expires_at.since(now) >= freshness(rule.life))
+        let lives = rule.is_some_and(|rule| spare.expires_at.since(now) >= freshness(rule.life));
+        lives && backend.recognises(&spare.handle)
     };
     for spare in ports.spares.clear(name, is_fresh) {
         discard(ports, backend, spare).await?;
@@ -163,7 +164,7 @@ pub async fn reconcile(
     }
     let items = within(INVENTORY_DEADLINE, backend.inventory()).await?;
     let mut counted = Counted::default();
-    let mut strays = HashMap::new();
+    let (mut strays, mut failed) = (HashMap::new(), None);
     for item in items {
         match item.kind {
             ItemKind::Door => counted.doors = counted.doors.saturating_add(1),
@@ -173,18 +174,25 @@ pub async fn reconcile(
             ItemKind::Credential if is_stray(ports, item.belongs).await? => {
                 counted.strays = counted.strays.saturating_add(1);
                 let known_since = care.known_since(&item.name).unwrap_or_else(|| ports.now());
-                if ports.now() >= known_since.plus(ports.limits.settling()) {
-                    undo(ports, name, backend, &item).await?;
-                    counted.undone = counted.undone.saturating_add(1);
-                } else {
-                    strays.insert(item.name, known_since);
+                let is_due = ports.now() >= known_since.plus(ports.limits.settling());
+                // One that cannot be undone keeps no other from being.
+                let undone = if is_due { undo(ports, name, backend, &item).await.map(|()| true) } else { Ok(false) };
+                match undone {
+                    Ok(true) => counted.undone = counted.undone.saturating_add(1),
+                    Ok(false) => {
+                        strays.insert(item.name, known_since);
+                    }
+                    Err(error) => {
+                        strays.insert(item.name, known_since);
+                        failed = Some(error);
+                    }
                 }
             }
             ItemKind::Credential => counted.ours = counted.ours.saturating_add(1),
         }
     }
     *care.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
-    Ok(counted)
+    failed.map_or(Ok(counted), Err)
 }
 
 impl Care {

@@ -53,6 +53,12 @@ pub struct AwsFence {
 }
 
 impl AwsBackend {
+    /// IAM, and the account in it whose sessions are fenced.
+    pub(super) fn server(&self) -> String {
+        let account = self.fence.as_ref().and_then(|fence| fence.role_arn.split(':').nth(4)).unwrap_or_default();
+        format!("{} {account}", self.iam_endpoint.origin().ascii_serialization())
+    }
+
     /// Region that signatures for IAM are for: it has one for each partition.
     #[must_use]
     pub fn iam_region(&self) -> &'static str {

@@ -56,6 +56,13 @@ pub struct Postgres {
     pub advertised_port: u16,
 }
 
+impl Postgres {
+    /// The server, whose users are the same in each of its databases.
+    pub(super) fn server(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// How the broker logs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {

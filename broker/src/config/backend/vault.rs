@@ -111,6 +111,12 @@ pub enum SecretSource {
 }
 
 impl Vault {
+    /// The cluster, by the first of its addresses, and the namespace.
+    pub(super) fn server(&self) -> String {
+        let first = self.addresses.first().map(|address| address.origin().ascii_serialization()).unwrap_or_default();
+        format!("{first} {}", self.namespace.as_deref().unwrap_or_default())
+    }
+
     /// How a credential of a role with these parameters can be stopped. Of a path whose engine is not known nothing is
     /// promised; such a role does not load.
     #[must_use]

@@ -154,6 +154,8 @@ impl Attempt<'_> {
         let earliest = permit.decision().decided_at.plus(three_quarters);
         let role = subject.role;
         let spare = self.ports.spares.take(&role.backend, &role.digest, earliest, terms.expires_at);
+        // One of a server that the backend was configured for before is left to whoever keeps the spares.
+        let spare = spare.filter(|spare| spare.handle().is_some_and(|handle| subject.backend.recognises(&handle)));
         let ends_at = spare.as_ref().and_then(TakenSpare::expires_at);
         match ends_at.map(|ends_at| self.terms(subject, permit, lineage, Some(ends_at))) {
             Some(Ok((_, with_spare))) => (with_spare, spare),
