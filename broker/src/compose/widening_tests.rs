@@ -37,8 +37,8 @@ url = "https://sso.example"
 audiences = ["hallpass"]
 single_use = false
 "#;
-const BACKENDS: &str =
-    "[[backend]]\nname = \"tokens\"\nkind = \"jwt\"\n\n[[backend]]\nname = \"others\"\nkind = \"jwt\"\n";
+const BACKENDS: &str = "[[backend]]\nname = \"tokens\"\nkind = \"jwt\"\n\n[[backend]]\nname = \"others\"\nkind = \"jwt\"\n\n\
+     [[backend]]\nname = \"vault\"\nkind = \"vault\"\naddresses = [\"https://vault.example:8200\"]\nlogin = { method = \"jwt\" }\n";
 const ENVIRONMENTS: &str = "[[environment]]\nname = \"lab\"\nclass = \"development\"\n";
 const OWNERS: &str = r#"
 [[owner]]

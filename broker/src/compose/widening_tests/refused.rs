@@ -215,6 +215,19 @@ fn what_could_give_the_publisher_more_is_refused_with_its_place() {
             Box::new(replaced("backends.toml", "kind = \"jwt\"\n\n", "kind = \"jwt\"\nalgorithm = \"EdDSA\"\n\n")),
         ),
         (
+            "a server to which the broker proves who it is",
+            "backends.toml: changes where, or how, vault makes credentials",
+            Box::new(replaced("backends.toml", "https://vault.example:8200", "https://vault.carol.example:8200")),
+        ),
+        (
+            "another such server",
+            "backends.toml: has more make credentials",
+            Box::new(added(
+                "backends.toml",
+                "\n[[backend]]\nname = \"more\"\nkind = \"vault\"\naddresses = [\"https://vault.carol.example:8200\"]\nlogin = { method = \"jwt\" }\n",
+            )),
+        ),
+        (
             "one's own role has another target",
             "the role platform/debug changes its target",
             Box::new(replaced(debug, "tier", "target = \"prod\"\ntier")),

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::Revision;
+use crate::credential;
 use crate::finding::Finding;
 use crate::id::OwnerName;
 use crate::policy::{Action, PolicyQuery, Principal, Resource, RoleFacts};
@@ -48,6 +49,7 @@ pub fn of_own_rights(
         comparison.policies(&mut findings);
         comparison.owners(&mut findings);
         comparison.issuers(&mut findings);
+        comparison.backends(&mut findings);
         comparison.roles(&mut findings);
         comparison.answers(&mut findings);
         comparison.grants(held, &mut findings);
@@ -188,6 +190,23 @@ impl Comparison<'_> {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    /// Where the broker says who it is, by a token of its own or a secret: whoever is sent that can use it elsewhere.
+    fn backends(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (&self.before.revision.catalog.backends, &self.after.revision.catalog.backends);
+        let is_remote = |name| {
+            let backend = self.after.revision.backends.get(name);
+            backend.is_some_and(|backend| backend.effect() == credential::Effect::Remote)
+        };
+        for (name, settings) in later.iter().filter(|(name, _)| is_remote(*name)) {
+            let reason = match earlier.get(name) {
+                Some(before) if before == settings => continue,
+                Some(_) => format!("changes where, or how, {name} makes credentials; nobody else has agreed"),
+                None => format!("has {name} make credentials; nobody else has agreed"),
+            };
+            findings.insert(found(PathBuf::from("backends.toml"), reason));
         }
     }
 
