@@ -159,7 +159,8 @@ impl Connections {
                 }
             };
             let settings = format!(
-                "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '5s'; \
+                // Nothing that a user made in a schema of its own is run in the broker's name, an operator least of all.
+                "SET search_path = pg_catalog, pg_temp; SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '5s'; \
                  SET standard_conforming_strings = on; SET client_min_messages = error"
             );
             client.batch_execute(&settings).await?;

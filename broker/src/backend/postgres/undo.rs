@@ -37,11 +37,15 @@ async fn once(connections: &Connections, undoing: &Undoing) -> Result<(), Failur
         run(&home, &format!("GRANT {user} TO CURRENT_USER")).await?;
         end_sessions(&home, oid).await?;
         let mut databases = databases_of(&home, oid).await?;
-        if !databases.contains(&undoing.database) {
+        let is_there = is_open(&home, &undoing.database).await?;
+        if is_there && !databases.contains(&undoing.database) {
             databases.push(undoing.database.clone());
         }
         home.keep();
-        revocation(connections, undoing).await?;
+        // What was in a database that is gone is gone with it.
+        if is_there {
+            revocation(connections, undoing).await?;
+        }
         for database in databases {
             disown(connections, undoing, &user, &database).await?;
         }
@@ -102,13 +106,19 @@ async fn databases_of(home: &Client, oid: u32) -> Result<Vec<String>, Failure> {
     rows(home, &query).await
 }
 
+/// Whether there is such a database, and it lets anybody in.
+async fn is_open(home: &Client, database: &str) -> Result<bool, Failure> {
+    let query = "SELECT d.datname FROM pg_catalog.pg_database d WHERE d.datallowconn";
+    Ok(rows(home, query).await?.iter().any(|name| name == database))
+}
+
 /// Runs the role's own statements, on a connection that nobody uses after that: they may change what it is.
 async fn revocation(connections: &Connections, undoing: &Undoing) -> Result<(), Failure> {
     if undoing.revocation.is_empty() {
         return Ok(());
     }
     let filled = undoing.revocation.iter().map(|statement| statement.filled(&undoing.values));
-    let filled = filled.collect::<Result<Vec<_>, _>>().map_err(Failure::refused)?.join(";\n");
+    let filled = filled.collect::<Result<Vec<_>, _>>().map_err(Failure::refused)?.join("\n;\n");
     let connection = connections.take(Purpose::Undo, &undoing.database).await?;
     run(&connection, &format!("BEGIN;\n{filled}\n;COMMIT")).await
 }

@@ -29,7 +29,9 @@ const WITNESS: &str = "
 
 fn parameters() -> Value {
     let write = |moment: &str| {
-        format!("INSERT INTO witness VALUES ('{moment}', {{{{name:literal}}}}, {{{{purpose}}}}, {{{{subject}}}})")
+        format!(
+            "INSERT INTO public.witness VALUES ('{moment}', {{{{name:literal}}}}, {{{{purpose}}}}, {{{{subject}}}})"
+        )
     };
     json!({
         "roles": ["app_writer"],
@@ -162,4 +164,49 @@ async fn a_table_that_could_not_be_honoured_is_refused_by_its_key() {
     }
     let order = order(1, parameters(), adapter.now, adapter.now);
     adapter.backend.validate(&order.role).expect("the control");
+}
+
+/// An operator that fits more closely than the server's own, over a function that leaves a trace.
+const TRAP: &str = "
+    CREATE TABLE public.caught (who text);
+    GRANT INSERT ON public.caught TO PUBLIC;
+    CREATE FUNCTION public.trap(oid, integer) RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN true; END $$;
+    CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = integer, FUNCTION = public.trap);
+";
+
+/// Servers that were set up before version 15 let every user make things in `public`.
+#[tokio::test]
+async fn nothing_that_a_user_made_is_run_in_the_brokers_name() {
+    let Some(server) = server().await else { return };
+    for database in [DATABASE, "postgres"] {
+        server.run(database, TRAP).await;
+        let control = "SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10";
+        server.root(database).await.simple_query(control).await.expect("it is answered");
+    }
+    let caught = async || {
+        let mut caught = Vec::new();
+        for database in [DATABASE, "postgres"] {
+            let rows = server.root(database).await.query("SELECT who FROM public.caught", &[]).await.expect("rows");
+            caught.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+        }
+        caught
+    };
+    let root = caught().await;
+    assert!(!root.is_empty() && root.iter().all(|who| who != "hallpass"), "the trap works: {root:?}");
+
+    let adapter = Adapter::of(&server);
+    let order = order(
+        1,
+        json!({"roles": ["app_writer"], "database": DATABASE}),
+        adapter.now,
+        adapter.now.plus(Ttl::from_mins(10)),
+    );
+    let planned = adapter.backend.plan(&order).expect("it can be planned");
+    let issued = adapter.backend.issue(&order, &planned).await.expect("a user");
+    let handle = issued.handle.expect("a better handle");
+    adapter.backend.inventory().await.expect("an inventory");
+    adapter.backend.extend(&handle, order.expires_at.plus(Ttl::from_mins(1))).await.expect("it is extended");
+    assert_eq!(adapter.backend.revoke(&handle).await, Ok(Undone::Gone));
+    assert_eq!(caught().await.iter().filter(|who| *who == "hallpass").count(), 0);
 }
