@@ -164,10 +164,12 @@ impl AwsBackend {
             source_identity: parameters.source_identity.then_some(session_name.as_str()),
         };
         match self.sts.assume(ask).await {
-            // Tags are packed together with the policies, and nobody can tell into how much: a tag never fails a deploy.
+            // Tags are packed together with the policies, and nobody can tell into how much: what the broker says of a
+            // grant never fails a deploy. What the role says stays: access may be given or kept by it, and a caller that
+            // could have it left out by a long purpose would decide that.
             Err(failed) if failed.is("PackedPolicyTooLarge") && !tags.is_empty() => {
-                tracing::warn!(backend = %self.name, grant = %order.grant, "a session without tags: they were too large");
-                self.sts.assume(Ask { tags: &[], ..ask }).await
+                tracing::warn!(backend = %self.name, grant = %order.grant, "a session without the grant's tags: they were too large");
+                self.sts.assume(Ask { tags: parameters.tags.as_deref().unwrap_or_default(), ..ask }).await
             }
             other => other,
         }
