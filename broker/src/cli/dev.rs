@@ -4,6 +4,7 @@ mod database;
 mod issuer;
 mod resource;
 mod story;
+mod vault;
 
 use std::fs;
 use std::io::Write as _;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use self::database::Database;
 use self::issuer::DevIssuer;
 use self::story::Stage;
+use self::vault::Vault;
 use super::serve::{Front, Gate, Gates};
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
@@ -51,6 +53,8 @@ pub(super) struct Arguments {
 enum With {
     /// PostgreSQL: users that live as long as their grants.
     Postgres,
+    /// OpenBao or Vault: tokens that live as long as their grants.
+    Vault,
 }
 
 /// How long a request has to finish when `dev` ends.
@@ -121,9 +125,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         true => Some(Database::start(folder.path(), &SystemEntropy::new()).await.context("PostgreSQL")?),
         false => None,
     };
+    let vault = match arguments.with.contains(&With::Vault) {
+        true => Some(Vault::start(folder.path(), &SystemEntropy::new()).await.context("Vault")?),
+        false => None,
+    };
     let mut files = sample_bundle(&issuer_origin, &public_url);
     if let Some(database) = &database {
         database.add_to(&mut files);
+    }
+    if let Some(vault) = &vault {
+        vault.add_to(&mut files);
     }
     let bundle = write_bundle(&folder.path().join("bundle"), &files)?;
     let broker = Broker::assemble(foundation, Beginning::Bundle(Box::new(bundle))).await?;
@@ -140,6 +151,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
     front.open(&broker, &public_url, gates, &lifecycle)?;
+    if let Some(vault) = &vault {
+        vault.trust(&public_url).await.context("Vault")?;
+    }
 
     let issuer = Arc::new(dev_issuer(issuer_listener.local_addr()?, &public_url, &broker)?);
     let stage =
@@ -153,11 +167,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let (Ok(()), Some(database)) = (&told, &database) {
         told = database.tell(&stage).await;
     }
+    if let (Ok(()), Some(vault)) = (&told, &vault) {
+        told = vault.tell(&stage).await;
+    }
     let stays = told.is_ok() && !arguments.exit;
     if stays {
         print_commands(&public_url, &issuer_origin, stage.resource);
         if let Some(database) = &database {
             database.print();
+        }
+        if let Some(vault) = &vault {
+            vault.print();
         }
         // The sample bundle is part of the program: there is nothing to load again.
         orders.until_stopped(async || ()).await;
@@ -165,6 +185,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     lifecycle.drain(DRAIN.as_duration()).await;
     if let Some(database) = database {
         database.stop().await;
+    }
+    if let Some(vault) = vault {
+        vault.stop().await;
     }
     if stays { Ok(()) } else { told.inspect(|()| println!("\nEvery step held.")) }
 }
