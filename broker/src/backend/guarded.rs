@@ -15,8 +15,8 @@ use hallpass_core::credential::{Effect, Handle, IssueOrder, IssuedCredential, Re
 use hallpass_core::entropy::Entropy;
 use hallpass_core::id::SpareId;
 use hallpass_core::port::{
-    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, Prepared,
-    RevokeError, SpareRule, Undone,
+    CredentialBackend, EndedGrant, EndedGrants, ExtendError, InvalidParameters, InventoryItem, InventoryScope,
+    IssueError, Prepared, RevokeError, SpareRule, StoreError, Undone,
 };
 use hallpass_core::role::Role;
 use hallpass_core::secret::SecretBytes;
@@ -74,6 +74,32 @@ impl Server {
     fn open(self, handle: &Handle) -> Option<Handle> {
         let inner = handle.0.expose().strip_prefix(&self.0)?;
         Some(Handle(SecretBytes::new(inner.to_vec())))
+    }
+}
+
+/// What is over in a record, as the adapter of one server made it: its handles alone, and as they were.
+pub struct EndedAt {
+    inner: Arc<dyn EndedGrants>,
+    server: Server,
+}
+
+impl EndedAt {
+    /// Of the record, what was minted at `server`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn EndedGrants>, server: &str) -> Self {
+        Self { inner, server: Server::of(server) }
+    }
+}
+
+#[async_trait]
+impl EndedGrants for EndedAt {
+    async fn ended_alive(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<EndedGrant>, StoreError> {
+        let of_server = |ended: EndedGrant| match ended.handle {
+            Ok(handle) => self.server.open(&handle).map(|handle| EndedGrant { handle: Ok(handle), ..ended }),
+            // One that cannot be opened must not be taken for one that is not there.
+            Err(error) => Some(EndedGrant { handle: Err(error), ..ended }),
+        };
+        Ok(self.inner.ended_alive(backend_kind, now).await?.into_iter().filter_map(of_server).collect())
     }
 }
 

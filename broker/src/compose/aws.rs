@@ -8,6 +8,7 @@ use hallpass_core::port::{CredentialBackend, EndedGrant, EndedGrants, StoreError
 use hallpass_core::time::{Clock, Timestamp};
 
 use crate::backend::aws::{self, Reservations, Surroundings};
+use crate::backend::guarded::EndedAt;
 use crate::backend::own_identity::OwnIdentity;
 use crate::config::backend::AwsBackend;
 use crate::config::bundle::Bundle;
@@ -39,6 +40,7 @@ impl AwsMeans {
         bundle: &Bundle,
         name: &BackendName,
         settings: &AwsBackend,
+        server: &str,
         identity: OwnIdentity,
     ) -> Arc<dyn CredentialBackend> {
         let roles = bundle.catalog.roles.values().filter(|role| &role.backend == name).map(AsRef::as_ref);
@@ -47,7 +49,7 @@ impl AwsMeans {
             clock: Arc::clone(&self.clock),
             identity,
             environment: Arc::new(|name| std::env::var(name).ok()),
-            ledger: Arc::clone(&self.ledger),
+            ledger: Arc::new(EndedAt::new(Arc::clone(&self.ledger), server)),
             reservations: Arc::clone(&self.reservations),
         };
         Arc::new(aws::AwsBackend::new(name.clone(), settings, roles, surroundings))

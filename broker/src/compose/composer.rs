@@ -324,7 +324,7 @@ fn build(
             if settings.auth == AwsAuth::WebIdentity {
                 means.signs(&name, algorithm)?;
             }
-            means.aws.backend(bundle, &name, settings, means.identity(&name, algorithm))
+            means.aws.backend(bundle, &name, settings, &backend.kind.server(), means.identity(&name, algorithm))
         }
     })
 }

@@ -24,11 +24,7 @@ pub(super) async fn care(ports: Ports, vitals: Arc<Vitals>, mut stopping: watch:
     let mut looked_after = HashSet::new();
     let mut tasks = JoinSet::new();
     while !*stopping.borrow() {
-        for name in ports.governance.current().backends.keys() {
-            if remote(&ports, name).is_some() && looked_after.insert(name.clone()) {
-                tasks.spawn(look_after(ports.clone(), name.clone(), Arc::clone(&vitals), stopping.clone()));
-            }
-        }
+        // First: a backend that trusts the broker as an issuer asks it for its keys, and it must answer by then.
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             Some(ended) = tasks.join_next() => match ended {
@@ -41,7 +37,12 @@ pub(super) async fn care(ports: Ports, vitals: Arc<Vitals>, mut stopping: watch:
                     looked_after.clear();
                 }
             },
-            _ = stopping.changed() => {}
+            _ = stopping.changed() => continue,
+        }
+        for name in ports.governance.current().backends.keys() {
+            if remote(&ports, name).is_some() && looked_after.insert(name.clone()) {
+                tasks.spawn(look_after(ports.clone(), name.clone(), Arc::clone(&vitals), stopping.clone()));
+            }
         }
     }
     while tasks.join_next().await.is_some() {}
@@ -61,7 +62,7 @@ async fn look_after(
     mut stopping: watch::Receiver<bool>,
 ) -> BackendName {
     let memory = Care::default();
-    let mut reconcile_at = Duration::ZERO;
+    let (mut reconcile_at, mut well) = (Duration::ZERO, true);
     while let Some(backend) = remote(&ports, &name).filter(|_| !*stopping.borrow()) {
         let now = ports.clock.monotonic();
         let due = now >= reconcile_at;
@@ -69,7 +70,7 @@ async fn look_after(
         if counted.is_some() {
             reconcile_at = now.saturating_add(RECONCILE_PERIOD);
         }
-        note(&name, counted, trouble, &vitals);
+        note(&name, counted, trouble, &mut well, &vitals);
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             _ = stopping.changed() => {}
@@ -97,14 +98,22 @@ async fn round(
     }
 }
 
-fn note(name: &BackendName, counted: Option<Counted>, trouble: Option<CareFailed>, vitals: &Vitals) {
+fn note(name: &BackendName, counted: Option<Counted>, trouble: Option<CareFailed>, well: &mut bool, vitals: &Vitals) {
     if let Some(counted) = counted {
         show(name, counted);
     }
     match trouble {
-        None => vitals.note("backend", Some(name.as_str()), None),
+        None => {
+            if !std::mem::replace(well, true) {
+                tracing::info!(backend = %name, "a backend is looked after again");
+            }
+            vitals.note("backend", Some(name.as_str()), None);
+        }
         Some(error) => {
-            tracing::warn!(backend = %name, %error, "a backend cannot be looked after; it is tried again");
+            // Once, until it is over: an outage must not fill the log.
+            if std::mem::replace(well, false) {
+                tracing::warn!(backend = %name, %error, "a backend cannot be looked after; it is tried again");
+            }
             vitals.note("backend", Some(name.as_str()), Some(format!("it cannot be looked after: {error}")));
         }
     }
