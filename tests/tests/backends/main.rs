@@ -11,6 +11,7 @@
 mod aws;
 mod azure;
 mod clouds;
+mod dev;
 mod gcp;
 mod github;
 mod kubernetes;
