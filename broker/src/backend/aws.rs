@@ -3,7 +3,7 @@
 //! The broker shows STS a token of its own (`AssumeRoleWithWebIdentity`), so that it needs no key of AWS, or calls with
 //! the credentials that its machine has (`AssumeRole`). A session is named after its grant. Nothing revokes a session:
 //! where the backend has a role to fence with, a session is *fenced* by a Deny in the role that it is of until it expires
-//! ([`fence`]), and otherwise only time ends it.
+//! (`fence`), and otherwise only time ends it.
 
 mod answers;
 mod chain;
