@@ -239,7 +239,7 @@ impl TraceExporter {
     pub async fn run(mut self, stopped: impl Future<Output = ()>) {
         tokio::pin!(stopped);
         let mut batch = Vec::new();
-        let mut well = true;
+        let mut unwell = None;
         loop {
             let stopping = tokio::select! {
                 () = &mut stopped => true,
@@ -260,7 +260,7 @@ impl TraceExporter {
             }
             if !batch.is_empty() {
                 let deadline = if stopping { LAST_DEADLINE } else { DEADLINE };
-                self.send(std::mem::take(&mut batch), deadline, &mut well).await;
+                self.send(std::mem::take(&mut batch), deadline, &mut unwell).await;
             }
             if stopping {
                 return;
@@ -285,21 +285,22 @@ impl TraceExporter {
         self.outbound.post(post).await.map_err(|error| error.to_string())
     }
 
-    async fn send(&self, batch: Vec<Finished>, deadline: Duration, well: &mut bool) {
+    /// `unwell`: why the batch before was not taken.
+    async fn send(&self, batch: Vec<Finished>, deadline: Duration, unwell: &mut Option<String>) {
         let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let body = Bytes::from(document(batch).to_string());
         match self.post(body, deadline).await {
             Ok(()) => {
                 counted("sent", spans);
-                *well = true;
+                *unwell = None;
             }
             Err(error) => {
-                // Once, until it is over.
-                if *well {
+                // Each reason once, until it is over or gives way to another.
+                if unwell.as_ref() != Some(&error) {
                     tracing::warn!(%error, "the collector does not take traces; they are dropped");
                 }
                 counted("dropped", spans);
-                *well = false;
+                *unwell = Some(error);
             }
         }
     }
