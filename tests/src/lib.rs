@@ -56,8 +56,14 @@ pub fn size(daily: usize, stated: usize) -> usize {
 
 /// Seconds since 1970 by the system's clock, which is also the broker's: black-box tests share its time.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "proofs that a real broker accepts are dated by the real clock")]
 pub fn unix_now() -> i64 {
+    unix_millis() / 1000
+}
+
+/// Milliseconds since 1970 by the same clock: a record holds its instants so.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "proofs that a real broker accepts are dated by the real clock")]
+pub fn unix_millis() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

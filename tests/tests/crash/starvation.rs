@@ -74,7 +74,7 @@ async fn without_file_descriptors_it_ends_what_is_to_end_and_serves_again_when_s
 #[tokio::test]
 async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
     let mut house = House::open().await;
-    let witness = Witness::default();
+    let witness = Witness::patient();
     assert!(witness.ask(&house.caller, Wanted::Token).await.is_some());
     let held = kilobytes(house.process.id(), "VmSize:");
     limit(&house, Resource::As, (held + SPARE_MEGABYTES * 1024) * 1024);
@@ -87,7 +87,7 @@ async fn with_a_fifth_of_the_processor_and_little_memory_it_keeps_every_word() {
         // Longer than elsewhere: it has a fifth of the time.
         eventually("credentials come", DEADLINE * 5, async || (witness.received().len() >= wanted).then_some(())).await;
         let short = witness.received().into_iter().find(|one| one.errand.wanted == Wanted::ShortToken).expect("one");
-        eventually("what is short ends on time", DEADLINE, async || {
+        eventually("what is short ends", DEADLINE * 5, async || {
             (text(&ledger::grants(&house.store())[&hex(&short.grant)], "state") == "expired").then_some(())
         })
         .await;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_tests::config::{CERTIFICATE_ROLE, ROLE};
 use hallpass_tests::size;
-use hallpass_tests::{Exchange, Journal, Row, eventually, unix_now};
+use hallpass_tests::{Exchange, Journal, Row, eventually, unix_millis};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -30,6 +30,8 @@ const SHOWN: usize = 24;
 /// Everything that clients saw.
 #[derive(Clone, Default)]
 pub(crate) struct Witness {
+    /// Whether it asks again where the broker says that it cannot for now.
+    patient: bool,
     asked: Journal<Errand>,
     received: Journal<Received>,
     ended: Journal<Ended>,
@@ -91,6 +93,11 @@ impl Errand {
 }
 
 impl Witness {
+    /// One for a broker that gets so little that it may say 503: then nothing was given, and it is asked again.
+    pub(crate) fn patient() -> Self {
+        Self { patient: true, ..Self::default() }
+    }
+
     /// Has clients open grants, and end every third, until nobody answers any more.
     pub(crate) async fn watch_until_silence(&self, caller: &Caller) {
         let mut clients = JoinSet::new();
@@ -122,11 +129,16 @@ impl Witness {
 
     /// Asks for a credential; `None` where no answer came.
     pub(crate) async fn ask(&self, caller: &Caller, wanted: Wanted) -> Option<Received> {
-        let errand = Errand::new(caller, wanted);
-        self.asked.record(errand.clone());
-        let reply = errand.run(caller, Some(&errand.key)).await.ok()?;
-        assert!(matches!(reply.status, 200 | 201), "refused: {} {}", reply.status, reply.text);
-        Some(self.receive(errand, &reply))
+        loop {
+            let errand = Errand::new(caller, wanted);
+            self.asked.record(errand.clone());
+            let reply = errand.run(caller, Some(&errand.key)).await.ok()?;
+            if self.is_put_off_by(&reply) {
+                continue;
+            }
+            assert!(matches!(reply.status, 200 | 201), "refused: {} {}", reply.status, reply.text);
+            return Some(self.receive(errand, &reply));
+        }
     }
 
     /// Writes down a credential that came.
@@ -138,12 +150,19 @@ impl Witness {
 
     /// Asks that a grant ends; `false` where no answer came.
     pub(crate) async fn end(&self, caller: &Caller, received: &Received) -> bool {
-        let reply = caller.revoke(&received.errand.proof, &received.grant).await;
+        let mut reply = caller.revoke(&received.errand.proof, &received.grant).await;
+        while reply.as_ref().is_ok_and(|reply| self.is_put_off_by(reply)) {
+            reply = caller.revoke(&received.errand.proof, &received.grant).await;
+        }
         if let Ok(reply) = &reply {
             assert!(matches!(reply.status, 200 | 202), "not revoked: {} {}", reply.status, reply.text);
         }
         self.ended.record(Ended { grant: received.grant.clone(), answered: reply.is_ok() });
         reply.is_ok()
+    }
+
+    fn is_put_off_by(&self, reply: &Reply) -> bool {
+        self.patient && reply.status == 503
     }
 
     /// Requests without an answer, oldest first.
@@ -214,7 +233,7 @@ impl Witness {
             let (Some(token), grant) = (&received.token, &grants[&hex(&received.grant)]) else { continue };
             let reply = caller.introspect(&holder, token).await.expect("an answer");
             reply.assert_status(200);
-            let live = text(grant, "state") == "active" && unix_now() * 1000 < millis(grant, "end_at");
+            let live = text(grant, "state") == "active" && unix_millis() < millis(grant, "end_at");
             assert_eq!(reply.body["active"], live, "{} {}", reply.text, text(grant, "state"));
             let claims = verified(token, &keys.body);
             let expires = claims["exp"].as_i64().expect("exp") * 1000;
@@ -243,7 +262,7 @@ impl Received {
         assert_eq!(text(grant, "proof_id"), self.errand.proof.id, "grant {id} is of another proof");
         assert_eq!(text(grant, "role"), self.errand.role(), "grant {id} is of another role");
         assert!(!grant["activated_at"].is_null(), "grant {id} was {state}, and its credential was given out");
-        let timely = cause == "expired" && unix_now() * 1000 >= millis(grant, "end_at");
+        let timely = cause == "expired" && unix_millis() >= millis(grant, "end_at");
         match (ended, state) {
             (_, "revoking" | "expired") if timely => {}
             (Some(_), "revoking" | "expired") => {
