@@ -53,6 +53,8 @@ pub struct GrantRecord {
     pub backend_kind: String,
     /// What the credential reaches, in the backend's words.
     pub target: Option<String>,
+    /// The rule at the backend that holds its credential once it is over, where there is one: its room is limited.
+    pub fence: Option<String>,
     /// Environment that it reaches.
     pub environment: Option<EnvironmentName>,
     /// That environment's class at the time.

@@ -28,11 +28,11 @@ mod verifier;
 
 pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
-    Belongs, CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, ItemKind,
-    Prepared, RevokeError, SpareRule, Undone,
+    Belongs, CredentialBackend, ExtendError, FenceRule, InvalidParameters, InventoryItem, InventoryScope, IssueError,
+    ItemKind, Prepared, RevokeError, SpareRule, Undone,
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
-pub use ended::{EndedGrant, EndedGrants};
+pub use ended::{Ended, EndedGrant, EndedGrants, EndedPage, FenceName};
 pub use history::{
     Files, History, KEPT_PUBLICATIONS, NamedFiles, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
 };

@@ -29,6 +29,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0016_publications_walked.sql"),
     include_str!("../migrations/0017_anchored_checkpoints.sql"),
     include_str!("../migrations/0018_spares.sql"),
+    include_str!("../migrations/0019_fences.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -3,10 +3,11 @@
 //! The counts are in a temporary table of the writer's connection, kept by temporary triggers: whatever writes a grant,
 //! one or ten thousand, in this transaction or in one that is rolled back, the counts agree with it. They are made when a
 //! quota is first asked about, from the grants that are there; where no quota is set nothing is counted and nothing
-//! costs anything.
+//! costs anything. What a fence holds is counted by its index each time: there is room for a few hundred.
 
-use hallpass_core::grant::GrantRecord;
+use hallpass_core::grant::{EXPIRY_SKEW, GrantRecord};
 use hallpass_core::port::{Quota, Quotas};
+use hallpass_core::time::Timestamp;
 use rusqlite::params;
 
 use crate::error::Outcome;
@@ -61,8 +62,20 @@ pub(crate) fn exceeded(
             return Ok(Some(quota));
         }
     }
-    Ok(None)
+    let Some((most, fence)) = quotas.fence.zip(record.fence.as_deref()) else { return Ok(None) };
+    // Whoever is replaced keeps its place until it expires.
+    let held = held(transaction, &record.backend_kind, fence, record.created_at)?;
+    Ok((held >= i64::from(most)).then_some(Quota::Fence))
 }
+
+/// How many a fence would have to hold, were all ended now. A grant that failed never had a credential.
+fn held(transaction: &Transaction<'_>, backend_kind: &str, fence: &str, now: Timestamp) -> Outcome<i64> {
+    let still_accepted = now.minus(EXPIRY_SKEW).as_millis();
+    Ok(transaction.find(HELD, params![backend_kind, fence, still_accepted], |row| row.get(0))?.unwrap_or(0))
+}
+
+pub(crate) const HELD: &str = "SELECT count(*) FROM grants WHERE fence = ?2 AND expires_at > ?3 AND backend_kind = ?1
+     AND state IN ('pending', 'active', 'revoking', 'abandoned')";
 
 fn count(transaction: &Transaction<'_>, kind: &str, name: &str) -> Outcome<i64> {
     let made = "SELECT 1 FROM sqlite_temp_schema WHERE name = 'live_grants'";

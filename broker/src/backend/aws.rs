@@ -26,8 +26,8 @@ use async_trait::async_trait;
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::id::BackendName;
 use hallpass_core::port::{
-    CredentialBackend, EndedGrants, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError,
-    RevokeError, Undone,
+    CredentialBackend, EndedGrants, ExtendError, FenceRule, InvalidParameters, InventoryItem, InventoryScope,
+    IssueError, RevokeError, Undone,
 };
 use hallpass_core::role::Role;
 use hallpass_core::time::{Clock, Timestamp, Ttl};
@@ -211,6 +211,11 @@ impl CredentialBackend for AwsBackend {
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
         Parameters::read(role, &self.settings)?;
         Parameters::check_life(role)
+    }
+
+    fn fence(&self, role: &Role) -> Option<FenceRule> {
+        let (fence, parameters) = self.fence.as_ref().zip(Parameters::read(role, &self.settings).ok())?;
+        Some(fence.rule(parameters.role_arn, parameters.fences_all_older))
     }
 
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {

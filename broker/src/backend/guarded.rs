@@ -15,8 +15,8 @@ use hallpass_core::credential::{Effect, Handle, IssueOrder, IssuedCredential, Re
 use hallpass_core::entropy::Entropy;
 use hallpass_core::id::SpareId;
 use hallpass_core::port::{
-    CredentialBackend, EndedGrant, EndedGrants, ExtendError, InvalidParameters, InventoryItem, InventoryScope,
-    IssueError, Prepared, RevokeError, SpareRule, StoreError, Undone,
+    CredentialBackend, Ended, EndedGrant, EndedGrants, EndedPage, ExtendError, FenceName, FenceRule, InvalidParameters,
+    InventoryItem, InventoryScope, IssueError, Prepared, RevokeError, SpareRule, StoreError, Undone,
 };
 use hallpass_core::role::Role;
 use hallpass_core::secret::SecretBytes;
@@ -93,13 +93,18 @@ impl EndedAt {
 
 #[async_trait]
 impl EndedGrants for EndedAt {
-    async fn ended_alive(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<EndedGrant>, StoreError> {
+    async fn ended_alive(&self, fence: FenceName<'_>, now: Timestamp, page: EndedPage) -> Result<Ended, StoreError> {
         let of_server = |ended: EndedGrant| match ended.handle {
             Ok(handle) => self.server.open(&handle).map(|handle| EndedGrant { handle: Ok(handle), ..ended }),
             // One that cannot be opened must not be taken for one that is not there.
             Err(error) => Some(EndedGrant { handle: Err(error), ..ended }),
         };
-        Ok(self.inner.ended_alive(backend_kind, now).await?.into_iter().filter_map(of_server).collect())
+        let Ended { grants, next } = self.inner.ended_alive(fence, now, page).await?;
+        Ok(Ended { grants: grants.into_iter().filter_map(of_server).collect(), next })
+    }
+
+    async fn fences(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        self.inner.fences(backend_kind, now).await
     }
 }
 
@@ -313,6 +318,10 @@ impl CredentialBackend for Guarded {
 
     fn recognises(&self, handle: &Handle) -> bool {
         self.server.open(handle).is_some_and(|handle| self.inner.recognises(&handle))
+    }
+
+    fn fence(&self, role: &Role) -> Option<FenceRule> {
+        self.inner.fence(role)
     }
 
     fn spares(&self, role: &Role) -> Option<SpareRule> {

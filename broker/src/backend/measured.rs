@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use hallpass_core::credential::{Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::id::{BackendName, SpareId};
 use hallpass_core::port::{
-    CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, Prepared,
+    CredentialBackend, ExtendError, FenceRule, InvalidParameters, InventoryItem, InventoryScope, IssueError, Prepared,
     RevokeError, SpareRule, Undone,
 };
 use hallpass_core::role::Role;
@@ -174,6 +174,10 @@ impl CredentialBackend for Measured {
 
     fn recognises(&self, handle: &Handle) -> bool {
         self.inner.recognises(handle)
+    }
+
+    fn fence(&self, role: &Role) -> Option<FenceRule> {
+        self.inner.fence(role)
     }
 
     fn spares(&self, role: &Role) -> Option<SpareRule> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hallpass_core::id::BackendName;
-use hallpass_core::port::{CredentialBackend, EndedGrant, EndedGrants, StoreError};
+use hallpass_core::port::{CredentialBackend, Ended, EndedGrants, EndedPage, FenceName, StoreError};
 use hallpass_core::time::{Clock, Timestamp};
 
 use crate::backend::aws::{self, Reservations, Surroundings};
@@ -61,7 +61,11 @@ struct EmptyRecord;
 
 #[async_trait]
 impl EndedGrants for EmptyRecord {
-    async fn ended_alive(&self, _backend_kind: &str, _now: Timestamp) -> Result<Vec<EndedGrant>, StoreError> {
+    async fn ended_alive(&self, _: FenceName<'_>, _now: Timestamp, _page: EndedPage) -> Result<Ended, StoreError> {
+        Ok(Ended { grants: Vec::new(), next: None })
+    }
+
+    async fn fences(&self, _backend_kind: &str, _now: Timestamp) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 }

@@ -63,6 +63,11 @@ pub trait CredentialBackend: Send + Sync {
         Ok(None)
     }
 
+    /// The rule that holds credentials of `role` once they are over, where the backend has one with limited room.
+    fn fence(&self, _role: &Role) -> Option<FenceRule> {
+        None
+    }
+
     /// Whether a handle is of the server that the backend is configured for: one of another is of no use here.
     fn recognises(&self, _handle: &Handle) -> bool {
         true
@@ -118,6 +123,15 @@ pub trait CredentialBackend: Send + Sync {
     async fn tend(&self) -> Result<(), RevokeError> {
         Ok(())
     }
+}
+
+/// A rule at a backend that holds each credential that is over, by name, until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FenceRule {
+    /// The backend's name for it. Roles may share one.
+    pub name: String,
+    /// How many credentials it can hold; `None` where there is always room.
+    pub places: Option<u32>,
 }
 
 /// How many spares of a role are kept, and for how long one is good.

@@ -11,12 +11,46 @@ use crate::time::Timestamp;
 /// added to would depend on every step in between.
 #[async_trait]
 pub trait EndedGrants: Send + Sync {
-    /// Grants of a kind of backend that are ending, or were given up with a fence that stands, and whose credentials a
-    /// verifier could still accept at `now`. Those that are fenced first, then the longest ending first.
+    /// Grants of one fence ([`FenceRule`](super::FenceRule)) at a kind of backend that are ending, or were given up with a
+    /// fence that stands, and whose credentials a verifier could still accept at `now`. In the order of their expiry,
+    /// `limit` of them at most, those `after` a place where a page before ended.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn ended_alive(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<EndedGrant>, StoreError>;
+    async fn ended_alive(&self, fence: FenceName<'_>, now: Timestamp, page: EndedPage) -> Result<Ended, StoreError>;
+
+    /// The fences at a kind of backend that hold anything at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn fences(&self, backend_kind: &str, now: Timestamp) -> Result<Vec<String>, StoreError>;
+}
+
+/// Which fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceName<'a> {
+    /// The kind of backend that it is at.
+    pub backend_kind: &'a str,
+    /// Its name there.
+    pub name: &'a str,
+}
+
+/// A part of what a fence holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedPage {
+    /// Where the part before ended.
+    pub after: Option<(Timestamp, GrantId)>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// What was asked for, and where to go on.
+#[derive(Debug)]
+pub struct Ended {
+    /// The grants.
+    pub grants: Vec<EndedGrant>,
+    /// Where the next part begins, where there may be one.
+    pub next: Option<(Timestamp, GrantId)>,
 }
 
 /// A grant that is over and whose credential may still work.

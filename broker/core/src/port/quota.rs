@@ -7,11 +7,14 @@ pub struct Quotas {
     pub owner: Option<u32>,
     /// Of the role.
     pub role: Option<u32>,
+    /// Of all grants that one fence at a backend would have to hold, were all of them ended now: those that are over and
+    /// not expired count, too.
+    pub fence: Option<u32>,
 }
 
 impl Quotas {
     /// None at all: nothing is counted.
-    pub const NONE: Self = Self { owner: None, role: None };
+    pub const NONE: Self = Self { owner: None, role: None, fence: None };
 }
 
 /// Which quota left no room.
@@ -21,4 +24,6 @@ pub enum Quota {
     Owner,
     /// The role's.
     Role,
+    /// The room of the fence.
+    Fence,
 }

@@ -134,6 +134,7 @@ async fn open(
             backend: role.backend.clone(),
             backend_kind: backend.kind().to_owned(),
             target: role.target.clone(),
+            fence: None,
             environment: None,
             environment_class: None,
             stage: None,

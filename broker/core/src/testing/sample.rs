@@ -294,6 +294,7 @@ pub fn pending(n: u64, class: RevocationClass, now: Timestamp) -> Grant {
             lineage: None,
             replaces: None,
             parent: None,
+            fence: None,
             signed_by: None,
         },
         state: GrantState::Pending { deadline: now.plus(Ttl::from_secs(30)) },

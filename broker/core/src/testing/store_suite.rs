@@ -152,6 +152,8 @@ macro_rules! store_suite {
             }
             ended {
                 what_is_over_and_may_still_work_is_told_with_its_handle,
+                what_a_fence_holds_is_told_in_parts,
+                a_fence_is_asked_to_hold_no_more_than_it_can,
             }
             data_keys {
                 data_keys_are_read_back_as_they_were_kept,

@@ -135,6 +135,7 @@ columns! {
     "backend": row.record.backend.as_str(),
     "backend_kind": row.record.backend_kind,
     "target": row.record.target.as_deref(),
+    "fence": row.record.fence.as_deref(),
     "environment": row.record.environment.as_ref().map(|name| name.as_str()),
     "environment_class": row.record.environment_class.map(|class| class.as_str()),
     "stage": row.record.stage.as_deref(),
@@ -273,7 +274,7 @@ columns! {
 
 /// What [`read`] reads, after [`LIFE`].
 const REST: &str = "end_at, expires_at, last_seen_at, heartbeats_from, credential_fingerprint, created_at, role, role_digest, backend, \
-    backend_kind, target, environment, environment_class, stage, tier, owner_snapshot, purpose, ticket, task, principal, issuer, issuer_kind, subject, \
+    backend_kind, target, fence, environment, environment_class, stage, tier, owner_snapshot, purpose, ticket, task, principal, issuer, issuer_kind, subject, \
     attributes, proof_id, proof_key_id, cnf, source_address, repository, repository_id, repository_owner_id, \"ref\", \
     ref_protected, \"commit\", workflow, workflow_ref, run, run_attempt, job, actor, actor_id, event, pull_request, \
     provenance_environment, runner, attestation_digests, decision_id, policy_revision, determining_policies, \
@@ -311,6 +312,7 @@ fn read_record(id: GrantId, columns: &mut Columns<'_>) -> Result<GrantRecord, St
         backend: columns.name("backend")?,
         backend_kind: columns.value("backend_kind")?,
         target: columns.value("target")?,
+        fence: columns.value("fence")?,
         environment: columns.optional_name("environment")?,
         environment_class: columns.optional_json_word("environment_class")?,
         stage: columns.value("stage")?,

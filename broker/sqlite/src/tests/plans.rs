@@ -104,6 +104,26 @@ fn the_queues_are_read_from_their_indexes() {
     }
 }
 
+/// However many sessions of other roles there are or were, and however many of its own have expired.
+#[test]
+fn what_a_fence_holds_is_read_from_its_index() {
+    let house = House::new();
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    for (found, sql) in [
+        ("SEARCH grants USING INDEX grants_fence (fence=? AND expires_at>?)", crate::quota::HELD),
+        ("SEARCH grants EXISTS USING INDEX grants_fence (fence=? AND expires_at>?)", crate::ended::FENCES),
+        ("SEARCH grants USING COVERING INDEX grants_fence (fence>?)", crate::ended::FENCES),
+        ("SEARCH grants USING INDEX grants_fence (fence=? AND (expires_at,id)>(?,?))", crate::ended::OF_FENCE),
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = vec!["x"; statement.parameter_count()];
+        let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+        assert!(plan.contains(found) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        assert!(!plan.contains("SCAN grants"), "{sql}: {plan}");
+    }
+}
+
 /// What is looked at all the time must cost nothing, however long the record is.
 #[test]
 fn how_the_record_stands_is_read_from_indexes_over_live_grants() {

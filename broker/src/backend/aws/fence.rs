@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hallpass_core::id::BackendName;
-use hallpass_core::port::{EndedGrant, EndedGrants, RevokeError, Undone};
+use hallpass_core::port::{Ended, EndedGrant, EndedGrants, EndedPage, FenceName, FenceRule, RevokeError, Undone};
 use hallpass_core::time::{Clock, Ttl};
 use ring::digest;
 use tokio::sync::OwnedMutexGuard;
@@ -27,8 +27,14 @@ use super::query::CallFailed;
 use super::signing::hex;
 use crate::config::backend::AwsFence as Settings;
 
+/// The kind of backend, as in the record.
+const KIND: &str = "aws";
 /// How often a fence that stands is read again.
 const REREAD: Duration = Duration::from_secs(5);
+/// How often one that holds nothing is: for how much room others leave.
+const REREAD_EMPTY: Duration = Duration::from_secs(300);
+/// Grants that are read from the record at once.
+const PAGE: usize = 500;
 
 /// Fences sessions of one account's roles.
 pub(super) struct Fence {
@@ -48,6 +54,8 @@ pub(super) struct Fence {
 #[derive(Debug, Default)]
 pub struct Reservations {
     roles: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Standing>>>>,
+    /// How many sessions each role's fence has room for, as far as that was looked at.
+    places: Mutex<HashMap<String, u32>>,
 }
 
 /// What is known of a role's fence, in monotonic time.
@@ -59,6 +67,21 @@ struct Standing {
     read_at: Option<Duration>,
     /// Sessions that there is no room for.
     left_out: usize,
+    /// When it was last read how much room others leave.
+    room_read_at: Option<Duration>,
+}
+
+impl Standing {
+    fn room_is_old(&self, now: Duration) -> bool {
+        self.room_read_at.is_none_or(|at| now.saturating_sub(at) >= REREAD_EMPTY)
+    }
+}
+
+/// How many sessions a fence names where nobody else has written a policy.
+fn most_places() -> u32 {
+    /// As long as every role's unique id.
+    const SOME_ROLE: &str = "AROAAAAAAAAAAAAAAAAAA";
+    u32::try_from(Others::default().places(SOME_ROLE, MAX_CHARACTERS)).unwrap_or(u32::MAX)
 }
 
 impl Reservations {
@@ -68,6 +91,15 @@ impl Reservations {
             Arc::clone(roles.entry(role_arn.to_owned()).or_default())
         };
         role.lock_owned().await
+    }
+
+    fn places(&self, role_arn: &str) -> Option<u32> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).get(role_arn).copied()
+    }
+
+    fn note_places(&self, role_arn: &str, places: usize) {
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(role_arn.to_owned(), places);
     }
 
     fn known(&self) -> Vec<String> {
@@ -88,6 +120,14 @@ impl Fence {
         let writer = hex(digest::digest(&digest::SHA256, public_url.as_bytes()).as_ref());
         let policy = format!("hallpass-fence-{}", writer.get(..8).unwrap_or_default());
         Self { backend, settings, iam, ledger, clock, reservations, policy }
+    }
+
+    /// The rule that sessions of a role are held by. Nothing is asked of IAM: what room others leave was read when the
+    /// fence was last looked at.
+    pub(super) fn rule(&self, role_arn: String, fences_all_older: bool) -> FenceRule {
+        let is_limited = !fences_all_older && !self.settings.fences_all_older;
+        let places = is_limited.then(|| self.reservations.places(&role_arn).unwrap_or_else(most_places));
+        FenceRule { name: role_arn, places }
     }
 
     /// Has a session fenced. It is said to be when the fence was read back after it has had the time to spread.
@@ -128,9 +168,10 @@ impl Fence {
 
     /// Reads every fence again that is to stand, and sets it again where it does not.
     pub(super) async fn tend(&self, roles: &[String]) -> Result<(), RevokeError> {
-        let ended = self.ended().await.map_err(|failed| RevokeError { internal: failed.to_string() })?;
-        let of_ended = ended.iter().filter(|(backend, _)| *backend == self.backend).map(|(_, entry)| entry.0.clone());
-        let mut all: Vec<String> = of_ended.chain(roles.iter().cloned()).chain(self.reservations.known()).collect();
+        let in_use = self.ledger.fences(KIND, self.clock.now()).await;
+        let in_use =
+            in_use.map_err(|error| RevokeError { internal: format!("what is over cannot be told: {error}") })?;
+        let mut all: Vec<String> = in_use.iter().chain(roles).cloned().chain(self.reservations.known()).collect();
         all.retain(|role| super::policy::account_of(role) == super::policy::account_of(&self.settings.role_arn));
         all.sort_unstable();
         all.dedup();
@@ -139,9 +180,8 @@ impl Fence {
         for role in all {
             let mut standing = self.reservations.hold(&role).await;
             let now = self.clock.monotonic();
-            let is_wanted = ended.iter().any(|(_, (role_arn, _))| *role_arn == role);
-            // A role that nothing is fenced of is looked at once, for what an earlier run left there.
-            let every = if is_wanted || !standing.since.is_empty() { REREAD } else { Duration::MAX };
+            // One that nothing is fenced of is looked at, too: for what an earlier run left there, and for its room.
+            let every = if in_use.contains(&role) || !standing.since.is_empty() { REREAD } else { REREAD_EMPTY };
             if standing.read_at.is_some_and(|read_at| now.saturating_sub(read_at) < every) {
                 left_out = left_out.saturating_add(standing.left_out);
                 continue;
@@ -162,20 +202,31 @@ impl Fence {
         if wrong.is_empty() { Ok(()) } else { Err(RevokeError { internal: wrong.join("; ") }) }
     }
 
-    /// All sessions that are over and have not expired, with the backend that made each and the role that each is of.
-    async fn ended(&self) -> Result<Vec<(BackendName, (String, Entry))>, CallFailed> {
-        let ended = self.ledger.ended_alive("aws", self.clock.now()).await;
-        let ended = ended.map_err(|error| CallFailed::Unsent(format!("what is over cannot be told: {error}")))?;
-        let mut sessions = Vec::with_capacity(ended.len());
-        for EndedGrant { id, backend, handle, .. } in ended {
-            let handle = handle.ok().as_ref().and_then(SessionHandle::read);
-            match handle {
-                Some(handle) => sessions.push((backend, (handle.role_arn.clone(), handle.entry()))),
-                // It takes its own step, which says why it cannot be undone; the others must not wait for it.
-                None => tracing::error!(grant = %id, "the handle of an AWS session cannot be read; it is not fenced"),
+    /// The sessions of one role that are over and have not expired: those that are fenced first, then the longest ending.
+    async fn ended(&self, role_arn: &str) -> Result<Vec<Entry>, CallFailed> {
+        let fence = FenceName { backend_kind: KIND, name: role_arn };
+        let (now, mut after, mut sessions) = (self.clock.now(), None, Vec::new());
+        loop {
+            let ended = self.ledger.ended_alive(fence, now, EndedPage { after, limit: PAGE }).await;
+            let ended = ended.map_err(|error| CallFailed::Unsent(format!("what is over cannot be told: {error}")))?;
+            let Ended { grants, next } = ended;
+            for EndedGrant { id, handle, fenced_at, expires_at, .. } in grants {
+                let handle = handle.ok().as_ref().and_then(SessionHandle::read);
+                match handle.filter(|handle| handle.role_arn == role_arn) {
+                    Some(handle) => sessions.push(((fenced_at.is_none(), fenced_at, expires_at, id), handle.entry())),
+                    // It takes its own step, which says why it cannot be undone; the others must not wait for it.
+                    None => {
+                        tracing::error!(grant = %id, "the handle of an AWS session does not read; it is not fenced")
+                    }
+                }
+            }
+            after = next;
+            if after.is_none() {
+                break;
             }
         }
-        Ok(sessions)
+        sessions.sort_by_key(|(place, _)| *place);
+        Ok(sessions.into_iter().map(|(_, entry)| entry).collect())
     }
 
     /// Has the policy of one role say what the record says, and remembers what it says. `false` where the role is gone.
@@ -185,9 +236,7 @@ impl Fence {
         role_arn: &str,
         also: Option<&SessionHandle>,
     ) -> Result<bool, CallFailed> {
-        let ended = self.ended().await?.into_iter();
-        let mut entries: Vec<Entry> =
-            ended.filter(|(_, (role, _))| role == role_arn).map(|(_, (_, entry))| entry).collect();
+        let mut entries = self.ended(role_arn).await?;
         // Whoever asks may be ahead of the record: a credential that was not wanted is undone before its grant is over.
         let also = also.map(SessionHandle::entry);
         entries.extend(also.filter(|also| !entries.iter().any(|entry| entry.session == also.session)));
@@ -211,11 +260,14 @@ impl Fence {
         })?;
         let others = others.unwrap_or_default();
         let wanted = others.render(&role.id, entries, MAX_CHARACTERS);
-        if wanted.document == present && wanted.left_out == 0 && wanted.older_than.is_none() {
+        let is_as_wanted = wanted.document == present && wanted.left_out == 0 && wanted.older_than.is_none();
+        if is_as_wanted && !standing.room_is_old(self.clock.monotonic()) {
             self.remember(standing, &wanted);
             return Ok(true);
         }
         let room = MAX_CHARACTERS.saturating_sub(self.taken_by_others(name).await?);
+        standing.room_read_at = Some(self.clock.monotonic());
+        self.reservations.note_places(role_arn, others.places(&role.id, room));
         let wanted = others.render(&role.id, entries, room);
         if wanted.document != present {
             let missing = standing.since.len();

@@ -154,12 +154,62 @@ async fn the_room_that_a_roles_other_policies_take_is_counted() {
         let order = lab.order(n, Ttl::from_mins(20));
         lab.ledger.end(&order, &lab.backend.plan(&order).unwrap());
     }
-    let (_, order, handle) = lab.session(1).await;
+    // Of those that expire within the same millisecond the last.
+    let (_, order, handle) = lab.session(40).await;
     lab.ledger.end(&order, &handle);
     let refused = lab.backend.revoke(&handle).await.unwrap_err();
     assert!(refused.internal.contains("not for those of"), "{refused}");
     let sizes: usize = lab.aws.inline_policies("deploy").await.iter().map(|(_, policy)| policy.to_string().len()).sum();
     assert!(sizes <= 10_240, "{sizes}");
+}
+
+#[tokio::test]
+async fn a_fence_knows_how_many_it_has_room_for_and_says_so_without_asking() {
+    let Some(lab) = Lab::open().await else { return };
+    let places = || lab.backend.fence(&lab.role).expect("it is fenced").places;
+    assert_eq!(places(), Some(165), "as far as is known");
+    let (_, order, handle) = lab.session(1).await;
+    let long: Vec<String> = (0..100).map(|n| format!("arn:aws:s3:::bucket-{n:0>70}")).collect();
+    let theirs =
+        json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": long}]});
+    lab.aws.put_inline("deploy", "theirs", &theirs.to_string()).await;
+    lab.backend.tend().await.unwrap();
+    let left = places().expect("a limit");
+    assert!((1..20).contains(&left), "{left}: what others wrote leaves less");
+    lab.ledger.end(&order, &handle);
+    for n in 2..=u64::from(left) {
+        let order = lab.order(n, Ttl::from_mins(20));
+        lab.ledger.end(&order, &lab.backend.plan(&order).unwrap());
+    }
+    assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced), "so many it does hold");
+    let mut any = lab.role.clone();
+    any.parameters["overflow"] = json!("fence_all_older");
+    assert_eq!(lab.backend.fence(&any).expect("it is fenced").places, None, "where all older ones may be fenced");
+}
+
+/// The page that the record is read by is smaller than that.
+#[tokio::test]
+async fn of_however_many_sessions_each_role_is_fenced_by_its_own() {
+    let older = |_: &mut _, role: &mut Value| role["overflow"] = json!("fence_all_older");
+    let Some(lab) = Lab::open_with(older, &HashMap::new()).await else { return };
+    let (keys, order, handle) = lab.session(1).await;
+    for n in 2..1_200 {
+        let mut order = lab.order(n, Ttl::from_mins(20));
+        if n % 2 == 0 {
+            let mut elsewhere = lab.role.clone();
+            elsewhere.parameters["role_arn"] = json!("arn:aws:iam::123456789012:role/elsewhere");
+            order.role = std::sync::Arc::new(elsewhere);
+        }
+        lab.ledger.end(&order, &lab.backend.plan(&order).unwrap());
+    }
+    lab.ledger.end(&order, &handle);
+    assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced), "though it is read last");
+    assert_eq!(lab.aws.read(&keys, BUCKET).await, 403);
+    let (_, document) = fence(&lab).await.expect("a fence");
+    let text = document.to_string();
+    for n in (2..1_200_u64).step_by(2) {
+        assert!(!text.contains(&lab.order(n, Ttl::ZERO).grant.to_string()), "another role's");
+    }
 }
 
 #[tokio::test]

@@ -11,9 +11,10 @@ use hallpass_broker::keys::{LocalSigner, SystemEntropy};
 use hallpass_broker::outbound::Outbound;
 use hallpass_broker::runtime::clock::SystemClock;
 use hallpass_core::credential::{CredentialMaterial, Handle, IssueOrder, IssuedCredential};
-use hallpass_core::id::BackendName;
+use hallpass_core::id::{BackendName, GrantId};
 use hallpass_core::port::{
-    CredentialBackend, EndedGrant, EndedGrants, IssueError, SignatureAlgorithm, Signer, StoreError,
+    CredentialBackend, Ended, EndedGrant, EndedGrants, EndedPage, FenceName, IssueError, SignatureAlgorithm, Signer,
+    StoreError,
 };
 use hallpass_core::role::Role;
 use hallpass_core::testing::sample;
@@ -41,11 +42,19 @@ impl Ledger {
 
 #[async_trait]
 impl EndedGrants for Ledger {
-    async fn ended_alive(&self, kind: &str, _now: Timestamp) -> Result<Vec<EndedGrant>, StoreError> {
-        assert_eq!(kind, "aws");
+    async fn ended_alive(&self, fence: FenceName<'_>, _now: Timestamp, page: EndedPage) -> Result<Ended, StoreError> {
+        assert_eq!(fence.backend_kind, "aws");
         let ended = self.0.lock().unwrap();
-        Ok(ended
+        // In the order in which they were ended, which the place in it stands for here.
+        let from = page.after.map_or(0, |(place, _)| usize::try_from(place.as_millis()).unwrap());
+        let to = from + page.limit;
+        let last = GrantId::from(uuid::Uuid::nil());
+        let next = (to < ended.len()).then(|| (Timestamp::from_millis(i64::try_from(to).unwrap()), last));
+        let grants = ended
             .iter()
+            .skip(from)
+            .take(page.limit)
+            .filter(|(order, _)| order.role.parameters["role_arn"] == fence.name)
             .map(|(order, handle)| EndedGrant {
                 id: order.grant,
                 backend: BackendName::new("aws").unwrap(),
@@ -54,7 +63,17 @@ impl EndedGrants for Ledger {
                 expires_at: order.expires_at,
                 fenced_at: None,
             })
-            .collect())
+            .collect();
+        Ok(Ended { grants, next })
+    }
+
+    async fn fences(&self, kind: &str, _now: Timestamp) -> Result<Vec<String>, StoreError> {
+        assert_eq!(kind, "aws");
+        let ended = self.0.lock().unwrap();
+        let names = ended.iter().filter_map(|(order, _)| order.role.parameters["role_arn"].as_str());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.dedup();
+        Ok(names)
     }
 }
 

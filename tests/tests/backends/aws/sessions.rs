@@ -4,7 +4,7 @@ use hallpass_tests::eventually;
 use hallpass_tests::ministack::{ACCOUNT, Keys, elements, trusting};
 use serde_json::json;
 
-use super::{BUCKET, Cloud, SOON};
+use super::{BUCKET, Cloud, Plan, SOON};
 
 #[tokio::test]
 async fn a_fenced_session_is_really_refused_and_its_neighbour_is_not() {
@@ -46,6 +46,54 @@ async fn a_life_that_aws_does_not_give_is_refused_with_the_reason() {
     assert!(answer.text.contains("910s"), "{}", answer.text);
     assert_eq!(cloud.broker.store().grant_count(), 0);
     cloud.ask(json!({"ttl": "911s"})).await.assert_status(201);
+}
+
+#[tokio::test]
+async fn no_session_is_made_that_its_fence_could_not_hold_and_expiry_alone_makes_room() {
+    let Some(cloud) = Cloud::open().await else { return };
+    // What somebody else wrote into the role leaves room for a few.
+    let long: Vec<String> = (0..100).map(|n| format!("arn:aws:s3:::bucket-{n:0>70}")).collect();
+    let theirs =
+        json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:Get*", "Resource": long}]});
+    cloud.aws.put_inline("deploy", "theirs", &theirs.to_string()).await;
+    let (_, first) = cloud.session().await;
+    cloud.revoke(&first).await;
+    cloud.fenced(&first).await;
+    let mut made = vec![first.clone()];
+    let refused = loop {
+        let answer = cloud.ask(json!({})).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        made.push(answer.body["grant"]["id"].as_str().expect("an id").to_owned());
+        assert!(made.len() < 30, "it has room for no more than that");
+    };
+    assert_eq!((refused.status, refused.error()), (429, "quota_exceeded"), "{}", refused.text);
+    assert!(refused.text.contains("fence") && made.len() > 2, "{} after {}", refused.text, made.len());
+    assert_eq!(cloud.broker.store().grant_count(), made.len(), "nothing was opened, nothing asked of AWS");
+    for id in made.iter().filter(|id| **id != first) {
+        cloud.revoke(id).await;
+    }
+    for id in &made {
+        cloud.fenced(id).await;
+    }
+    assert_eq!(cloud.ask(json!({})).await.error(), "quota_exceeded", "what is over keeps its place until it expires");
+}
+
+#[tokio::test]
+async fn where_a_role_lets_all_older_ones_be_fenced_there_is_always_room() {
+    let plan = |plan: &mut Plan| plan.role["overflow"] = json!("fence_all_older");
+    let Some(cloud) = Cloud::open_with(plan).await else { return };
+    let long: Vec<String> = (0..100).map(|n| format!("arn:aws:s3:::bucket-{n:0>70}")).collect();
+    let theirs =
+        json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:Get*", "Resource": long}]});
+    cloud.aws.put_inline("deploy", "theirs", &theirs.to_string()).await;
+    let (_, first) = cloud.session().await;
+    cloud.revoke(&first).await;
+    cloud.fenced(&first).await;
+    for _ in 0..20 {
+        cloud.session().await;
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,11 @@ impl Attempt<'_> {
             proof_use,
             idempotency: self.request.idempotency.as_ref().map(|key| self.idempotency_claim(key, now)),
             lineage: LineageClaim { key: self.lineage_key(subject.role), fresh: self.ports.fresh_id()?, assumed_start },
-            quotas: Quotas { owner: self.ports.limits.max_live_per_owner, role: subject.role.max_live },
+            quotas: Quotas {
+                owner: self.ports.limits.max_live_per_owner,
+                role: subject.role.max_live,
+                fence: subject.backend.fence(subject.role).and_then(|fence| fence.places),
+            },
             epoch: self.epoch,
             now,
             fenced_by_record: subject.backend.effect() == Effect::Local,
@@ -97,11 +101,16 @@ impl Attempt<'_> {
     /// One that ends makes room: trying again is no mistake.
     async fn over_quota(&self, quota: Quota) -> Result<ServiceError, ServiceError> {
         const AFTER: Ttl = Ttl::from_secs(10);
-        let whose = match quota {
-            Quota::Owner => "the role's owner",
-            Quota::Role => "the role",
+        let detail = match quota {
+            Quota::Owner => "the role's owner has as many live grants as it may have; ending one makes room",
+            Quota::Role => "the role has as many live grants as it may have; ending one makes room",
+            Quota::Fence => {
+                "the backend could not stop one more credential of this role before it expires: the fence that would hold \
+                 all of them is full. Room comes as they expire, not as they end; shorter lives make more of it, and so \
+                 does a role that lets all older ones be fenced together"
+            }
         };
-        let detail = format!("{whose} has as many live grants as it may have; ending one makes room");
+        let detail = detail.to_owned();
         self.refuse(Refusal::new(Step::Terms, Reason::QuotaExceeded, detail.as_str())).await?;
         Ok(ServiceError::Unavailable { reason: Reason::QuotaExceeded, detail, retry_after: AFTER })
     }

@@ -65,6 +65,7 @@ impl Attempt<'_> {
                 backend: role.backend.clone(),
                 backend_kind: subject.backend.kind().to_owned(),
                 target: role.target.clone(),
+                fence: subject.backend.fence(role).map(|fence| fence.name),
                 environment: role.environment.clone(),
                 environment_class: self.revision.catalog.environment_class(role),
                 stage: role.stage.clone(),

@@ -11,11 +11,11 @@ use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
 fn of_role(most: u32) -> Quotas {
-    Quotas { owner: None, role: Some(most) }
+    Quotas { role: Some(most), ..Quotas::NONE }
 }
 
 fn of_owner(most: u32) -> Quotas {
-    Quotas { owner: Some(most), role: None }
+    Quotas { owner: Some(most), ..Quotas::NONE }
 }
 
 /// Grant `n` of `role`, within these quotas.

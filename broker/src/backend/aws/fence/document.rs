@@ -122,6 +122,16 @@ impl Others {
         done(listed, None, all.len().saturating_sub(fits))
     }
 
+    /// How many sessions of the role with this unique id there is room for.
+    pub(super) fn places(&self, role_id: &str, room: usize) -> usize {
+        /// As long as every grant's.
+        const SOME_GRANT: &str = "00000000-0000-7000-8000-000000000000";
+        // With one that is as short as none: the statement itself takes room, too.
+        let frame = self.document(&[String::new()], None).map_or(0, |document| characters(&document));
+        let room = room.saturating_add(1).saturating_sub(frame.saturating_sub(2));
+        room.checked_div(taken_by(role_id, SOME_GRANT)).unwrap_or_default()
+    }
+
     /// How many of `entries`, the first of them first, there is room for.
     fn room_for(&self, role_id: &str, entries: &[&Entry], older_than: Option<Timestamp>, room: usize) -> usize {
         // With one that is as short as none: the statement itself takes room, too.
@@ -129,8 +139,7 @@ impl Others {
         let mut taken = frame.saturating_sub(2);
         let mut fits = 0_usize;
         for entry in entries {
-            // Its quotes, and the comma before it or behind it.
-            taken = taken.saturating_add(role_id.len() + 1 + entry.session.len() + 3);
+            taken = taken.saturating_add(taken_by(role_id, &entry.session));
             if taken > room.saturating_add(1) {
                 break;
             }
@@ -157,6 +166,11 @@ impl Others {
         document.insert("Statement".to_owned(), Value::Array(statements));
         Some(Value::Object(document))
     }
+}
+
+/// With its quotes, and the comma before it or behind it.
+fn taken_by(role_id: &str, session: &str) -> usize {
+    role_id.len() + 1 + session.len() + 3
 }
 
 fn deny(sid: &str, condition: &Value) -> Value {
@@ -262,6 +276,19 @@ mod tests {
         assert!(size <= MAX_CHARACTERS && size + one_more > MAX_CHARACTERS, "{size}");
         let none = Others::default().render(ROLE_ID, &entries(3), 100);
         assert_eq!((none.fenced.len(), none.left_out, none.document), (0, 3, None));
+    }
+
+    #[test]
+    fn as_many_as_there_are_places_for_are_fenced_and_not_one_more() {
+        let theirs = json!({"Sid": "X", "Effect": "Deny", "Action": "s3:*", "Resource": "*"});
+        let beside = Others { statements: vec![theirs], ..Others::default() };
+        for others in [Others::default(), beside] {
+            for room in [0, 100, 200, 201, 5_000, MAX_CHARACTERS] {
+                let places = others.places(ROLE_ID, room);
+                assert_eq!(others.render(ROLE_ID, &entries(500), room).fenced.len(), places, "{room}");
+            }
+        }
+        assert_eq!(Others::default().places(ROLE_ID, MAX_CHARACTERS), 165);
     }
 
     #[test]
