@@ -1,6 +1,15 @@
 //! Issuers: who signs the proofs that the broker accepts.
 
+mod buildkite;
+mod circleci;
+mod github_actions;
+mod gitlab;
+mod google;
+mod kind;
+mod kubernetes;
+mod oidc;
 pub(crate) mod raw;
+mod terraform_cloud;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,13 +19,16 @@ use hallpass_core::id::IssuerName;
 use hallpass_core::identity::{AcceptanceRules, PrincipalKind};
 use hallpass_core::time::Ttl;
 
+pub use self::kind::{IssuerKind, Standard};
 use super::bundle::digest_of;
 
-/// A configured issuer of kind `oidc`, validated.
+/// A configured issuer whose proofs are JWTs, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     /// Its name in policies, grants and the audit log.
     pub name: IssuerName,
+    /// What it is.
+    pub kind: IssuerKind,
     /// The `iss` of its proofs, compared byte for byte.
     pub url: String,
     /// What kind of caller its identities are.
@@ -29,7 +41,8 @@ pub struct Issuer {
     pub token_types: Vec<String>,
     /// What core enforces.
     pub rules: AcceptanceRules,
-    /// Which claim fills which field of the provenance, by the field's wire name (`repository_id`, `ref`, …).
+    /// Which claim fills which field of the provenance, by the field's wire name (`repository_id`, `ref`, …), where that
+    /// is for the entry to say ([`IssuerKind::maps_claims`]).
     pub provenance: BTreeMap<String, String>,
     /// How its keys are kept fresh.
     pub refresh: KeyRefresh,
@@ -38,7 +51,7 @@ pub struct Issuer {
 impl Issuer {
     /// What this revision says of the issuer, for comparing it with another.
     pub(crate) fn facts(&self) -> IssuerFacts {
-        let (from, read) = ((&self.url, &self.keys, &self.algorithms), (&self.principal, &self.provenance));
+        let (from, read) = ((&self.url, &self.keys, &self.algorithms), (&self.kind, &self.principal, &self.provenance));
         let trust = (from, read, &self.token_types, &self.rules);
         IssuerFacts { whole: digest_of(self), trust: digest_of(&trust) }
     }

@@ -104,6 +104,14 @@ impl<'t> UnverifiedJws<'t> {
         }
     }
 
+    /// What tells this proof from every other, where its issuer gives it no id: a digest of what is signed. It is of one
+    /// spelling, so that no other token says the same; a second signature over it is the same proof.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.signing_input.as_bytes());
+        format!("sha256:{}", URL_SAFE_NO_PAD.encode(digest))
+    }
+
     /// Verifies the signature over the bytes as they were received.
     ///
     /// # Errors

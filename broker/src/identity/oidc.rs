@@ -1,4 +1,5 @@
-//! Proofs of OpenID Connect issuers: JWTs that are verified with the keys the issuer publishes.
+//! Proofs of OpenID Connect issuers: JWTs that are verified with the keys the issuer publishes. What their claims mean is
+//! for the kind of the issuer to say ([`super::profile`]).
 //!
 //! The order of the checks is part of the design. What costs little and tells an attacker nothing comes first: form,
 //! issuer, type, algorithm, key, signature. Only then are claims typed and may a refusal repeat one. Time and audience
@@ -19,8 +20,10 @@ use hallpass_core::time::{Clock, Timestamp};
 
 pub use self::claims::is_provenance_field;
 use self::claims::{ProvenanceMap, UnknownProvenanceField};
+pub(super) use self::claims::{fill, texts};
 use super::jose::{Header, UnverifiedJws};
 use super::jwks::{KeyCache, KeysUnusable};
+use super::profile::Profile;
 use crate::config::issuer::{Issuer, JwsAlgorithm};
 use crate::outbound::{AllowHttp, Outbound};
 
@@ -28,6 +31,7 @@ use crate::outbound::{AllowHttp, Outbound};
 #[derive(Debug)]
 pub struct OidcVerifier {
     settings: Issuer,
+    profile: Option<&'static Profile>,
     provenance: ProvenanceMap,
     keys: KeyCache,
 }
@@ -57,7 +61,7 @@ impl OidcVerifier {
     ) -> Result<Self, IssuerUnusable> {
         let keys = KeyCache::new(&settings, clock, client, allow_http)?;
         let provenance = ProvenanceMap::new(&settings.provenance)?;
-        Ok(Self { settings, provenance, keys })
+        Ok(Self { profile: Profile::of(settings.kind), settings, provenance, keys })
     }
 
     /// The issuer's keys, to fetch them ahead of the first request and to tell whether they can be had.
@@ -104,8 +108,12 @@ impl IdentityVerifier for OidcVerifier {
         self.check_type(jws.unverified_header())?;
         let algorithm = self.check_algorithm(jws.unverified_header())?;
         let key = self.keys.find(jws.unverified_header().key_id.as_deref(), algorithm).await?;
+        let fingerprint = self.profile.is_some_and(|profile| !profile.has_proof_ids).then(|| jws.fingerprint());
         let signed = jws.verify(&key, algorithm)?;
         let key_id = key.key_id().unwrap_or_else(|| key.thumbprint());
-        claims::type_claims(&signed, &self.settings, &self.provenance, key_id).map_err(Refusal::after_signature)
+        let mut verified = claims::type_claims(&signed, &self.settings, self.profile, &self.provenance, key_id)
+            .map_err(Refusal::after_signature)?;
+        verified.proof_id = verified.proof_id.or(fingerprint);
+        Ok(verified)
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::oidc::OidcVerifier;
-use crate::config::issuer::{Issuer, JwsAlgorithm, KeyRefresh, KeySource};
+use crate::config::issuer::{Issuer, IssuerKind, JwsAlgorithm, KeyRefresh, KeySource};
 use crate::outbound::{AllowHttp, Outbound};
 
 pub(crate) const ISSUER: &str = "https://idp.test";
@@ -97,6 +97,7 @@ pub(crate) fn settings(keys: KeySource) -> Issuer {
     ];
     Issuer {
         name: IssuerName::new("ci").unwrap(),
+        kind: IssuerKind::Oidc,
         url: ISSUER.to_owned(),
         principal: PrincipalKind::Workload,
         keys,
@@ -233,5 +234,47 @@ async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
             gate.acquire().await.unwrap().forget();
             body.into_response()
         }
+    }
+}
+
+/// An issuer of some kind as it is by default, and what it says of a workload.
+pub(crate) struct KindIssuer {
+    pub(crate) key: TestKey,
+    pub(crate) verifier: OidcVerifier,
+    /// Claims of the shape that the real issuer's have.
+    pub(crate) sample: Value,
+}
+
+impl KindIssuer {
+    pub(crate) fn new(kind: IssuerKind, sample: &str) -> Self {
+        let key = TestKey::new("one");
+        let mut settings = settings(KeySource::Inline(key_set(&[&key])));
+        let standard = kind.standard();
+        settings.kind = kind;
+        settings.provenance.clear();
+        settings.rules.single_use = standard.single_use;
+        settings.rules.max_age = standard.max_age;
+        settings.rules.max_lifetime = standard.max_lifetime;
+        let verifier = verifier(settings, &clock());
+        Self { key, verifier, sample: serde_json::from_str(sample).unwrap() }
+    }
+
+    /// What is verified of the sample with some claims replaced or, by null, removed.
+    pub(crate) async fn verified(&self, changes: Value) -> Result<VerifiedProof, Refusal> {
+        let mut claims = self.sample.clone();
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        if claims.get("jti").is_none() {
+            claims["jti"] = Value::Null;
+        }
+        let proof = verify(&self.verifier, &self.key.proof(json!({}), claims)).await?;
+        VerifiedIdentity::accept(proof, None, sample::NOW).map(|identity| identity.proof().clone())
+    }
+
+    /// Why the sample with these changes is refused, and about which claim.
+    pub(crate) async fn refusal(&self, changes: Value) -> (&'static str, String) {
+        let refusal = self.verified(changes.clone()).await.expect_err(&changes.to_string());
+        (refusal.reason.as_str(), refusal.parameter.unwrap_or_default())
     }
 }

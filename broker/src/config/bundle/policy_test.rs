@@ -155,7 +155,7 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
         principal: Principal {
             kind: issuer.principal,
             issuer: identity.issuer,
-            issuer_kind: "oidc".to_owned(),
+            issuer_kind: issuer.kind.as_str().to_owned(),
             subject: identity.subject,
             groups,
             attributes: identity.attributes,

@@ -177,7 +177,7 @@ fn what_an_issuer_gets_wrong_is_named_with_its_line() {
         ("missing url", issuer("url = \"https://ci.example\"\n", "")),
         ("bad name", issuer("\"ci\"", "\"C I\"")),
         ("reserved name", issuer("\"ci\"", "\"hallpass\"")),
-        ("unsupported kind", issuer("\"oidc\"", "\"github-actions\"")),
+        ("unsupported kind", issuer("\"oidc\"", "\"spiffe\"")),
         ("unknown kind", issuer("\"oidc\"", "\"saml\"")),
         ("plain http", issuer("https://ci", "http://ci")),
         ("pattern", issuer("https://ci.example", "https://*.example")),

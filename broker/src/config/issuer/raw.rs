@@ -8,7 +8,7 @@ use hallpass_core::identity::{AcceptanceRules, PrincipalKind};
 use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
-use super::{Issuer, JwsAlgorithm, KeyRefresh, KeySource};
+use super::{Issuer, IssuerKind, JwsAlgorithm, KeyRefresh, KeySource, Standard};
 use crate::config::Finding;
 use crate::config::document::{Bounded, Document, Duration};
 use crate::config::url;
@@ -19,7 +19,7 @@ struct RawIssuer {
     name: IssuerName,
     #[serde(rename = "kind")]
     _kind: String,
-    url: String,
+    url: Option<String>,
     audiences: Vec<String>,
     algorithms: Option<Vec<String>>,
     jwks_file: Option<PathBuf>,
@@ -45,8 +45,7 @@ struct RawIssuer {
 }
 
 /// Kinds of the configuration contract that this version cannot verify.
-const NOT_SUPPORTED: &[&str] =
-    &["github-actions", "gitlab", "buildkite", "circleci", "terraform-cloud", "google", "kubernetes", "spiffe"];
+const NOT_SUPPORTED: &[&str] = &["spiffe"];
 
 /// What proofs may be signed with unless an issuer's entry says otherwise: what CI systems, clouds and clusters sign
 /// with. SHA-384 and SHA-512 variants are there to be asked for; each more is one more thing to forge with.
@@ -57,8 +56,9 @@ const ALGORITHMS: &[JwsAlgorithm] =
 const LEEWAY: Bounded = Bounded { standard: Ttl::from_secs(30), min: Ttl::ZERO, max: Ttl::from_secs(120) };
 
 /// Longest life of a proof. A token that is valid for years is a password: whoever finds it could mint with it.
-const MAX_LIFETIME: Bounded =
-    Bounded { standard: Ttl::from_hours(1), min: Ttl::from_secs(1), max: Ttl::from_hours(24) };
+const fn max_lifetime(standard: Ttl) -> Bounded {
+    Bounded { standard, min: Ttl::from_secs(1), max: Ttl::from_hours(24) }
+}
 
 /// How long keys are believed. A key that the issuer withdrew because it leaked forges proofs for that long.
 const KEYS_MAX_AGE: Bounded =
@@ -110,16 +110,18 @@ pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut 
 }
 
 fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Issuer> {
-    let kind = entry.text_at("kind").unwrap_or("oidc");
-    if NOT_SUPPORTED.contains(&kind) {
-        let reason = format!("this version does not support issuers of kind {kind:?}; \"oidc\" verifies their tokens");
+    let written = entry.text_at("kind").unwrap_or(IssuerKind::Oidc.as_str());
+    let Some(kind) = IssuerKind::parse(written) else {
+        let known: Vec<_> = IssuerKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let reason = if NOT_SUPPORTED.contains(&written) {
+            format!("this version does not support issuers of kind {written:?}; \"oidc\" verifies their tokens")
+        } else {
+            format!("there is no kind of issuer {written:?}; there are {}", known.join(", "))
+        };
         findings.push(entry.finding("kind", reason));
         return None;
-    }
-    if kind != "oidc" {
-        findings.push(entry.finding("kind", format!("there is no kind of issuer {kind:?}; use \"oidc\"")));
-        return None;
-    }
+    };
+    let standard = kind.standard();
     let raw: RawIssuer = entry.read(findings)?;
     let before = findings.len();
     if raw.name.as_str() == IssuerName::RESERVED {
@@ -128,14 +130,16 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     if raw.principal == PrincipalKind::Agent {
         findings.push(entry.finding("principal", "this version does not support agents; use \"workload\""));
     }
-    if let Err(reason) = url::check(&raw.url, raw.dangerous_allow_http) {
-        findings.push(entry.finding("url", reason));
-    }
+    let url = issuer_url(entry, &raw, standard, findings)?;
     if raw.audiences.is_empty() {
         findings.push(entry.finding("audiences", "name at least one audience that means this broker"));
     }
     if raw.audiences.iter().any(|audience| audience.trim().is_empty() || audience.contains('*')) {
         findings.push(entry.finding("audiences", "an audience is compared byte for byte: no pattern, and not empty"));
+    }
+    if let (false, Some(field)) = (kind.maps_claims(), raw.provenance.keys().next()) {
+        let reason = format!("its kind {:?} says which claims fill the provenance: leave this out", kind.as_str());
+        findings.push(entry.finding(&format!("provenance.{field}"), reason));
     }
     for (field, claim) in &raw.provenance {
         if !PROVENANCE_FIELDS.contains(&field.as_str()) {
@@ -154,24 +158,25 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     if refresh.min_interval > refresh.max_age {
         findings.push(entry.finding("keys_min_interval", "is longer than keys_max_age: keys would always be too old"));
     }
-    let max_age = raw.max_age.map(|Duration(ttl)| ttl);
+    let max_age = raw.max_age.map(|Duration(ttl)| ttl).or(standard.max_age);
     if max_age == Some(Ttl::ZERO) {
         findings.push(entry.finding("max_age", "leaves no time to present a proof"));
     }
     let issuer = Issuer {
-        keys: keys(entry, &raw, base, findings)?,
+        keys: keys(entry, &raw, standard, base, findings)?,
         algorithms: algorithms(entry, raw.algorithms, findings),
         token_types: token_types(entry, raw.token_types, findings),
         rules: AcceptanceRules {
             audiences: raw.audiences,
             leeway: LEEWAY.check(entry, "leeway", raw.leeway, findings),
             max_age,
-            max_lifetime: MAX_LIFETIME.check(entry, "max_lifetime", raw.max_lifetime, findings),
-            single_use: raw.single_use.unwrap_or(true),
+            max_lifetime: max_lifetime(standard.max_lifetime).check(entry, "max_lifetime", raw.max_lifetime, findings),
+            single_use: raw.single_use.unwrap_or(standard.single_use),
             bounds_ttl: raw.bounds_ttl,
         },
         name: raw.name,
-        url: raw.url,
+        kind,
+        url,
         principal: raw.principal,
         provenance: raw.provenance,
         refresh,
@@ -179,7 +184,29 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     (findings.len() == before).then_some(issuer)
 }
 
-fn keys(entry: &Document<'_>, raw: &RawIssuer, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<KeySource> {
+fn issuer_url(
+    entry: &Document<'_>,
+    raw: &RawIssuer,
+    standard: &Standard,
+    findings: &mut Vec<Finding>,
+) -> Option<String> {
+    let Some(text) = raw.url.as_deref().or(standard.url) else {
+        findings.push(entry.finding("url", format!("is missing: {}", standard.url_hint)));
+        return None;
+    };
+    if let Err(reason) = url::check(text, raw.dangerous_allow_http) {
+        findings.push(entry.finding("url", reason));
+    }
+    Some(text.to_owned())
+}
+
+fn keys(
+    entry: &Document<'_>,
+    raw: &RawIssuer,
+    standard: &Standard,
+    base: Option<&Path>,
+    findings: &mut Vec<Finding>,
+) -> Option<KeySource> {
     let given =
         [("jwks_file", raw.jwks_file.is_some()), ("jwks", raw.jwks.is_some()), ("jwks_uri", raw.jwks_uri.is_some())];
     let given: Vec<_> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
@@ -206,7 +233,8 @@ fn keys(entry: &Document<'_>, raw: &RawIssuer, base: Option<&Path>, findings: &m
         }
         return Some(KeySource::JwksUri { url: uri.clone(), dangerous_allow_http });
     }
-    let jwks_origins = raw.jwks_origins.clone().unwrap_or_default();
+    let usual = || standard.jwks_origins.iter().map(|origin| (*origin).to_owned()).collect();
+    let jwks_origins = raw.jwks_origins.clone().unwrap_or_else(usual);
     for origin in &jwks_origins {
         if let Err(reason) = url::check_origin(origin, dangerous_allow_http) {
             findings.push(entry.finding("jwks_origins", reason));

@@ -13,6 +13,7 @@ use hallpass_core::time::Timestamp;
 use crate::config::issuer::Issuer;
 use crate::identity::jose::SignedClaims;
 use crate::identity::jose::json::{Json, Object};
+use crate::identity::profile::Profile;
 
 /// Longest `sub`. OpenID Connect Core §2 says 255, but the customised subjects of CI issuers, which name repository,
 /// workflow and environment, grow beyond. It is stored and indexed with every grant.
@@ -38,6 +39,7 @@ const NOT_ATTRIBUTES: [&str; 6] = ["exp", "iat", "nbf", "jti", "aud", "iss"];
 pub(super) fn type_claims(
     signed: &SignedClaims,
     settings: &Issuer,
+    profile: Option<&Profile>,
     provenance: &ProvenanceMap,
     key_id: &str,
 ) -> Result<VerifiedProof, Refusal> {
@@ -47,13 +49,14 @@ pub(super) fn type_claims(
     }
     refuse_bound_or_delegated(claims)?;
     let subject = subject(claims)?;
-    let provenance = provenance.read(claims);
-    if let Some(repository) = &provenance.repository {
-        check_repository_in_subject(&subject, repository)?;
-    }
+    let mut attributes = attributes(claims)?;
+    let provenance = match profile {
+        Some(profile) => profile.describe(&subject, claims, &mut attributes)?,
+        None => provenance.read(claims, &subject)?,
+    };
     Ok(VerifiedProof {
         issuer: settings.name.clone(),
-        issuer_kind: "oidc",
+        issuer_kind: settings.kind.as_str(),
         principal: settings.principal,
         subject,
         audiences: audiences(claims)?,
@@ -63,7 +66,7 @@ pub(super) fn type_claims(
         proof_id: proof_id(claims)?,
         key_id: Some(key_id.to_owned()),
         binding_key: None,
-        attributes: attributes(claims)?,
+        attributes,
         provenance,
         grant: None,
         rules: settings.rules.clone(),
@@ -157,7 +160,7 @@ fn attributes(claims: &Object) -> Result<Attributes, Refusal> {
     Ok(attributes)
 }
 
-fn texts(list: &[Json]) -> Option<Vec<String>> {
+pub(in crate::identity) fn texts(list: &[Json]) -> Option<Vec<String>> {
     list.iter().map(|item| item.as_text().map(str::to_owned)).collect()
 }
 
@@ -237,7 +240,7 @@ impl ProvenanceMap {
 
     /// Only strings count: a number is not turned into the text of an id, and an empty string says nothing. Truth may be
     /// written `true` or, as GitLab does, `"true"`.
-    fn read(&self, claims: &Object) -> Provenance {
+    fn read(&self, claims: &Object, subject: &str) -> Result<Provenance, Refusal> {
         let mut provenance = Provenance::default();
         for (field, claim) in &self.0 {
             match (field, claims.get(claim)) {
@@ -249,7 +252,26 @@ impl ProvenanceMap {
                 _ => {}
             }
         }
-        provenance
+        if let Some(repository) = &provenance.repository {
+            check_repository_in_subject(subject, repository)?;
+        }
+        Ok(provenance)
+    }
+}
+
+/// Fills the field of this wire name with `value`, unless it has one.
+pub(in crate::identity) fn fill(provenance: &mut Provenance, field: &str, value: &AttributeValue) {
+    match (Field::of(field), value) {
+        (Some(Field::RefProtected), AttributeValue::Bool(truth)) => {
+            provenance.ref_protected.get_or_insert(*truth);
+        }
+        (Some(Field::Text(place)), AttributeValue::Text(text)) => {
+            place(provenance).get_or_insert_with(|| text.clone());
+        }
+        (Some(Field::Text(place)), AttributeValue::Long(number)) => {
+            place(provenance).get_or_insert_with(|| number.to_string());
+        }
+        _ => {}
     }
 }
 
