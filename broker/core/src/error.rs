@@ -122,6 +122,14 @@ reasons! {
     ProofMissing = "proof_missing",
     /// The credential that was used as proof has ended.
     GrantEnded = "grant_ended",
+    /// The name of the workload is no SPIFFE ID.
+    BadSpiffeId = "bad_spiffe_id",
+    /// The certificate is no X.509-SVID of its trust domain, or not now.
+    BadSvid = "bad_svid",
+    /// Several configured issuers could have signed it.
+    AmbiguousIssuer = "ambiguous_issuer",
+    /// The header that a proxy passes a certificate on in came from somebody who is no such proxy.
+    UntrustedProxyHeader = "untrusted_proxy_header",
     // The request.
     /// A parameter is missing, repeated, or has the wrong form.
     MalformedRequest = "malformed_request",

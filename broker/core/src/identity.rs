@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Reason, Refusal};
@@ -17,10 +20,118 @@ use crate::time::{Timestamp, Ttl};
 /// Evidence of identity as it was received: nothing about it is known to be true.
 #[derive(Debug)]
 pub struct Proof {
+    /// What was presented.
+    pub evidence: Evidence,
+    /// The certificate of the connection that it came over, whoever signed it. It is there for proofs that are bound to
+    /// a certificate (RFC 8705 §3): by itself it proves nothing but that its key is at the other end.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What is presented as proof.
+#[derive(Debug)]
+pub enum Evidence {
+    /// A token.
+    Token {
+        /// The token.
+        token: Secret,
+        /// What the caller says that it is (RFC 8693 §3).
+        token_type: TokenType,
+    },
+    /// A certificate whose key the other end has shown possession of: an X.509-SVID, if a trust domain signed it.
+    Certificate(Arc<ClientCertificate>),
+}
+
+impl Proof {
+    /// A token that came over a connection without a certificate.
+    #[must_use]
+    pub fn of_token(token: Secret, token_type: TokenType) -> Self {
+        Self { evidence: Evidence::Token { token, token_type }, certificate: None }
+    }
+
+    /// A certificate whose key the other end has shown possession of.
+    #[must_use]
+    pub fn of_certificate(certificate: Arc<ClientCertificate>) -> Self {
+        Self { evidence: Evidence::Certificate(Arc::clone(&certificate)), certificate: Some(certificate) }
+    }
+
     /// The token.
-    pub token: Secret,
-    /// What the caller says that it is (RFC 8693 §3).
-    pub token_type: TokenType,
+    ///
+    /// # Errors
+    /// A [`Refusal`] for a proof that is none: who verifies tokens verifies nothing else.
+    pub fn token(&self) -> Result<&Secret, Refusal> {
+        match &self.evidence {
+            Evidence::Token { token, .. } => Ok(token),
+            Evidence::Certificate(_) => {
+                Err(Refusal::proof(Reason::WrongTokenType, "the proof is a certificate, and its issuer signs tokens"))
+            }
+        }
+    }
+
+    /// SHA-256 of what was presented: of the token, or of the certificate itself.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        match &self.evidence {
+            Evidence::Token { token, .. } => sha256(token.expose().as_bytes()),
+            Evidence::Certificate(certificate) => certificate.sha256(),
+        }
+    }
+}
+
+/// A certificate, and those above it, that the other end of a connection sent and whose key it has. Whether anybody
+/// trustworthy signed it is another question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    chain: Vec<Vec<u8>>,
+    sha256: [u8; 32],
+}
+
+impl ClientCertificate {
+    /// A chain in DER, the certificate itself first. None of an empty one.
+    #[must_use]
+    pub fn new(chain: Vec<Vec<u8>>) -> Option<Self> {
+        let sha256 = sha256(chain.first()?);
+        Some(Self { chain, sha256 })
+    }
+
+    /// The certificate itself, in DER.
+    #[must_use]
+    pub fn leaf(&self) -> &[u8] {
+        self.chain.first().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What was sent with it, in DER.
+    #[must_use]
+    pub fn intermediates(&self) -> &[Vec<u8>] {
+        self.chain.get(1..).unwrap_or_default()
+    }
+
+    /// SHA-256 of the certificate itself.
+    #[must_use]
+    pub const fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    /// The same in base64url: `x5t#S256` (RFC 8705 §3.1).
+    #[must_use]
+    pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.sha256)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(digest.as_ref());
+    sha256
+}
+
+/// What a proof is, by its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofForm {
+    /// A token: whoever has it can send it, so it says whom it is meant for.
+    Token,
+    /// A certificate: its key took part in a handshake with this broker, so it names no audience.
+    Certificate,
 }
 
 /// What a caller says that a token is (RFC 8693 §3). It selects no verification path: the issuer does.
@@ -99,6 +210,8 @@ pub struct AcceptanceRules {
 /// [`VerifiedIdentity::accept`] to say.
 #[derive(Clone, Debug)]
 pub struct VerifiedProof {
+    /// What it is.
+    pub form: ProofForm,
     /// Configured issuer that signed.
     pub issuer: IssuerName,
     /// The issuer's kind, such as `oidc`.
@@ -107,7 +220,7 @@ pub struct VerifiedProof {
     pub principal: PrincipalKind,
     /// `sub`.
     pub subject: String,
-    /// `aud`, always as a list.
+    /// `aud`, always as a list. A certificate has none.
     pub audiences: Vec<String>,
     /// `exp`, rounded down.
     pub expires_at: Option<Timestamp>,
@@ -182,7 +295,9 @@ impl VerifiedIdentity {
             let detail = format!("the proof was issued at {issued_at}, more than {max_age} ago; ask for a fresh one");
             return Err(Refusal::proof(Reason::TokenTooOld, detail).about("iat"));
         }
-        if !proof.audiences.iter().any(|audience| rules.audiences.contains(audience)) {
+        let is_meant_for_us = proof.form == ProofForm::Certificate
+            || proof.audiences.iter().any(|audience| rules.audiences.contains(audience));
+        if !is_meant_for_us {
             let detail = format!("the proof is meant for {:?}, which is not this broker", proof.audiences);
             return Err(Refusal::proof(Reason::WrongAudience, detail).about("aud"));
         }

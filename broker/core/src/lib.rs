@@ -32,6 +32,7 @@ pub mod role;
 pub mod secret;
 pub mod selector;
 pub mod service;
+pub mod spiffe;
 pub mod time;
 pub mod trace;
 pub mod work;

@@ -61,7 +61,7 @@ pub use store::{
     OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Share, Store, StoreError,
 };
 pub use used_proofs::UsedProofs;
-pub use verifier::{IdentityVerifier, ProofReader};
+pub use verifier::{IdentityVerifier, ProofReader, UnverifiedSource};
 
 use std::sync::Arc;
 

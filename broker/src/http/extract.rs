@@ -95,7 +95,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Proof>, Unreadable> {
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Proof { token: Secret::new(token.to_owned()), token_type: TokenType::Bearer }))
+    Ok(Some(Proof::of_token(Secret::new(token.to_owned()), TokenType::Bearer)))
 }
 
 /// The value of a header that must not be repeated: two readers could each believe another one.

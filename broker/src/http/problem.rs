@@ -336,7 +336,11 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::PopRequired
         | Reason::NotAllowedActor
         | Reason::ProofMissing
-        | Reason::GrantEnded => StatusCode::UNAUTHORIZED,
+        | Reason::GrantEnded
+        | Reason::BadSpiffeId
+        | Reason::BadSvid
+        | Reason::AmbiguousIssuer
+        | Reason::UntrustedProxyHeader => StatusCode::UNAUTHORIZED,
         Reason::TokenTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RoleNotAvailable
         | Reason::OwnerUnresolved

@@ -11,7 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::identity::Proof;
-use hallpass_core::port::ProofReader;
+use hallpass_core::port::{ProofReader, UnverifiedSource};
+use hallpass_core::spiffe::SpiffeId;
 
 use self::json::{Document, Json, JsonError, Object};
 use super::jwks::VerificationKey;
@@ -95,12 +96,27 @@ impl<'t> UnverifiedJws<'t> {
     /// `iss`, unverified (RFC 7519 §4.1.1): it selects a configured issuer and nothing else.
     ///
     /// # Errors
-    /// A [`Refusal`] when there is none or it is not a string.
-    pub fn unverified_issuer(&self) -> Result<&str, Refusal> {
+    /// A [`Refusal`] when it is not a string.
+    pub fn unverified_issuer(&self) -> Result<Option<&str>, Refusal> {
         match self.claims.members.get("iss") {
-            Some(Json::Text(issuer)) => Ok(issuer),
+            Some(Json::Text(issuer)) => Ok(Some(issuer)),
             Some(_) => Err(Refusal::proof(Reason::MalformedClaims, "`iss` is not a string").about("iss")),
-            None => Err(Refusal::proof(Reason::MissingClaim, "the proof has no `iss`").about("iss")),
+            None => Ok(None),
+        }
+    }
+
+    /// `sub` as a SPIFFE ID, unverified (JWT-SVID §3.1).
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it is none.
+    pub fn unverified_spiffe_id(&self) -> Result<SpiffeId, Refusal> {
+        match self.claims.members.get("sub") {
+            Some(Json::Text(subject)) => SpiffeId::parse(subject).map_err(|rule| {
+                let detail = format!("the `sub` of a proof without a configured `iss` is a SPIFFE ID: {rule}");
+                Refusal::proof(Reason::BadSpiffeId, detail).about("sub")
+            }),
+            Some(_) => Err(Refusal::proof(Reason::BadSpiffeId, "`sub` is not a string").about("sub")),
+            None => Err(Refusal::proof(Reason::MissingClaim, "the proof has no `sub`").about("sub")),
         }
     }
 
@@ -187,8 +203,12 @@ impl Header {
 pub struct JwsReader;
 
 impl ProofReader for JwsReader {
-    fn unverified_issuer(&self, proof: &Proof) -> Result<String, Refusal> {
-        UnverifiedJws::parse(proof.token.expose())?.unverified_issuer().map(str::to_owned)
+    fn read(&self, proof: &Proof) -> Result<UnverifiedSource, Refusal> {
+        let jws = UnverifiedJws::parse(proof.token()?.expose())?;
+        Ok(UnverifiedSource {
+            unverified_issuer: jws.unverified_issuer()?.map(str::to_owned),
+            unverified_trust_domain: jws.unverified_spiffe_id().map(|id| id.trust_domain().clone()),
+        })
     }
 }
 

@@ -100,9 +100,17 @@ impl IdentityVerifier for OidcVerifier {
         unverified_issuer == self.settings.url
     }
 
+    fn holds_key_of(&self, proof: &Proof) -> bool {
+        let jws = proof.token().and_then(|token| UnverifiedJws::parse(token.expose()));
+        jws.is_ok_and(|jws| {
+            let header = jws.unverified_header();
+            self.check_algorithm(header).is_ok_and(|algorithm| self.keys.holds(header.key_id.as_deref(), algorithm))
+        })
+    }
+
     async fn verify(&self, proof: &Proof, _now: Timestamp) -> Result<VerifiedProof, Refusal> {
-        let jws = UnverifiedJws::parse(proof.token.expose())?;
-        if !self.accepts(jws.unverified_issuer()?) {
+        let jws = UnverifiedJws::parse(proof.token()?.expose())?;
+        if !jws.unverified_issuer()?.is_some_and(|issuer| self.accepts(issuer)) {
             return Err(Refusal::proof(Reason::UnknownIssuer, "the issuer of the proof is not configured").about("iss"));
         }
         self.check_type(jws.unverified_header())?;

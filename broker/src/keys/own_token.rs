@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::id::{GrantId, IssuerName};
-use hallpass_core::identity::{AcceptanceRules, AttributeValue, PrincipalKind, Proof, VerifiedProof};
+use hallpass_core::identity::{AcceptanceRules, AttributeValue, PrincipalKind, Proof, ProofForm, VerifiedProof};
 use hallpass_core::port::{IdentityVerifier, SignatureAlgorithm, Signer};
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::{Timestamp, Ttl};
@@ -179,7 +179,7 @@ impl IdentityVerifier for OwnTokens {
     }
 
     async fn verify(&self, proof: &Proof, _now: Timestamp) -> Result<VerifiedProof, Refusal> {
-        let token = self.read(proof.token.expose())?;
+        let token = self.read(proof.token()?.expose())?;
         let principal = if (token.subject.as_str(), token.role.as_str()) == OPERATOR {
             PrincipalKind::Operator
         } else {
@@ -193,6 +193,7 @@ impl IdentityVerifier for OwnTokens {
             ("owner".to_owned(), AttributeValue::Text(token.owner)),
         ]);
         Ok(VerifiedProof {
+            form: ProofForm::Token,
             issuer: self.issuer.clone(),
             issuer_kind: IssuerName::RESERVED,
             principal,
@@ -411,9 +412,9 @@ mod tests {
         let tokens = OwnTokens::new(URL, [&ours as &dyn Signer]);
         assert!(tokens.accepts(URL));
         assert!(!tokens.accepts("https://broker.test/"));
-        let proof = |claims: serde_json::Value| Proof {
-            token: Secret::new(mint(&ours, &header(&ours), &claims.to_string())),
-            token_type: TokenType::Bearer,
+        let proof = |claims: serde_json::Value| {
+            let token = Secret::new(mint(&ours, &header(&ours), &claims.to_string()));
+            Proof::of_token(token, TokenType::Bearer)
         };
         let verified = tokens.verify(&proof(claims()), NOW).await.unwrap();
         assert_eq!(verified.grant, Some(sample::id::<GrantId>(1)));

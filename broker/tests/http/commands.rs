@@ -175,7 +175,7 @@ async fn who_may_end_nothing_of_others_ends_no_set_and_sees_none() {
     let (_, id) = house.grant().await;
     let theirs = post(&house, "/v1/revocations", by_commit("another")).await;
     let path = format!("/v1/revocations/{}", theirs.said("id"));
-    let stranger = house.world.proof("repo:evil/x").token.expose().to_owned();
+    let stranger = house.world.proof("repo:evil/x").token().unwrap().expose().to_owned();
     deny(&house, Action::Revoke);
     deny(&house, Action::Read);
     for dry_run in [false, true] {
@@ -240,7 +240,7 @@ async fn a_quarantine_stops_on_the_next_request_until_it_is_lifted() {
     assert!(is_active(&house, &live).await, "it ends nothing");
     house.world.governance.edit(|_| ());
     let other = house.world.proof_with(World::SUBJECT, |proof| proof.provenance.repository_id = Some("333".to_owned()));
-    let opened = house.call("POST", "/v1/grants", other.token.expose(), Some(wanted())).await;
+    let opened = house.call("POST", "/v1/grants", other.token().unwrap().expose(), Some(wanted())).await;
     assert_eq!(opened.status, 201, "of another repository: {}", opened.text);
 
     let lifted = house.call("DELETE", &path, &house.proof(), None).await;
@@ -293,7 +293,7 @@ async fn a_quarantine_is_for_those_who_may_suspend() {
     // Somebody else may neither see nor lift it.
     deny(&house, Action::Read);
     house.world.policy.rule(Action::Suspend, Some(World::ROLE), Ruling::Deny);
-    let stranger = house.world.proof("repo:evil/x").token.expose().to_owned();
+    let stranger = house.world.proof("repo:evil/x").token().unwrap().expose().to_owned();
     let path = format!("/v1/quarantines/{}", added.said("id"));
     for method in ["GET", "DELETE"] {
         let answer = house.call(method, &path, &stranger, None).await;

@@ -130,7 +130,7 @@ async fn anothers_grant_and_no_grant_read_the_same() {
         house.world.policy.rule(action, None, Ruling::Deny);
     }
     let stranger = house.world.proof("repo:evil/app");
-    let stranger = stranger.token.expose();
+    let stranger = stranger.token().unwrap().expose();
     let mut seen = std::collections::BTreeSet::new();
     for id in [id.as_str(), "01890a5d-ac96-774b-bcce-b302099a8057", &id.to_uppercase(), "x", "a%2F..%2Fb"] {
         for (method, path) in [
@@ -260,7 +260,7 @@ async fn a_grant_takes_the_place_of_no_other_s() {
     let other = house.world.proof("repo:evil/app");
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     let said = async |id: &str| {
-        let answer = house.call("POST", "/v1/grants", other.token.expose(), Some(asked(id))).await;
+        let answer = house.call("POST", "/v1/grants", other.token().unwrap().expose(), Some(asked(id))).await;
         (answer.status, answer.said("detail").to_owned())
     };
     assert_eq!(

@@ -83,7 +83,7 @@ impl House {
 
     /// A fresh proof of who opens grants here.
     pub(crate) fn proof(&self) -> String {
-        self.world.proof(World::SUBJECT).token.expose().to_owned()
+        self.world.proof(World::SUBJECT).token().unwrap().expose().to_owned()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -59,7 +59,7 @@ async fn introspection_needs_a_proof() {
 #[tokio::test]
 async fn whoever_has_a_token_may_end_it() {
     let house = House::open();
-    let stranger = house.world.proof("repo:evil/app").token.expose().to_owned();
+    let stranger = house.world.proof("repo:evil/app").token().unwrap().expose().to_owned();
     for proof in [None, Some(stranger.as_str())] {
         let (_, id) = house.grant().await;
         let answer = house.form("/oauth2/revoke", proof, format!("token=own.{id}")).await;

@@ -115,7 +115,7 @@ async fn whoami_shows_the_proof_without_its_content() {
         proof.proof_id = None;
         proof.rules.single_use = false;
     });
-    let me = house.call("GET", "/v1/whoami", nameless.token.expose(), None).await;
+    let me = house.call("GET", "/v1/whoami", nameless.token().unwrap().expose(), None).await;
     assert_eq!(me.body["proof"]["id"].as_str().unwrap().len(), 64, "a digest stands in for the id: {}", me.text);
 }
 

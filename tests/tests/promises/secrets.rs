@@ -18,7 +18,7 @@ fn promise_7_secrets_live_once() {
         for nature in [Nature::hard(), Nature::local(), Nature { answers_handle: true, ..Nature::hard() }] {
             let lab = Lab::new(nature);
             let proof = lab.proof(World::SUBJECT);
-            let token = proof.token.expose().to_owned();
+            let token = proof.token().unwrap().expose().to_owned();
             let opened =
                 hallpass_core::service::open::open(&lab.ports, &proof, &lab.request(), &lab.origin()).await.unwrap();
             let lost = Fault::AnswerLost;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::error::Refusal;
 use crate::identity::{Proof, VerifiedProof};
+use crate::spiffe::TrustDomain;
 use crate::time::Timestamp;
 
 /// Verifies the proofs of one configured issuer.
@@ -18,7 +19,19 @@ pub trait IdentityVerifier: Send + Sync {
     /// Whether the *unverified* `iss` of a proof is, byte for byte, this issuer's. Causes no outbound traffic.
     fn accepts(&self, unverified_issuer: &str) -> bool;
 
-    /// Verifies a proof whose unverified issuer was accepted.
+    /// The trust domain whose SVIDs it verifies, where it is of SPIFFE. Such proofs need no `iss`, and one that they have
+    /// means nothing.
+    fn trust_domain(&self) -> Option<&TrustDomain> {
+        None
+    }
+
+    /// Whether the key that a proof names is among those held now. Causes no outbound traffic. It is asked where several
+    /// issuers have the same `iss`, so that the one whose key it is verifies without anybody waiting for the others.
+    fn holds_key_of(&self, _proof: &Proof) -> bool {
+        true
+    }
+
+    /// Verifies a proof whose unverified issuer was accepted, or whose unverified trust domain is this issuer's.
     ///
     /// # Errors
     /// A [`Refusal`] at [`crate::error::Step::Proof`]. Its `detail` echoes nothing of the token unless the signature
@@ -26,11 +39,20 @@ pub trait IdentityVerifier: Send + Sync {
     async fn verify(&self, proof: &Proof, now: Timestamp) -> Result<VerifiedProof, Refusal>;
 }
 
-/// Reads the one thing that must be known before verification: who claims to have signed.
+/// Reads what must be known before verification: who claims to have signed.
 pub trait ProofReader: Send + Sync {
-    /// The *unverified* `iss` of a proof. It selects a configured issuer and nothing else.
+    /// Whom a proof claims to come from.
     ///
     /// # Errors
-    /// A [`Refusal`] when the proof is not in a form that has one.
-    fn unverified_issuer(&self, proof: &Proof) -> Result<String, Refusal>;
+    /// A [`Refusal`] when the proof is not in a form that says so.
+    fn read(&self, proof: &Proof) -> Result<UnverifiedSource, Refusal>;
+}
+
+/// Whom a proof claims to come from. Nothing of it is known to be true: it selects configured issuers and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedSource {
+    /// `iss`. A certificate has none.
+    pub unverified_issuer: Option<String>,
+    /// The trust domain of the SPIFFE ID that it names, or why it names none.
+    pub unverified_trust_domain: Result<TrustDomain, Refusal>,
 }

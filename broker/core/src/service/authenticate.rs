@@ -2,12 +2,13 @@
 
 use tracing::Instrument as _;
 
+mod route;
+
 use super::Ports;
 use super::decide::live_grant;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
-use crate::id::IssuerName;
 use crate::identity::{Proof, VerifiedIdentity};
 use crate::request::Origin;
 use crate::trace;
@@ -58,14 +59,9 @@ async fn verify(
     signer: &mut Option<Actor>,
 ) -> Result<VerifiedIdentity, ServiceError> {
     let now = ports.now();
-    let unverified_issuer = ports.reader.unverified_issuer(proof)?;
-    let verifier = revision
-        .verifiers
-        .iter()
-        .filter(|verifier| purpose == Use::Manage || verifier.issuer().as_str() != IssuerName::RESERVED)
-        .find(|verifier| verifier.accepts(&unverified_issuer))
-        .ok_or_else(|| Refusal::proof(Reason::UnknownIssuer, "no configured issuer signs as the proof's `iss`"))?;
-    let verified = verifier.verify(proof, now).await?;
+    let source = ports.reader.read(proof)?;
+    let candidates = route::candidates(revision, proof, source, purpose)?;
+    let verified = route::verify(&candidates, proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
     if purpose == Use::Mint

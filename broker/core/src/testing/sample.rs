@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
-use crate::identity::{AcceptanceRules, PrincipalKind, VerifiedProof};
+use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedProof};
 use crate::owner::{Member, Owner, OwnerSnapshot};
 use crate::policy::{
     Action, Decision, Obligations, Outcome, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, Terms,
@@ -93,6 +93,7 @@ pub fn rules() -> AcceptanceRules {
 #[must_use]
 pub fn proof(subject: &str, jti: &str) -> VerifiedProof {
     VerifiedProof {
+        form: ProofForm::Token,
         issuer: IssuerName::new("ci").unwrap(),
         issuer_kind: "oidc",
         principal: PrincipalKind::Workload,

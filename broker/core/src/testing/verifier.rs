@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use crate::error::{Reason, Refusal};
 use crate::id::IssuerName;
 use crate::identity::{Proof, TokenType, VerifiedProof};
-use crate::port::{IdentityVerifier, ProofReader};
+use crate::port::{IdentityVerifier, ProofReader, UnverifiedSource};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -45,7 +45,7 @@ impl FixedVerifier {
 /// A token, as it is received.
 #[must_use]
 pub fn received(token: &str) -> Proof {
-    Proof { token: Secret::new(token.to_owned()), token_type: TokenType::Jwt }
+    Proof::of_token(Secret::new(token.to_owned()), TokenType::Jwt)
 }
 
 #[async_trait]
@@ -61,7 +61,7 @@ impl IdentityVerifier for FixedVerifier {
     async fn verify(&self, proof: &Proof, _now: Timestamp) -> Result<VerifiedProof, Refusal> {
         let proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         let unknown = || Err(Refusal::proof(Reason::BadSignature, "the signature does not verify"));
-        proofs.get(proof.token.expose()).cloned().unwrap_or_else(unknown)
+        proofs.get(proof.token()?.expose()).cloned().unwrap_or_else(unknown)
     }
 }
 
@@ -70,9 +70,12 @@ impl IdentityVerifier for FixedVerifier {
 pub struct FixedReader;
 
 impl ProofReader for FixedReader {
-    fn unverified_issuer(&self, proof: &Proof) -> Result<String, Refusal> {
-        let (issuer, _) =
-            proof.token.expose().split_once('|').ok_or_else(|| Refusal::proof(Reason::NotAJws, "not a token"))?;
-        Ok(issuer.to_owned())
+    fn read(&self, proof: &Proof) -> Result<UnverifiedSource, Refusal> {
+        let not_a_token = || Refusal::proof(Reason::NotAJws, "not a token");
+        let (issuer, _) = proof.token()?.expose().split_once('|').ok_or_else(not_a_token)?;
+        Ok(UnverifiedSource {
+            unverified_issuer: Some(issuer.to_owned()),
+            unverified_trust_domain: Err(Refusal::proof(Reason::BadSpiffeId, "not a SPIFFE ID")),
+        })
     }
 }

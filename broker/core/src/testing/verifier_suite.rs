@@ -131,7 +131,7 @@ pub async fn what_is_no_token_is_refused(issuer: &Issuer<'_>) {
 }
 
 async fn verify(issuer: &Issuer<'_>, token: &str) -> Result<VerifiedProof, Refusal> {
-    let proof = Proof { token: Secret::new(token.to_owned()), token_type: TokenType::Jwt };
+    let proof = Proof::of_token(Secret::new(token.to_owned()), TokenType::Jwt);
     issuer.verifier.verify(&proof, issuer.now).await
 }
 

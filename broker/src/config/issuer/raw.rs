@@ -100,13 +100,23 @@ pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut 
         if issuers.iter().any(|other| other.name == issuer.name) {
             findings.push(entry.finding("name", format!("the issuer {:?} is there already", issuer.name.as_str())));
         }
-        if let Some(other) = issuers.iter().find(|other| other.url == issuer.url) {
-            let reason = format!("the issuer {:?} has this URL: a proof must belong to one", other.name.as_str());
+        if let Some(other) = issuers.iter().find(|other| other.url == issuer.url && !are_told_apart(other, &issuer)) {
+            let reason = format!(
+                "the issuer {:?} has this URL: a proof must belong to one. Issuers that call themselves the same are told \
+                 apart by keys of their own: give each another jwks_file, jwks or jwks_uri",
+                other.name.as_str()
+            );
             findings.push(entry.finding("url", reason));
         }
         issuers.push(issuer);
     }
     issuers
+}
+
+/// Whether keys tell issuers with one URL apart. What is discovered at the URL is the same for both.
+fn are_told_apart(one: &Issuer, other: &Issuer) -> bool {
+    let own = |issuer: &Issuer| !matches!(issuer.keys, KeySource::Discovery { .. });
+    own(one) && own(other) && one.keys != other.keys
 }
 
 fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Issuer> {

@@ -110,7 +110,7 @@ impl Exchange {
             idempotency,
             single_token: true,
         };
-        Ok(Self { proof: Proof { token, token_type }, request, issued_as, with_receipt })
+        Ok(Self { proof: Proof::of_token(token, token_type), request, issued_as, with_receipt })
     }
 }
 

@@ -30,8 +30,7 @@ pub(in crate::http) async fn whoami(
     Bearer(proof): Bearer,
 ) -> Result<Response, Failure> {
     let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, proof.token.expose().as_bytes());
-    let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = proof.digest().iter().map(|byte| format!("{byte:02x}")).collect();
     json(&wire::who_am_i(caller.identity(), caller.groups(), digest))
 }
 

@@ -133,12 +133,13 @@ fn control_characters_in_claims_are_refused() {
 fn the_issuer_is_read_without_being_believed() {
     let read = |claims: &str| {
         let token = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(claims));
-        JwsReader.unverified_issuer(&received(&token)).map_err(|refusal| (refusal.reason, refusal.detail))
+        let source = JwsReader.read(&received(&token)).map_err(|refusal| (refusal.reason, refusal.detail))?;
+        Ok::<_, (Reason, String)>(source.unverified_issuer)
     };
-    assert_eq!(read(r#"{"iss":"https://idp.test"}"#), Ok("https://idp.test".to_owned()));
-    assert_eq!(read(r#"{"iss":"https://idp.test\n"}"#), Ok("https://idp.test\n".to_owned()), "read as it is");
+    assert_eq!(read(r#"{"iss":"https://idp.test"}"#), Ok(Some("https://idp.test".to_owned())));
+    assert_eq!(read(r#"{"iss":"https://idp.test\n"}"#), Ok(Some("https://idp.test\n".to_owned())), "read as it is");
+    assert_eq!(read(r#"{"sub":"spiffe://td1.test/a"}"#), Ok(None));
     for (claims, reason) in [
-        (r#"{"sub":"a"}"#, Reason::MissingClaim),
         (r#"{"iss":null}"#, Reason::MalformedClaims),
         (r#"{"iss":["https://idp.test"]}"#, Reason::MalformedClaims),
         (r#"{"iss":"https://idp.test","iss":"https://evil.example"}"#, Reason::DuplicateMember),

@@ -179,6 +179,13 @@ impl KeyCache {
         }
     }
 
+    /// Whether the key that a proof's header means is held and may verify now. Fetches nothing.
+    #[must_use]
+    pub fn holds(&self, key_id: Option<&str>, algorithm: JwsAlgorithm) -> bool {
+        let held = self.0.held.load_full().filter(|held| self.0.is_fresh(held) || self.0.is_in_grace(held));
+        held.is_some_and(|held| held.keys.select(key_id, algorithm).is_ok())
+    }
+
     /// Fetches the keys, or waits for the fetch that is under way; does nothing within `min_interval` of the last.
     /// Whether it worked shows in [`KeyCache::is_usable`].
     pub async fn refresh(&self) {

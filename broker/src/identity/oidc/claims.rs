@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use hallpass_core::error::{Reason, Refusal};
-use hallpass_core::identity::{AttributeValue, Attributes, VerifiedProof};
+use hallpass_core::identity::{AttributeValue, Attributes, ProofForm, VerifiedProof};
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::Timestamp;
 
@@ -55,6 +55,7 @@ pub(super) fn type_claims(
         None => provenance.read(claims, &subject)?,
     };
     Ok(VerifiedProof {
+        form: ProofForm::Token,
         issuer: settings.name.clone(),
         issuer_kind: settings.kind.as_str(),
         principal: settings.principal,

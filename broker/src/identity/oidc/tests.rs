@@ -57,8 +57,8 @@ impl Broker {
 
     async fn authenticate(&self, profile: &str, token: &str) -> Result<VerifiedIdentity, Refusal> {
         let verifier = &self.0[profile];
-        let unverified = JwsReader.unverified_issuer(&received(token))?;
-        if !verifier.accepts(&unverified) {
+        let unverified = JwsReader.read(&received(token))?.unverified_issuer;
+        if !unverified.is_some_and(|issuer| verifier.accepts(&issuer)) {
             return Err(Refusal::proof(Reason::UnknownIssuer, "no such issuer"));
         }
         accept(verifier, token).await
