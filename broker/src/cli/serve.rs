@@ -21,7 +21,7 @@ use crate::runtime::certificates::{self, Named, WithCertificates};
 use crate::runtime::control::{self, Answer, Command, Request};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::lifecycle::{Lifecycle, Orders};
-use crate::runtime::listener::{self, Certificates, ListenerLimits};
+use crate::runtime::listener::{self, Certificates, ClientCertificates, ListenerLimits};
 use crate::runtime::telemetry::{self, Page};
 use crate::runtime::vitals::Vitals;
 
@@ -187,23 +187,27 @@ async fn answer_commands(
 pub(super) struct Gate {
     listener: TcpListener,
     certificate: Option<Named>,
+    clients: ClientCertificates,
 }
 
 impl Gate {
     /// In plain http.
     pub(super) fn plain(listener: TcpListener) -> Self {
-        Self { listener, certificate: None }
+        Self { listener, certificate: None, clients: ClientCertificates::NotAsked }
     }
 
     async fn open(name: &'static str, address: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Self> {
         let load = |files: &Tls| Certificates::load(&files.certificate_file, &files.private_key_file);
         let certificate = tls.map(load).transpose()?.map(|certificates| Named { name, certificates });
-        Ok(Self { listener: TcpListener::bind(address).await.context(address)?, certificate })
+        let asked = tls.is_some_and(|files| files.client_certificates);
+        let clients = if asked { ClientCertificates::Asked } else { ClientCertificates::NotAsked };
+        Ok(Self { listener: TcpListener::bind(address).await.context(address)?, certificate, clients })
     }
 
     /// Serves `router` until the lifecycle stops.
     fn serve(self, router: axum::Router, limits: ListenerLimits, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-        let tls = self.certificate.map(|named| named.certificates.server_config()).transpose()?;
+        let clients = self.clients;
+        let tls = self.certificate.map(|named| named.certificates.server_config(clients)).transpose()?;
         lifecycle.tasks.spawn(listener::serve(self.listener, tls, router, limits, lifecycle.stopped()));
         Ok(())
     }

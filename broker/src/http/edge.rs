@@ -25,7 +25,7 @@ use hallpass_core::service::{Lane, Ports, rates, unread};
 use tracing::Instrument as _;
 
 use super::endpoints::Directory;
-use super::extract::{Connection, Context};
+use super::extract::{Connection, Context, Shown};
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
@@ -65,6 +65,8 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
+            let shown = shown(&request);
+            request.extensions_mut().insert(shown);
             match edge.counted(lane, action, &origin).await {
                 Ok(()) => edge.run(room, &origin, request, next).instrument(span.clone()).await,
                 Err(error) => Err(error.into()),
@@ -170,6 +172,12 @@ impl Edge {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
     }
+}
+
+/// The certificate of whoever asks.
+fn shown(request: &Request) -> Shown {
+    let certificate = request.extensions().get::<Connection>().and_then(|connection| connection.certificate.clone());
+    Shown { certificate, ignored: None }
 }
 
 /// The answer, or that there was a panic. Its message is on standard error; nobody else is told it.

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use hallpass_core::error::{Reason, Refusal, ServiceError};
 use hallpass_core::id::RevisionId;
-use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::identity::{ClientCertificate, Proof, TokenType};
 use hallpass_core::request::Origin;
 use hallpass_core::secret::Secret;
 use http::request::Parts;
@@ -30,6 +30,18 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Name that the TLS client asked for (RFC 6066 §3).
     pub server_name: Option<Arc<str>>,
+    /// What the TLS client showed, whoever signed it: it has the key.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// The certificate of whoever asks; from the edge, which knows whether it is of the connection's peer or of somebody for
+/// whom a proxy speaks. Whether anybody trustworthy signed it is not known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// The certificate.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// Why there is none although a header names one.
+    pub(super) ignored: Option<Refusal>,
 }
 
 /// Id and source of the request, from the edge.
@@ -60,7 +72,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The proof in `Authorization: Bearer` (RFC 6750 §2.1).
+/// The proof in `Authorization: Bearer` (RFC 6750 §2.1), or else the certificate of whoever asks. A header that says
+/// anything else is no reason to take the certificate instead: who sends it means to be known by it.
 #[derive(Debug)]
 pub(super) struct Bearer(pub(super) Proof);
 
@@ -68,15 +81,23 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        bearer(&parts.headers)?.map(Self).ok_or_else(|| {
-            let detail = "send a proof as `Authorization: Bearer`";
-            let refusal = Refusal::proof(Reason::ProofMissing, detail).about("Authorization");
-            Unreadable::new(Fault::Content, refusal).into()
-        })
+        if let Some(proof) = bearer(parts)? {
+            return Ok(Self(proof));
+        }
+        let shown = parts.extensions.get::<Shown>().cloned().unwrap_or_default();
+        if let Some(certificate) = shown.certificate.filter(|_| !parts.headers.contains_key(AUTHORIZATION)) {
+            return Ok(Self(Proof::of_certificate(certificate)));
+        }
+        let missing = || {
+            let detail = "send a proof as `Authorization: Bearer`, or show an X.509-SVID";
+            Refusal::proof(Reason::ProofMissing, detail).about("Authorization")
+        };
+        Err(Unreadable::new(Fault::Content, shown.ignored.unwrap_or_else(missing)).into())
     }
 }
 
-/// The proof in `Authorization: Bearer`, where there is one.
+/// The proof in `Authorization: Bearer`, where there is one. A certificate alone is none here: it may be shown for other
+/// reasons.
 #[derive(Debug)]
 pub(super) struct MaybeBearer(pub(super) Option<Proof>);
 
@@ -84,18 +105,19 @@ impl<S: Sync> FromRequestParts<S> for MaybeBearer {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self(bearer(&parts.headers)?))
+        Ok(Self(bearer(parts)?))
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<Proof>, Unreadable> {
-    let Some(value) = single(headers, &AUTHORIZATION)? else { return Ok(None) };
+fn bearer(parts: &Parts) -> Result<Option<Proof>, Unreadable> {
+    let Some(value) = single(&parts.headers, &AUTHORIZATION)? else { return Ok(None) };
     let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else { return Ok(None) };
     let token = token.trim_matches(' ');
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Proof::of_token(Secret::new(token.to_owned()), TokenType::Bearer)))
+    let certificate = parts.extensions.get::<Shown>().and_then(|shown| shown.certificate.clone());
+    Ok(Some(Proof { certificate, ..Proof::of_token(Secret::new(token.to_owned()), TokenType::Bearer) }))
 }
 
 /// The value of a header that must not be repeated: two readers could each believe another one.
@@ -104,6 +126,18 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a He
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(Unreadable::syntax(name.as_str(), format!("the header `{name}` is repeated"))),
         (value, None) => Ok(value),
+    }
+}
+
+/// The certificate of whoever asks, for a proof that is not in a header.
+#[derive(Debug)]
+pub(super) struct Certificate(pub(super) Option<Arc<ClientCertificate>>);
+
+impl<S: Sync> FromRequestParts<S> for Certificate {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(parts.extensions.get::<Shown>().and_then(|shown| shown.certificate.clone())))
     }
 }
 

@@ -5,6 +5,7 @@
 //! spoken where TLS negotiated it (ALPN): telling the versions apart by their first bytes would mean to wait for bytes
 //! from whoever sends none.
 
+mod client;
 mod idle;
 mod patience;
 mod tls;
@@ -40,7 +41,7 @@ use crate::http::sources::{Queues, Sources};
 use self::idle::Activity;
 use self::patience::Patient;
 
-pub use tls::{Certificates, Looked, TlsFilesError};
+pub use tls::{Certificates, ClientCertificates, Looked, TlsFilesError};
 
 /// Limits of a listener's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +191,7 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let stream = Patient::new(stream, self.write_timeout);
         let Some(tls) = &self.tls else {
-            return self.answer_http1(stream, Connection { peer, server_name: None }).await;
+            return self.answer_http1(stream, Connection { peer, server_name: None, certificate: None }).await;
         };
         let handshake = async {
             // Its own first: what waits for that takes no turn of another.
@@ -205,7 +206,7 @@ impl Server {
         };
         let (_, session) = stream.get_ref();
         let server_name = session.server_name().map(Arc::from);
-        let connection = Connection { peer, server_name };
+        let connection = Connection { peer, server_name, certificate: client::certificate_of(session) };
         match session.alpn_protocol() {
             Some(b"h2") => self.answer_http2(stream, connection).await,
             _ => self.answer_http1(stream, connection).await,

@@ -165,7 +165,7 @@ pub(crate) fn form_request(path: &str, proof: Option<&str>, form: String) -> Req
 
 fn from_somewhere(mut request: Request<Body>) -> Request<Body> {
     let peer = SocketAddr::from(([192, 0, 2, 7], 4711));
-    request.extensions_mut().insert(Connection { peer, server_name: None });
+    request.extensions_mut().insert(Connection { peer, server_name: None, certificate: None });
     request
 }
 

@@ -26,7 +26,7 @@ fn rate(count: u32) -> Option<Rate> {
 
 fn from(source: &str, mut request: Request<Body>) -> Request<Body> {
     let peer = SocketAddr::new(source.parse().unwrap(), 4711);
-    request.extensions_mut().insert(Connection { peer, server_name: None });
+    request.extensions_mut().insert(Connection { peer, server_name: None, certificate: None });
     request
 }
 
@@ -144,7 +144,7 @@ async fn a_repository_has_one_budget_however_many_subjects_it_makes() {
         let proof = house.world.proof_with(subject, |proof| {
             proof.provenance.repository_id = repository.map(str::to_owned);
         });
-        let form = format!("{EXCHANGE}&subject_token={}", encoded(proof.token.expose()));
+        let form = format!("{EXCHANGE}&subject_token={}", encoded(proof.token().unwrap().expose()));
         house.form("/oauth2/token", None, form).await.said("reason").to_owned()
     };
     for (subject, repository, reason) in [

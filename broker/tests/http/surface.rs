@@ -129,7 +129,11 @@ async fn a_request_for_another_host_than_its_connection_is_misdirected() {
             request.headers_mut().append("host", host.parse().unwrap());
         }
         let peer = ([192, 0, 2, 7], 4711).into();
-        request.extensions_mut().insert(Connection { peer, server_name: server_name.map(Arc::from) });
+        request.extensions_mut().insert(Connection {
+            peer,
+            server_name: server_name.map(Arc::from),
+            certificate: None,
+        });
         request
     };
     let (path, sni) = ("/.well-known/jwks.json", Some("hallpass.example"));

@@ -63,6 +63,8 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// Its private key, PEM.
     pub private_key_file: PathBuf,
+    /// Whether clients are asked for a certificate. They need none.
+    pub client_certificates: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +97,8 @@ struct RawAdmin {
 struct RawTls {
     certificate_file: PathBuf,
     private_key_file: PathBuf,
+    #[serde(default)]
+    client_certificates: bool,
 }
 
 const DRAIN_TIMEOUT: Bounded = Bounded { standard: Ttl::from_secs(20), min: Ttl::ZERO, max: Ttl::from_mins(10) };
@@ -111,6 +115,9 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         let reason = "other machines would send their proofs, and get credentials, in plain text: give [server.tls], or \
                       say dangerous_plain_http = true where something else ends TLS on this machine";
         findings.push(section.finding("listen", reason));
+    }
+    if raw.ops_tls.as_ref().is_some_and(|tls| tls.client_certificates) {
+        findings.push(section.finding("ops_tls.client_certificates", "nothing there asks who calls: leave it out"));
     }
     let same = |one: SocketAddr, other: SocketAddr| one == other && one.port() != 0;
     if same(raw.listen, raw.ops_listen) {
@@ -136,6 +143,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         raw.map(|tls| Tls {
             certificate_file: beside(section.file(), &tls.certificate_file),
             private_key_file: beside(section.file(), &tls.private_key_file),
+            client_certificates: tls.client_certificates,
         })
     };
     let trusted_proxies = trusted_proxies(section, &raw.trusted_proxies, findings);

@@ -13,7 +13,7 @@ use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sdk::wire::{self, TokenResponse, grant_type, token_type};
 
 use super::{bytes_of, idempotency, json_body, receipt};
-use crate::http::extract::{Context, Form, IdempotencyKey};
+use crate::http::extract::{Certificate, Context, Form, IdempotencyKey};
 use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::form::Parameters;
 use crate::http::issuance::{Issued, issue};
@@ -47,9 +47,11 @@ pub(in crate::http) async fn exchange(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,
     IdempotencyKey(key): IdempotencyKey,
+    Certificate(certificate): Certificate,
     Form(form): Form,
 ) -> Result<Response, Failure> {
     let Exchange { proof, request, issued_as, with_receipt } = Exchange::read(form, key)?;
+    let proof = Proof { certificate, ..proof };
     let issued = issue(&state, proof, request, origin).await?;
     let receipt = receipt(&state, &issued.grant, with_receipt).await?;
     answer(&state, issued, issued_as, receipt)

@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use hallpass_core::identity::ClientCertificate;
+
 use super::*;
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -36,7 +38,7 @@ impl House {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (at_work, finish) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let router = Router::new().route("/", get(whence)).route("/held", {
+        let router = Router::new().route("/", get(whence)).route("/who", get(who)).route("/held", {
             let (at_work, finish) = (Arc::clone(&at_work), Arc::clone(&finish));
             get(move || async move {
                 let _work = Work::begin(at_work);
@@ -88,6 +90,11 @@ async fn whence(Extension(connection): Extension<Connection>) -> String {
     format!("{} {}", connection.peer.ip(), connection.server_name.as_deref().unwrap_or("-"))
 }
 
+/// The thumbprint of the certificate that the client showed.
+async fn who(Extension(connection): Extension<Connection>) -> String {
+    format!("{}.", connection.certificate.map_or("nobody".to_owned(), |certificate| certificate.thumbprint()))
+}
+
 /// What comes until the peer closes. A reset is a close too.
 async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
@@ -115,6 +122,10 @@ struct Certificate {
 }
 
 fn certificate() -> Certificate {
+    certificate_asking(ClientCertificates::Asked)
+}
+
+fn certificate_asking(clients: ClientCertificates) -> Certificate {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
@@ -122,21 +133,64 @@ fn certificate() -> Certificate {
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     Certificate {
         der: made.cert.der().clone(),
-        config: Certificates::load(&chain, &key).unwrap().server_config().unwrap(),
+        config: Certificates::load(&chain, &key).unwrap().server_config(clients).unwrap(),
         _folder: folder,
     }
 }
 
 fn client(certificate: &Certificate, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> TlsConnector {
+    client_with(certificate, version, alpn, None)
+}
+
+/// A client that shows this chain, and signs with this key.
+fn client_with(
+    certificate: &Certificate,
+    version: &'static SupportedProtocolVersion,
+    alpn: &[&str],
+    own: Option<(Vec<CertificateDer<'static>>, &rcgen::KeyPair)>,
+) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der.clone()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => {
+            // Whether the key is the certificate's is not looked at: that is the server's to find out.
+            let key = rustls::crypto::ring::sign::any_supported_type(&key.serialize_der().try_into().unwrap()).unwrap();
+            config.with_client_cert_resolver(Arc::new(Shows(Arc::new(rustls::sign::CertifiedKey::new(chain, key)))))
+        }
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     TlsConnector::from(Arc::new(config))
+}
+
+/// Shows one certificate, whatever is asked for.
+#[derive(Debug)]
+struct Shows(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Who the listener says is there, if it says anything.
+async fn seen(house: &House, connector: &TlsConnector) -> Option<(HandshakeKind, String)> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, house.connect().await).await.ok()?;
+    stream.write_all(GET.replace("/ ", "/who ").as_bytes()).await.ok()?;
+    let mut bytes = vec![0; 4096];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("an answer").ok()?;
+    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+    let body = text.split("\r\n\r\n").nth(1)?.trim_end_matches('.').to_owned();
+    Some((stream.get_ref().1.handshake_kind()?, body))
 }
 
 async fn handshake(house: &House, connector: &TlsConnector) -> TlsStream<TcpStream> {
@@ -165,6 +219,57 @@ async fn sessions_resume_and_requests_know_the_name_that_was_asked_for() {
             answer(&mut stream, "127.0.0.1 localhost").await;
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_has_the_key_of_a_sound_certificate_is_known_by_it_in_resumed_sessions_too() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |_| ()).await;
+    let own = rcgen::generate_simple_self_signed(vec!["somebody".to_owned()]).unwrap();
+    let own_chain = vec![own.cert.der().clone()];
+    let thumbprint = ClientCertificate::new(vec![own.cert.der().to_vec()]).unwrap().thumbprint();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let connector = client_with(&certificate, version, &[], Some((own_chain.clone(), &own.signing_key)));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            assert_eq!(seen(&house, &connector).await, Some((kind, thumbprint.clone())), "{version:?}");
+        }
+        let connector = client(&certificate, version, &[]);
+        assert_eq!(seen(&house, &connector).await.unwrap().1, "nobody", "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_key_than_the_certificates_and_what_is_no_sound_chain_end_the_handshake() {
+    let certificate = certificate();
+    let house = House::open(Some(Arc::clone(&certificate.config)), |_| ()).await;
+    let own = rcgen::generate_simple_self_signed(vec!["somebody".to_owned()]).unwrap();
+    let stranger = rcgen::KeyPair::generate().unwrap();
+    let own_der = own.cert.der().clone();
+    let chain_of = |length| vec![own_der.clone(); length];
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (what, chain, key) in [
+            ("another key", chain_of(1), &stranger),
+            ("no certificate", vec![CertificateDer::from(vec![0x30, 0])], &own.signing_key),
+            ("cut short", vec![CertificateDer::from(own_der[..own_der.len() - 1].to_vec())], &own.signing_key),
+            ("a long chain", chain_of(9), &own.signing_key),
+            ("a very long chain", chain_of(100), &own.signing_key),
+        ] {
+            let connector = client_with(&certificate, version, &[], Some((chain, key)));
+            assert_eq!(seen(&house, &connector).await, None, "{what} {version:?}");
+        }
+        let connector = client_with(&certificate, version, &[], Some((chain_of(8), &own.signing_key)));
+        assert!(seen(&house, &connector).await.is_some(), "the longest chain {version:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_is_asked_for_a_certificate_none_is_taken() {
+    let certificate = certificate_asking(ClientCertificates::NotAsked);
+    let house = House::open(Some(Arc::clone(&certificate.config)), |_| ()).await;
+    let own = rcgen::generate_simple_self_signed(vec!["somebody".to_owned()]).unwrap();
+    let own = Some((vec![own.cert.der().clone()], &own.signing_key));
+    let connector = client_with(&certificate, &rustls::version::TLS13, &[], own);
+    assert_eq!(seen(&house, &connector).await.unwrap().1, "nobody");
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::client::AnySoundCertificate;
+
 /// How many TLS 1.2 sessions are remembered. TLS 1.3 and clients with tickets cost no memory.
 const REMEMBERED_SESSIONS: usize = 4_096;
 
@@ -30,6 +32,16 @@ pub struct Certificates {
     served: ArcSwap<Served>,
     /// Why the files that are there now are not served with; so that it is told once.
     refused: Mutex<Option<String>>,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not, and none is taken.
+    #[default]
+    NotAsked,
+    /// They are, and need none.
+    Asked,
 }
 
 /// What a look at the files found.
@@ -116,13 +128,19 @@ impl Certificates {
     ///
     /// # Errors
     /// [`TlsFilesError`].
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsFilesError> {
+    pub fn server_config(self: &Arc<Self>, clients: ClientCertificates) -> Result<Arc<ServerConfig>, TlsFilesError> {
         let unusable = |source| TlsFilesError::unusable(&self.certificate_chain, &self.private_key, source);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        let provider = Arc::new(provider::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(unusable)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+            .map_err(unusable)?;
+        let builder = match clients {
+            ClientCertificates::NotAsked => builder.with_no_client_auth(),
+            ClientCertificates::Asked => builder.with_client_cert_verifier(Arc::new(AnySoundCertificate::new(
+                provider.signature_verification_algorithms,
+            ))),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = provider::Ticketer::new().map_err(unusable)?;
         config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
