@@ -48,8 +48,8 @@ use crate::config::Finding;
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, Keys};
 use crate::http::desk::{Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
-use crate::identity::jose::JwsReader;
 use crate::identity::ring_provider;
+use crate::identity::spiffe::ProofForms;
 use crate::keys::{DataKeyKeeper, DataKeySealer, KeyKeeper, KeyRing, Statements, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
@@ -149,6 +149,7 @@ impl Broker {
             public_url: foundation.public_url.clone(),
             keys: Arc::clone(&keys),
             verifiers: ArcSwap::default(),
+            domains: ArcSwap::default(),
             authorities: Arc::default(),
             built: ArcSwap::default(),
             health: ArcSwap::default(),
@@ -167,7 +168,7 @@ impl Broker {
             entropy,
             store: Arc::clone(&store) as Arc<dyn Store>,
             governance: Arc::clone(&governed) as Arc<dyn Governance>,
-            reader: Arc::new(JwsReader),
+            reader: Arc::new(ProofForms),
             sealer,
             evidence: Arc::new(evidence),
             refusals: Arc::new(RefusalBudget::new(

@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod oidc;
 pub mod profile;
 pub mod ring_provider;
+pub mod spiffe;
 pub mod terraform_cloud;
 
 #[cfg(test)]

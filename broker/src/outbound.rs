@@ -26,6 +26,7 @@ pub fn loopback_client() -> Result<reqwest::Client, reqwest::Error> {
 mod tests;
 pub mod token_file;
 pub mod vault;
+pub mod workload_api;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};

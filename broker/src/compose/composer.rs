@@ -29,8 +29,9 @@ use crate::backend::x509::{Authorities, X509Backend, root_certificate};
 use crate::config::Finding;
 use crate::config::backend::{AwsAuth, Backend, BackendKind};
 use crate::config::bundle::Bundle;
-use crate::config::issuer::Issuer;
+use crate::config::issuer::{Issuer, SpiffeIssuer};
 use crate::identity::oidc::OidcVerifier;
+use crate::identity::spiffe::SpiffeVerifier;
 use crate::keys::{KeyRing, LocalSigner, SystemEntropy};
 use crate::outbound::{AllowHttp, Outbound};
 use crate::runtime::clock::SystemClock;
@@ -45,6 +46,7 @@ pub(super) struct Built {
 
 pub(super) type Backends = BTreeMap<BackendName, Arc<dyn CredentialBackend>>;
 pub(super) type BackendsHealth = BTreeMap<BackendName, Arc<BackendHealth>>;
+pub(super) type Domains = BTreeMap<IssuerName, (SpiffeIssuer, Arc<SpiffeVerifier>)>;
 pub(super) type Verifiers = BTreeMap<IssuerName, (Issuer, Arc<OidcVerifier>)>;
 
 /// Builds revisions out of bundles.
@@ -56,6 +58,7 @@ pub(super) struct Composer {
     pub(super) keys: Arc<KeyRing>,
     /// Of the revision in force.
     pub(super) verifiers: ArcSwap<Verifiers>,
+    pub(super) domains: ArcSwap<Domains>,
     pub(super) authorities: Arc<ArcSwapOption<Authorities>>,
     pub(super) health: ArcSwap<BackendsHealth>,
     /// The adapters of the revision in force, with their sessions: for backends that stay the same.
@@ -89,15 +92,17 @@ impl Composer {
         let health = self.health_of(&backends);
         let backends = self.measured(self.guarded(backends, &bundle.backends), &health);
         let verifiers = Arc::new(self.verifiers(&bundle.issuers)?);
+        let domains = Arc::new(self.domains(&bundle.trust_domains)?);
         let (health, asked_algorithms) = (Arc::new(health), Arc::new(asked_algorithms(bundle)));
-        let kept = Kept { verifiers, authorities: Some(authorities), built, health, asked_algorithms };
+        let kept = Kept { verifiers, domains, authorities: Some(authorities), built, health, asked_algorithms };
         let own = Arc::new(self.keys.own_tokens(&self.public_url)) as Arc<dyn IdentityVerifier>;
         let verifiers = kept.verifiers.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
+        let domains = kept.domains.values().map(|(_, verifier)| Arc::clone(verifier) as Arc<dyn IdentityVerifier>);
         let revision = Revision {
             id: bundle.revision.clone(),
             catalog: bundle.catalog.clone(),
             policy: Arc::clone(&bundle.policy),
-            verifiers: verifiers.chain([own]).collect(),
+            verifiers: verifiers.chain(domains).chain([own]).collect(),
             backends,
         };
         Ok((revision, kept))
@@ -106,6 +111,7 @@ impl Composer {
     /// Keeps what belongs to the revision in force.
     pub(super) fn adopt(&self, kept: Kept) {
         self.verifiers.store(kept.verifiers);
+        self.domains.store(kept.domains);
         self.authorities.store(kept.authorities);
         self.built.store(kept.built);
         self.health.store(kept.health);
@@ -173,6 +179,25 @@ impl Composer {
             }
         }
         if findings.is_empty() { Ok(next) } else { Err(findings) }
+    }
+
+    fn domains(&self, trust_domains: &[SpiffeIssuer]) -> Result<Domains, Vec<Finding>> {
+        let kept = self.domains.load();
+        let mut next = BTreeMap::new();
+        for settings in trust_domains {
+            let known = kept.get(&settings.name).filter(|(known, _)| known == settings);
+            let verifier = match known {
+                Some((_, verifier)) => Arc::clone(verifier),
+                None => {
+                    let (clock, client) = (Arc::clone(&self.clock), Arc::clone(&self.outbound));
+                    let verifier = SpiffeVerifier::new(settings.clone(), clock, client, self.allow_http);
+                    let told = |error| vec![in_bundle("issuers.toml", format!("issuer {}: {error}", settings.name))];
+                    Arc::new(verifier.map_err(told)?)
+                }
+            };
+            next.insert(settings.name.clone(), (settings.clone(), verifier));
+        }
+        Ok(next)
     }
 
     /// The one built-in authority. Backends share its keys, and so its certificates.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallpass_core::port::{Candidate, CompileError, Files, OnceRecorded, Press, SignatureAlgorithm};
 
-use super::composer::{BackendsHealth, Built, Composer, Verifiers};
+use super::composer::{BackendsHealth, Built, Composer, Domains, Verifiers};
 use crate::backend::x509::Authorities;
 use crate::config::Finding;
 use crate::config::bundle::Bundle;
@@ -17,6 +17,8 @@ use crate::runtime::governed::Governed;
 pub(super) struct Kept {
     /// Verifiers with the keys that they have fetched, for issuers that stay the same.
     pub(super) verifiers: Arc<Verifiers>,
+    /// The same of trust domains, with their bundles.
+    pub(super) domains: Arc<Domains>,
     /// The one built-in authority.
     pub(super) authorities: Option<Arc<Authorities>>,
     /// Adapters with their sessions, for backends that stay the same.

@@ -109,7 +109,10 @@ impl Health {
     /// Proofs of one issuer are no use for another's: that one is away keeps its own callers waiting, and nobody else.
     fn issuers(&self) -> Vec<Part> {
         let verifiers = self.composer.verifiers.load();
-        let all: Vec<_> = verifiers.iter().map(|(name, (_, verifier))| (name, verifier.keys().health())).collect();
+        let domains = self.composer.domains.load();
+        let issuers = verifiers.iter().map(|(name, (_, verifier))| (name, verifier.keys().health()));
+        let domains = domains.iter().map(|(name, (_, verifier))| (name, verifier.bundle().health()));
+        let all: Vec<_> = issuers.chain(domains).collect();
         let nobody = !all.is_empty() && all.iter().all(|(_, health)| *health == KeyHealth::Away);
         let part = |(name, health): (&_, KeyHealth)| {
             let part = Part::ok("issuer").named(name);

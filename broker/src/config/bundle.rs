@@ -25,7 +25,7 @@ use ring::digest;
 use self::files::Section;
 use super::backend::{self, Backend};
 use super::document::{Declared, Document};
-use super::issuer::{self, Issuer};
+use super::issuer::{self, Issuer, SpiffeIssuer};
 use super::{Finding, PolicySource, environment, owner, role};
 use crate::policy;
 
@@ -39,6 +39,8 @@ pub struct Bundle {
     pub named: NamedFiles,
     /// Whose proofs are accepted.
     pub issuers: Vec<Issuer>,
+    /// The same of SPIFFE trust domains.
+    pub trust_domains: Vec<SpiffeIssuer>,
     /// Where credentials are minted.
     pub backends: Vec<Backend>,
     /// Roles, owners, environments.
@@ -133,7 +135,7 @@ fn revision_of(files: &Files) -> Option<RevisionId> {
 }
 
 /// Digest of a part of a bundle, as it was understood: for comparing it with that of another revision in this process.
-pub(super) fn digest_of(part: &impl fmt::Debug) -> String {
+pub(in crate::config) fn digest_of(part: &impl fmt::Debug) -> String {
     role::hex(digest::digest(&digest::SHA256, format!("{part:?}").as_bytes()).as_ref())
 }
 
@@ -214,7 +216,9 @@ impl<'a> Sections<'a> {
             return None;
         };
         let declared = self.declared();
-        let issuers = self.issuers.map(|file| issuer::raw::read(&file, base, findings)).unwrap_or_default();
+        let issuers = self.issuers.as_ref().map(|file| issuer::raw::read(file, base, findings)).unwrap_or_default();
+        let trust_domains = self.issuers.map(|file| issuer::spiffe::read(&file, base, findings)).unwrap_or_default();
+        findings.extend(same_names(&issuers, &trust_domains));
         let backends = self.backends.map(|file| backend::read(&file, base, findings)).unwrap_or_default();
         let owners = self.owners.map(|file| owner::read(&file, &declared.issuers, findings)).unwrap_or_default();
         let environments = self.environments.map(|file| environment::read(&file, findings)).unwrap_or_default();
@@ -236,11 +240,14 @@ impl<'a> Sections<'a> {
             roles,
             owners,
             environments,
-            issuers: issuers.iter().map(|issuer| (issuer.name.clone(), issuer.facts())).collect(),
+            issuers: (issuers.iter().map(|issuer| (issuer.name.clone(), issuer.facts())))
+                .chain(trust_domains.iter().map(|issuer| (issuer.name.clone(), issuer.facts())))
+                .collect(),
             backends: backends.iter().map(|backend| (backend.name.clone(), digest_of(&backend.kind))).collect(),
         };
         // Names in policies can be judged only when all of them are known.
-        let known: BTreeSet<_> = issuers.iter().map(|issuer| issuer.name.clone()).collect();
+        let names = issuers.iter().map(|issuer| &issuer.name).chain(trust_domains.iter().map(|issuer| &issuer.name));
+        let known: BTreeSet<_> = names.cloned().collect();
         let known = findings.is_empty().then_some(&known);
         let policy = match policy::compile(&self.policies, &catalog, known, revision.clone()) {
             Ok(policy) => policy,
@@ -249,7 +256,12 @@ impl<'a> Sections<'a> {
                 return None;
             }
         };
-        let scene = policy_test::Scene { issuers: &issuers, backends: &backends, catalog: &catalog };
+        let scene = policy_test::Scene {
+            issuers: &issuers,
+            trust_domains: &trust_domains,
+            backends: &backends,
+            catalog: &catalog,
+        };
         let complete = findings.is_empty();
         let tests: Vec<_> =
             self.tests.iter().flat_map(|file| policy_test::read(file, &scene, complete, findings)).collect();
@@ -262,8 +274,31 @@ impl<'a> Sections<'a> {
         let warnings = unresolved(&catalog, &places);
         let files = Files::new();
         let named = NamedFiles::new();
-        Some(Bundle { revision, files, named, issuers, backends, catalog, policy, tests, warnings, places })
+        Some(Bundle {
+            revision,
+            files,
+            named,
+            issuers,
+            trust_domains,
+            backends,
+            catalog,
+            policy,
+            tests,
+            warnings,
+            places,
+        })
     }
+}
+
+/// Issuers and trust domains are told apart by name, wherever one is named.
+fn same_names(issuers: &[Issuer], trust_domains: &[SpiffeIssuer]) -> Vec<Finding> {
+    let taken = trust_domains.iter().filter(|domain| issuers.iter().any(|issuer| issuer.name == domain.name));
+    let finding = |domain: &SpiffeIssuer| Finding {
+        file: "issuers.toml".into(),
+        line: None,
+        reason: format!("name: the issuer {:?} is there already", domain.name.as_str()),
+    };
+    taken.map(finding).collect()
 }
 
 fn role_facts(catalog: &Catalog, backends: &[Backend], name: &RoleName) -> Option<RoleFacts> {

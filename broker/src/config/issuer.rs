@@ -9,6 +9,7 @@ mod kind;
 mod kubernetes;
 mod oidc;
 pub(crate) mod raw;
+pub(crate) mod spiffe;
 mod terraform_cloud;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use hallpass_core::identity::{AcceptanceRules, PrincipalKind};
 use hallpass_core::time::Ttl;
 
 pub use self::kind::{IssuerKind, Standard};
+pub use self::spiffe::{BundleSource, SpiffeIssuer};
 use super::bundle::digest_of;
 
 /// A configured issuer whose proofs are JWTs, validated.

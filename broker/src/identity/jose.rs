@@ -41,6 +41,8 @@ pub struct Header {
     pub token_type: Option<String>,
     /// `kid`.
     pub key_id: Option<String>,
+    /// Whether there is any other member than these three.
+    pub has_others: bool,
     /// The first header that offers or locates a key. It is never followed, and no token that has one is accepted.
     offers_key: Option<&'static str>,
 }
@@ -187,6 +189,7 @@ impl Header {
             algorithm: JwsAlgorithm::parse(algorithm),
             token_type: token_type.map(str::to_owned),
             key_id: key_id.map(str::to_owned),
+            has_others: members.keys().any(|member| !["alg", "typ", "kid"].contains(&member.as_str())),
             offers_key: ["jku", "x5u", "jwk", "x5c"].into_iter().find(|member| members.contains_key(*member)),
         })
     }

@@ -4,6 +4,7 @@
 //! either not ours (another use, an unknown type) and skipped, or refused and remembered, so that a token signed with
 //! one is told that its key is weak.
 
+mod bundle;
 mod cache;
 #[cfg(test)]
 mod fetch_tests;
@@ -12,6 +13,7 @@ mod key;
 mod set_tests;
 mod source;
 
+pub use bundle::Authority;
 pub use cache::{KeyCache, KeyHealth, KeysUnusable};
 pub use key::VerificationKey;
 pub use source::discovery_url;
@@ -19,6 +21,7 @@ pub use source::discovery_url;
 use std::sync::Arc;
 
 use hallpass_core::error::{Reason, Refusal};
+use hallpass_core::time::Ttl;
 
 use self::key::Unfit;
 use super::jose::json::{Document, Json, JsonError, Object};
@@ -36,6 +39,12 @@ pub const MAX_KEYS: usize = 100;
 pub struct KeySet {
     keys: Vec<Arc<VerificationKey>>,
     refused: Vec<RefusedKey>,
+    /// Who may sign certificates, where it is a trust bundle.
+    authorities: Vec<Arc<Authority>>,
+    /// `spiffe_sequence`.
+    sequence: Option<u64>,
+    /// `spiffe_refresh_hint`: how long its publisher wants it to be kept.
+    refresh_hint: Option<Ttl>,
 }
 
 /// A key that an issuer published and that must not verify anything.
@@ -121,6 +130,12 @@ impl KeySet {
     /// The keys that can verify.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &VerificationKey> {
         self.keys.iter().map(AsRef::as_ref)
+    }
+
+    /// Who may sign certificates of the trust domain, where it is a trust bundle.
+    #[must_use]
+    pub fn authorities(&self) -> &[Arc<Authority>] {
+        &self.authorities
     }
 
     /// The keys that were refused.

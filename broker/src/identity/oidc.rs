@@ -5,7 +5,7 @@
 //! issuer, type, algorithm, key, signature. Only then are claims typed and may a refusal repeat one. Time and audience
 //! are core's to judge ([`hallpass_core::identity::VerifiedIdentity::accept`]).
 
-mod claims;
+pub(super) mod claims;
 #[cfg(test)]
 mod tests;
 

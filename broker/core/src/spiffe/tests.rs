@@ -79,13 +79,19 @@ fn bad() -> Vec<(String, NotASpiffeId)> {
     bad
 }
 
+/// What the other implementation says of a text. It takes upper case in the scheme and the trust domain and writes it
+/// anew; what it does not take as it is, is none by the specification's own rule that they are lower case.
+fn takes_as_it_is(text: &str) -> bool {
+    spiffe::SpiffeId::new(text).is_ok_and(|id| id.to_string() == text)
+}
+
 #[test]
 fn an_id_is_read_as_it_is_written() {
     for text in good() {
         let id = SpiffeId::parse(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(id.as_str(), text);
         assert_eq!(format!("spiffe://{}{}", id.trust_domain(), id.path()), text);
-        assert!(spiffe::SpiffeId::new(&text).is_ok(), "{text:?} is none for the other implementation");
+        assert!(takes_as_it_is(&text), "{text:?} is none for the other implementation");
     }
 }
 
@@ -94,7 +100,7 @@ fn what_could_be_read_in_two_ways_is_none() {
     for (text, rule) in bad() {
         assert_eq!(SpiffeId::parse(&text), Err(rule), "{text:?}");
         assert!(!rule.to_string().contains("td1"), "it repeats nothing");
-        assert!(spiffe::SpiffeId::new(&text).is_err(), "{text:?} is one for the other implementation");
+        assert!(!takes_as_it_is(&text), "{text:?} is one for the other implementation");
     }
 }
 
@@ -112,7 +118,7 @@ proptest! {
     fn both_implementations_agree(text in "(spiffe://|SPIFFE://|spiffe:/|)[a-cA-C0-9._:@%é/?# -]{0,24}") {
         // The specification counts bytes of the whole; neither is near that here.
         let ours = SpiffeId::parse(&text);
-        prop_assert_eq!(ours.is_ok(), spiffe::SpiffeId::new(&text).is_ok(), "{:?}", ours);
+        prop_assert_eq!(ours.is_ok(), takes_as_it_is(&text), "{:?}", ours);
         if let Ok(id) = ours {
             prop_assert_eq!(id.as_str(), &text);
             prop_assert_eq!(SpiffeId::parse(&format!("spiffe://{}{}", id.trust_domain(), id.path())), Ok(id.clone()));

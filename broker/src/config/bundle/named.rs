@@ -10,7 +10,7 @@ use ring::digest::{Context, SHA256};
 use super::{Bundle, role};
 use crate::config::Finding;
 use crate::config::backend::BackendKind;
-use crate::config::issuer::KeySource;
+use crate::config::issuer::{BundleSource, KeySource};
 
 /// Larger than any that whoever reads it would take.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -20,6 +20,10 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
     let keys = bundle.issuers.iter().filter_map(|issuer| match &issuer.keys {
         KeySource::File(path) => Some(("issuers.toml", path)),
         KeySource::Inline(_) | KeySource::JwksUri { .. } | KeySource::Discovery { .. } => None,
+    });
+    let bundles = bundle.trust_domains.iter().filter_map(|domain| match &domain.bundle {
+        BundleSource::File(path) => Some(("issuers.toml", path)),
+        BundleSource::Inline(_) | BundleSource::HttpsWeb { .. } | BundleSource::WorkloadApi(_) => None,
     });
     // Of what is secret, such as passwords, no digest is told: whoever guesses could check it.
     let certificates = bundle.backends.iter().flat_map(|backend| match &backend.kind {
@@ -34,7 +38,7 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
     });
     let certificates = certificates.flatten().map(|path| ("backends.toml", path));
     let mut named = NamedFiles::new();
-    for (section, path) in keys.chain(certificates) {
+    for (section, path) in keys.chain(bundles).chain(certificates) {
         let name = path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
         match digest(path) {
             Ok(digest) => drop(named.insert(name, digest)),

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{GrantId, IssuerName, OwnerName, PolicyId, RoleName};
-use hallpass_core::identity::Attributes;
+use hallpass_core::identity::{Attributes, PrincipalKind};
 use hallpass_core::policy::{Action, Outcome, PolicyQuery, Principal, QueryContext, Resource};
 use hallpass_core::port::PolicyEngine;
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::{Timestamp, Ttl};
 use serde::Deserialize;
 
-use super::{Backend, Issuer, role_facts};
+use super::{Backend, Issuer, SpiffeIssuer, role_facts};
 use crate::config::Finding;
 use crate::config::document::{Document, Duration, Instant};
+use crate::config::issuer::spiffe::KIND;
 
 /// A question to policy with the answer that it must give.
 #[derive(Clone, Debug)]
@@ -36,8 +37,20 @@ pub struct PolicyTest {
 /// What tests can name.
 pub(super) struct Scene<'a> {
     pub(super) issuers: &'a [Issuer],
+    pub(super) trust_domains: &'a [SpiffeIssuer],
     pub(super) backends: &'a [Backend],
     pub(super) catalog: &'a Catalog,
+}
+
+impl Scene<'_> {
+    /// What the identities of an issuer are, and its kind.
+    fn signer(&self, name: &IssuerName) -> Option<(PrincipalKind, &'static str)> {
+        let issuer = self.issuers.iter().find(|issuer| issuer.name == *name);
+        let domain = || self.trust_domains.iter().find(|domain| domain.name == *name);
+        issuer
+            .map(|issuer| (issuer.principal, issuer.kind.as_str()))
+            .or_else(|| domain().map(|domain| (domain.principal, KIND)))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,7 +141,7 @@ pub(super) fn read(
 
 fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyTest, Finding> {
     let RawTest { name, identity, request, expect, determining, max_ttl } = raw;
-    let issuer = scene.issuers.iter().find(|issuer| issuer.name == identity.issuer).ok_or_else(|| {
+    let (kind, issuer_kind) = scene.signer(&identity.issuer).ok_or_else(|| {
         entry.finding("identity.issuer", format!("{:?} is no issuer of issuers.toml", identity.issuer.as_str()))
     })?;
     let groups = identity
@@ -153,9 +166,9 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
             owner_member: role.is_some_and(|role| groups.contains(&role.owner)),
         },
         principal: Principal {
-            kind: issuer.principal,
+            kind,
             issuer: identity.issuer,
-            issuer_kind: issuer.kind.as_str().to_owned(),
+            issuer_kind: issuer_kind.to_owned(),
             subject: identity.subject,
             groups,
             attributes: identity.attributes,

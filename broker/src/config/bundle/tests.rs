@@ -166,6 +166,46 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
+fn what_a_trust_domain_gets_wrong_is_named_with_its_line() {
+    let domain = "[[issuer]]\nname = \"prod\"\nkind = \"spiffe\"\ntrust_domain = \"prod.example\"\naudiences = [\"hallpass\"]\n\
+                  bundle = '{\"keys\": []}'\n";
+    let beside = |text: &str| {
+        let mut files = small();
+        files.get_mut("issuers.toml").unwrap().push_str(text);
+        files
+    };
+    let loaded = Bundle::from_files(beside(domain)).unwrap();
+    assert_eq!(loaded.trust_domains[0].trust_domain.as_str(), "prod.example");
+    assert!(!loaded.trust_domains[0].rules.single_use && loaded.trust_domains[0].x509_svids);
+    let changed = |from: &str, to: &str| beside(&domain.replace(from, to));
+    let more = |text: &str| beside(&format!("{domain}{text}\n"));
+    let elsewhere = |text: &str| beside(&domain.replace("bundle = '{\"keys\": []}'", text));
+    insta::assert_snapshot!(refusals(&[
+        ("upper case", changed("prod.example", "Prod.example")),
+        ("with a scheme", changed("\"prod.example", "\"spiffe://prod.example")),
+        ("no audience for tokens", changed("[\"hallpass\"]", "[]")),
+        ("no form", more("svids = []")),
+        ("unknown form", more("svids = [\"ssh\"]")),
+        ("no bundle", elsewhere("")),
+        ("two places", more("bundle_endpoint = \"https://spire.prod.example/bundle\"")),
+        (
+            "https_spiffe",
+            elsewhere("bundle_endpoint = \"https://spire.prod.example\"\nbundle_endpoint_profile = \"https_spiffe\"")
+        ),
+        ("profile without an endpoint", more("bundle_endpoint_profile = \"https_web\"")),
+        ("plain http", elsewhere("bundle_endpoint = \"http://spire.prod.example/bundle\"")),
+        ("a socket on the network", elsewhere("workload_api = \"tcp://127.0.0.1:8081\"")),
+        ("a socket without a folder", elsewhere("workload_api = \"unix:///run/agent.sock\"")),
+        ("a file without a folder", elsewhere("bundle_file = \"bundle.json\"")),
+        ("an algorithm that SVIDs have not", more("algorithms = [\"EdDSA\"]")),
+        ("bundles always too old", more("bundle_max_age = \"5s\"\nbundle_min_interval = \"10s\"")),
+        ("an iss", more("url = \"https://oidc.prod.example\"")),
+        ("one domain twice", beside(&[domain, &domain.replace("\"prod\"", "\"prod2\"")].concat())),
+        ("one name twice", changed("\"prod\"", "\"ci\"")),
+    ]));
+}
+
+#[test]
 fn what_an_issuer_gets_wrong_is_named_with_its_line() {
     let path = "issuers.toml";
     let issuer = |from: &str, to: &str| changed(path, from, to);
@@ -177,7 +217,7 @@ fn what_an_issuer_gets_wrong_is_named_with_its_line() {
         ("missing url", issuer("url = \"https://ci.example\"\n", "")),
         ("bad name", issuer("\"ci\"", "\"C I\"")),
         ("reserved name", issuer("\"ci\"", "\"hallpass\"")),
-        ("unsupported kind", issuer("\"oidc\"", "\"spiffe\"")),
+        ("settings of another kind", issuer("\"oidc\"", "\"spiffe\"")),
         ("unknown kind", issuer("\"oidc\"", "\"saml\"")),
         ("plain http", issuer("https://ci", "http://ci")),
         ("pattern", issuer("https://ci.example", "https://*.example")),

@@ -8,7 +8,7 @@ use hallpass_core::identity::{AcceptanceRules, PrincipalKind};
 use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
-use super::{Issuer, IssuerKind, JwsAlgorithm, KeyRefresh, KeySource, Standard};
+use super::{Issuer, IssuerKind, JwsAlgorithm, KeyRefresh, KeySource, Standard, spiffe};
 use crate::config::Finding;
 use crate::config::document::{Bounded, Document, Duration};
 use crate::config::url;
@@ -43,9 +43,6 @@ struct RawIssuer {
     keys_min_interval: Option<Duration>,
     keys_grace: Option<Duration>,
 }
-
-/// Kinds of the configuration contract that this version cannot verify.
-const NOT_SUPPORTED: &[&str] = &["spiffe"];
 
 /// What proofs may be signed with unless an issuer's entry says otherwise: what CI systems, clouds and clusters sign
 /// with. SHA-384 and SHA-512 variants are there to be asked for; each more is one more thing to forge with.
@@ -96,6 +93,10 @@ const PROVENANCE_FIELDS: &[&str] = &[
 pub(crate) fn read(document: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Issuer> {
     let mut issuers: Vec<Issuer> = Vec::new();
     for entry in document.entries("issuer", findings) {
+        // A trust domain has no `iss`: it is read beside these.
+        if spiffe::is_one(&entry) {
+            continue;
+        }
         let Some(issuer) = read_one(&entry, base, findings) else { continue };
         if issuers.iter().any(|other| other.name == issuer.name) {
             findings.push(entry.finding("name", format!("the issuer {:?} is there already", issuer.name.as_str())));
@@ -122,12 +123,8 @@ fn are_told_apart(one: &Issuer, other: &Issuer) -> bool {
 fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Issuer> {
     let written = entry.text_at("kind").unwrap_or(IssuerKind::Oidc.as_str());
     let Some(kind) = IssuerKind::parse(written) else {
-        let known: Vec<_> = IssuerKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        let reason = if NOT_SUPPORTED.contains(&written) {
-            format!("this version does not support issuers of kind {written:?}; \"oidc\" verifies their tokens")
-        } else {
-            format!("there is no kind of issuer {written:?}; there are {}", known.join(", "))
-        };
+        let known: Vec<_> = IssuerKind::ALL.iter().map(|kind| kind.as_str()).chain([spiffe::KIND]).collect();
+        let reason = format!("there is no kind of issuer {written:?}; there are {}", known.join(", "));
         findings.push(entry.finding("kind", reason));
         return None;
     };

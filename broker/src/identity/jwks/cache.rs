@@ -15,9 +15,10 @@ use hallpass_core::time::{Clock, Timestamp, Ttl};
 use tokio::sync::watch;
 use url::Url;
 
-use super::source::{FetchError, Fetched, File, Remote, Source, discovery_url};
+use super::source::{FetchError, Fetched, File, Remote, Source, WorkloadApi, discovery_url};
 use super::{KeySet, KeySetError, NoKey, VerificationKey};
-use crate::config::issuer::{Issuer, JwsAlgorithm, KeyRefresh, KeySource};
+use crate::config::issuer::{BundleSource, Issuer, JwsAlgorithm, KeyRefresh, KeySource, SpiffeIssuer};
+use crate::outbound::workload_api;
 use crate::outbound::{AllowHttp, Outbound, OutboundError, check_url};
 
 /// A file of keys is looked at this often at most.
@@ -52,6 +53,13 @@ struct Inner {
     held: ArcSwapOption<Held>,
     source: tokio::sync::Mutex<Option<Source>>,
     flight: Mutex<Flight>,
+}
+
+/// Where the keys are.
+enum Place {
+    Inline(KeySet),
+    File(File),
+    Remote(Source),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,40 +113,76 @@ impl KeyCache {
         client: Arc<Outbound>,
         allow_http: AllowHttp,
     ) -> Result<Self, KeysUnusable> {
-        let mut refresh = settings.refresh;
-        let mut held = None;
-        let (kind, source) = match &settings.keys {
-            KeySource::Inline(text) => {
-                let keys = inline(text)?;
-                report(&settings.name, &keys, None);
-                held = Some(Arc::new(Held { keys: Arc::new(keys), since: Moment::read(&*clock), lifetime: Ttl::ZERO }));
-                (Kind::Inline, None)
-            }
-            KeySource::File(path) => {
-                refresh = KeyRefresh { max_age: FILE_INTERVAL, min_interval: FILE_INTERVAL, grace: refresh.grace };
-                (Kind::File, Some(Source::File(File::new(path.clone()))))
-            }
+        let source = match &settings.keys {
+            KeySource::Inline(text) => Place::Inline(inline(text)?),
+            KeySource::File(path) => Place::File(File::new(path.clone(), KeySet::parse)),
             KeySource::JwksUri { url, dangerous_allow_http } => {
                 let allow_http = widen(allow_http, *dangerous_allow_http);
                 let url = callable(url, Url::parse(url), allow_http)?;
-                (Kind::Remote, Some(Source::Remote(Box::new(Remote::fixed(client, allow_http, url)))))
+                Place::Remote(Source::Remote(Box::new(Remote::fixed(client, allow_http, url, KeySet::parse))))
             }
             KeySource::Discovery { jwks_origins, dangerous_allow_http } => {
                 let allow_http = widen(allow_http, *dangerous_allow_http);
                 let document = callable(&settings.url, discovery_url(&settings.url), allow_http)?;
                 let remote = Remote::discovered(client, allow_http, &settings.url, document, jwks_origins.clone());
-                (Kind::Remote, Some(Source::Remote(Box::new(remote))))
+                Place::Remote(Source::Remote(Box::new(remote)))
             }
         };
-        Ok(Self(Arc::new(Inner {
-            issuer: settings.name.clone(),
+        Ok(Self::at(&settings.name, source, settings.refresh, clock))
+    }
+
+    /// The trust bundle of a trust domain: its keys, and its authorities. Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// [`KeysUnusable`] when the settings cannot work.
+    pub fn of_bundle(
+        settings: &SpiffeIssuer,
+        clock: Arc<dyn Clock>,
+        client: Arc<Outbound>,
+        allow_http: AllowHttp,
+    ) -> Result<Self, KeysUnusable> {
+        let source = match &settings.bundle {
+            BundleSource::Inline(text) => {
+                Place::Inline(KeySet::parse_bundle(text.as_bytes()).map_err(KeysUnusable::Inline)?)
+            }
+            BundleSource::File(path) => Place::File(File::new(path.clone(), KeySet::parse_bundle)),
+            BundleSource::HttpsWeb { url, dangerous_allow_http } => {
+                let allow_http = widen(allow_http, *dangerous_allow_http);
+                let url = callable(url, Url::parse(url), allow_http)?;
+                let remote = Remote::fixed(client, allow_http, url, KeySet::parse_bundle);
+                Place::Remote(Source::Remote(Box::new(remote)))
+            }
+            BundleSource::WorkloadApi(socket) => {
+                let api = workload_api::Client::new(socket.clone());
+                Place::Remote(Source::WorkloadApi(WorkloadApi::new(api, settings.trust_domain.clone())))
+            }
+        };
+        Ok(Self::at(&settings.name, source, settings.refresh, clock))
+    }
+
+    fn at(issuer: &IssuerName, place: Place, mut refresh: KeyRefresh, clock: Arc<dyn Clock>) -> Self {
+        let mut held = None;
+        let (kind, source) = match place {
+            Place::Inline(keys) => {
+                report(issuer, &keys, None);
+                held = Some(Arc::new(Held { keys: Arc::new(keys), since: Moment::read(&*clock), lifetime: Ttl::ZERO }));
+                (Kind::Inline, None)
+            }
+            Place::File(file) => {
+                refresh = KeyRefresh { max_age: FILE_INTERVAL, min_interval: FILE_INTERVAL, grace: refresh.grace };
+                (Kind::File, Some(Source::File(file)))
+            }
+            Place::Remote(source) => (Kind::Remote, Some(source)),
+        };
+        Self(Arc::new(Inner {
+            issuer: issuer.clone(),
             clock,
             refresh,
             kind,
             held: ArcSwapOption::new(held),
             source: tokio::sync::Mutex::new(source),
             flight: Mutex::default(),
-        })))
+        }))
     }
 
     /// The key that a proof's header means, fetching keys where that is due and allowed.
@@ -174,6 +218,30 @@ impl KeyCache {
             (None, Some(FetchError::Unusable(error))) => {
                 Err(Refusal::from(NoKey::Unknown).because(FetchError::Unusable(error).to_string()))
             }
+            (_, Some(failure)) => Err(unavailable(&failure)),
+            (_, None) => Err(unavailable(&"they have not been fetched yet")),
+        }
+    }
+
+    /// All keys that may verify now, fetching them where that is due and allowed.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where there are none that are fresh enough.
+    pub async fn current(&self) -> Result<Arc<KeySet>, Refusal> {
+        let inner = &self.0;
+        if let Some(held) = inner.held.load_full() {
+            let fresh = inner.is_fresh(&held);
+            if fresh || (inner.is_in_grace(&held) && inner.issuer_is_silent()) {
+                if !fresh || inner.is_nearly_due(&held) {
+                    inner.join_or_begin();
+                }
+                return Ok(Arc::clone(&held.keys));
+            }
+        }
+        self.refresh().await;
+        let failure = inner.flight().failure.clone();
+        match (inner.held.load_full(), failure) {
+            (Some(held), _) if inner.is_fresh(&held) || inner.is_in_grace(&held) => Ok(Arc::clone(&held.keys)),
             (_, Some(failure)) => Err(unavailable(&failure)),
             (_, None) => Err(unavailable(&"they have not been fetched yet")),
         }
@@ -289,6 +357,7 @@ impl Inner {
         let outcome = match fetched {
             Ok(Fetched::Keys(keys, max_age)) => {
                 let previous = self.held.load_full();
+                let max_age = keys.refresh_hint.or(max_age);
                 report(&self.issuer, &keys, previous.as_ref().map(|held| &*held.keys));
                 self.hold(Arc::new(keys), began, max_age);
                 Ok(())
@@ -394,7 +463,12 @@ fn report(issuer: &IssuerName, keys: &KeySet, previous: Option<&KeySet>) {
             tracing::warn!(%issuer, key_id = ?refused.key_id, why = refused.why, "refusing a key that an issuer publishes");
         }
     }
-    if keys.keys().len() == 0 {
+    if let (Some(now), Some(before)) = (keys.sequence, previous.and_then(|previous| previous.sequence))
+        && now < before
+    {
+        tracing::warn!(%issuer, before, now, "a trust bundle is older than the one before it, by its sequence");
+    }
+    if keys.keys().len() == 0 && keys.authorities().is_empty() {
         tracing::warn!(%issuer, "an issuer publishes no key that can verify: none of its proofs is accepted");
     }
 }

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hallpass_core::spiffe::TrustDomain;
 use hallpass_core::time::Ttl;
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::{KeySet, KeySetError, MAX_DOCUMENT_BYTES};
 use crate::identity::jose::json::{Document, Json};
+use crate::outbound::workload_api;
 use crate::outbound::{AllowHttp, Answer, Get, Outbound, OutboundError};
 
 /// Time for one document. Requests may wait for it; more would let a slow issuer hold them.
@@ -40,7 +42,11 @@ pub(super) enum FetchError {
 pub(super) enum Source {
     Remote(Box<Remote>),
     File(File),
+    WorkloadApi(WorkloadApi),
 }
+
+/// How a document of keys is written.
+pub(super) type Format = fn(&[u8]) -> Result<KeySet, KeySetError>;
 
 impl Source {
     /// Fetches the keys. `discover` says that the discovery document is due again.
@@ -48,6 +54,7 @@ impl Source {
         match self {
             Self::Remote(remote) => remote.fetch(discover).await,
             Self::File(file) => file.fetch().await,
+            Self::WorkloadApi(api) => api.fetch().await,
         }
     }
 }
@@ -58,6 +65,7 @@ pub(super) struct Remote {
     client: Arc<Outbound>,
     allow_http: AllowHttp,
     place: Place,
+    format: Format,
     /// `ETag` of the last set that could be read, with the URL that gave it: an `ETag` means nothing to another URL.
     held: Option<(Url, String)>,
 }
@@ -69,8 +77,8 @@ enum Place {
 }
 
 impl Remote {
-    pub(super) fn fixed(client: Arc<Outbound>, allow_http: AllowHttp, url: Url) -> Self {
-        Self { client, allow_http, place: Place::Fixed(url), held: None }
+    pub(super) fn fixed(client: Arc<Outbound>, allow_http: AllowHttp, url: Url, format: Format) -> Self {
+        Self { client, allow_http, place: Place::Fixed(url), format, held: None }
     }
 
     /// `origins` are further origins, besides the issuer's own, that may serve its keys.
@@ -82,7 +90,7 @@ impl Remote {
         origins: Vec<String>,
     ) -> Self {
         let place = Place::Discovered { issuer: issuer.to_owned(), document, origins, found: None };
-        Self { client, allow_http, place, held: None }
+        Self { client, allow_http, place, format: KeySet::parse, held: None }
     }
 
     async fn fetch(&mut self, discover: bool) -> Result<Fetched, FetchError> {
@@ -131,7 +139,7 @@ impl Remote {
         match self.client.get(get).await.map_err(failed)? {
             Answer::NotModified { max_age } => Ok(Fetched::Unchanged(max_age)),
             Answer::Body { bytes, etag, max_age } => {
-                let keys = parse(&bytes)?;
+                let keys = parse(&bytes, self.format)?;
                 self.held = etag.map(|etag| (url.clone(), etag));
                 Ok(Fetched::Keys(keys, max_age))
             }
@@ -143,12 +151,13 @@ impl Remote {
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
+    format: Format,
     held: Option<Vec<u8>>,
 }
 
 impl File {
-    pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, held: None }
+    pub(super) const fn new(path: PathBuf, format: Format) -> Self {
+        Self { path, format, held: None }
     }
 
     async fn fetch(&mut self) -> Result<Fetched, FetchError> {
@@ -158,7 +167,7 @@ impl File {
         if self.held.as_ref() == Some(&document) {
             return Ok(Fetched::Unchanged(None));
         }
-        let keys = parse(&document)?;
+        let keys = parse(&document, self.format)?;
         self.held = Some(document);
         Ok(Fetched::Keys(keys, None))
     }
@@ -173,9 +182,29 @@ impl File {
     }
 }
 
+/// What a trust domain's agent gives to the broker as to one of its workloads (SPIFFE Workload API §5.2, §6.2).
+#[derive(Debug)]
+pub(super) struct WorkloadApi {
+    api: workload_api::Client,
+    trust_domain: TrustDomain,
+}
+
+impl WorkloadApi {
+    pub(super) const fn new(api: workload_api::Client, trust_domain: TrustDomain) -> Self {
+        Self { api, trust_domain }
+    }
+
+    async fn fetch(&mut self) -> Result<Fetched, FetchError> {
+        let failed = |error: workload_api::ApiError| FetchError::Unavailable(format!("the Workload API: {error}"));
+        let bundles = self.api.bundles(&self.trust_domain).await.map_err(failed)?;
+        let keys = KeySet::of_workload_api(&bundles.x509, &bundles.jwt).map_err(FetchError::Unusable)?;
+        Ok(Fetched::Keys(keys, None))
+    }
+}
+
 /// A set that is too large is an issuer that cannot be read, one that is malformed publishes nothing.
-fn parse(document: &[u8]) -> Result<KeySet, FetchError> {
-    KeySet::parse(document).map_err(|error| match error {
+fn parse(document: &[u8], format: Format) -> Result<KeySet, FetchError> {
+    format(document).map_err(|error| match error {
         KeySetError::TooLarge | KeySetError::TooManyKeys => FetchError::Unavailable(error.to_string()),
         KeySetError::Json(_) | KeySetError::NoKeys => FetchError::Unusable(error),
     })

@@ -76,7 +76,7 @@ pub(super) fn type_claims(
 
 /// A proof that is bound to a key (RFC 7800 `cnf`) proves nothing without that key; one that says who acts for whom
 /// (RFC 8693 §4.1, §4.4) asks for delegation, which is not configured.
-fn refuse_bound_or_delegated(claims: &Object) -> Result<(), Refusal> {
+pub(in crate::identity) fn refuse_bound_or_delegated(claims: &Object) -> Result<(), Refusal> {
     if claims.contains_key("cnf") {
         let detail = "the proof is bound to a key, and possession of that key was not shown";
         return Err(Refusal::proof(Reason::PopRequired, detail).about("cnf"));
@@ -92,7 +92,7 @@ fn subject(claims: &Object) -> Result<String, Refusal> {
     short_text(claims, "sub", MAX_SUBJECT_BYTES)?.ok_or_else(|| missing("sub", "the proof has no `sub`"))
 }
 
-fn proof_id(claims: &Object) -> Result<Option<String>, Refusal> {
+pub(in crate::identity) fn proof_id(claims: &Object) -> Result<Option<String>, Refusal> {
     short_text(claims, "jti", MAX_PROOF_ID_BYTES)
 }
 
@@ -106,7 +106,7 @@ fn short_text(claims: &Object, claim: &'static str, longest: usize) -> Result<Op
 }
 
 /// `aud` (RFC 7519 §4.1.3): one string or an array of strings.
-fn audiences(claims: &Object) -> Result<Vec<String>, Refusal> {
+pub(in crate::identity) fn audiences(claims: &Object) -> Result<Vec<String>, Refusal> {
     let not_strings = || malformed("aud", "`aud` is neither a string nor an array of strings");
     match claims.get("aud") {
         None => Err(missing("aud", "the proof has no `aud`")),
@@ -121,7 +121,11 @@ fn audiences(claims: &Object) -> Result<Vec<String>, Refusal> {
 
 /// A `NumericDate` (RFC 7519 §2): seconds since the epoch, fractions allowed and rounded against the holder. What is
 /// too large saturates, so that it fails the checks on length and not the arithmetic.
-fn numeric_date(claims: &Object, claim: &'static str, round: fn(f64) -> f64) -> Result<Option<Timestamp>, Refusal> {
+pub(in crate::identity) fn numeric_date(
+    claims: &Object,
+    claim: &'static str,
+    round: fn(f64) -> f64,
+) -> Result<Option<Timestamp>, Refusal> {
     let seconds = match claims.get(claim) {
         None => return Ok(None),
         Some(Json::Unsigned(seconds)) => i64::try_from(*seconds).unwrap_or(i64::MAX),
@@ -133,7 +137,7 @@ fn numeric_date(claims: &Object, claim: &'static str, round: fn(f64) -> f64) -> 
 }
 
 /// Every other claim of a type that policy can use. Objects, fractions and null are left out.
-fn attributes(claims: &Object) -> Result<Attributes, Refusal> {
+pub(in crate::identity) fn attributes(claims: &Object) -> Result<Attributes, Refusal> {
     let mut attributes = Attributes::new();
     for (claim, value) in claims {
         if claim.is_empty() || NOT_ATTRIBUTES.contains(&claim.as_str()) {

@@ -58,7 +58,8 @@ impl Broker {
     async fn authenticate(&self, profile: &str, token: &str) -> Result<VerifiedIdentity, Refusal> {
         let verifier = &self.0[profile];
         let unverified = JwsReader.read(&received(token))?.unverified_issuer;
-        if !unverified.is_some_and(|issuer| verifier.accepts(&issuer)) {
+        let unverified = unverified.ok_or_else(|| Refusal::proof(Reason::MissingClaim, "no `iss`"))?;
+        if !verifier.accepts(&unverified) {
             return Err(Refusal::proof(Reason::UnknownIssuer, "no such issuer"));
         }
         accept(verifier, token).await
