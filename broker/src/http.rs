@@ -4,6 +4,7 @@
 //! use-case in a handler, and leave as a wire type or as a failure. Only `problem` knows what status a failure has.
 //! The broker's own URLs come from its configured `public_url`; nothing here believes a request header about them.
 
+pub mod certificate_header;
 pub mod desk;
 mod edge;
 mod endpoints;

@@ -16,7 +16,10 @@ A recipe is a good token and what to change about it:
     sig              how the signature is mangled
     serialize        how the parts are put together
 
-In values, $ISS, $AUD, $SUB, $JTI and $NOW (as number: $NOW+300) stand for the good token's own.
+The issuer "spiffe" is a trust domain: its tokens are JWT-SVIDs.
+
+In values, $ISS, $AUD, $SUB, $JTI and $NOW (as number: $NOW+300) stand for the good token's own, and
+$REPEAT:a:9 for nine times "a".
 """
 import base64
 import hashlib
@@ -45,7 +48,7 @@ GITHUB = {
     "runner_environment": "github-hosted", "actor": "alice", "actor_id": "9", "run_id": "1", "run_attempt": "1",
 }
 
-EC_KEYS = ("ec-a", "ec-2", "ec-b", "ec-evil")
+EC_KEYS = ("ec-a", "ec-2", "ec-b", "ec-evil", "ec-td", "ec-td-x509")
 RSA_KEYS = {"rsa-a": (2048, 65537), "rsa-e3": (2048, 3), "rsa-1024": (1024, 65537)}
 # Which keys each issuer publishes, the first of them good; "ec-evil" is nobody's.
 ISSUERS = {
@@ -54,7 +57,12 @@ ISSUERS = {
     "single-key": ("ec-a",),
     "eddsa": ("ed-a", "ed-small"),
     "b": ("ec-b",),
+    "spiffe": ("ec-td", "ec-td-x509"),
 }
+# What keys of a trust bundle are for; the others are an issuer's and sign its tokens.
+USES = {"ec-td": "jwt-svid", "ec-td-x509": "x509-svid"}
+# What good tokens of an issuer say otherwise than the others.
+STANDARD_CLAIMS = {"spiffe": {"iss": None, "sub": "spiffe://td1.test/ns/prod/sa/deployer"}}
 ALGORITHM = {"EC": "ES256", "RSA": "RS256", "OKP": "EdDSA"}
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -106,7 +114,7 @@ def make_keys():
 
 def published(key):
     public = {name: value for name, value in key.items() if name not in ("d", "p", "q")}
-    return {**public, "use": "sig", "alg": ALGORITHM[key["kty"]]}
+    return {**public, "use": USES.get(key["kid"], "sig"), "alg": ALGORITHM[key["kty"]]}
 
 
 def key_sets(keys):
@@ -183,7 +191,7 @@ class Token:
         text = text.replace("$ISS_UPPER", f"{scheme.upper()}://{rest}").replace("$ISS_HTTPS", f"https://{rest}")
         for word, meaning in self.words.items():
             text = text.replace(word, meaning)
-        return text
+        return re.sub(r"\$REPEAT:(.):(\d+)", lambda match: match.group(1) * int(match.group(2)), text)
 
     def header(self):
         key = self.recipe["key"]
@@ -246,12 +254,15 @@ def tokens(keys, urls):
             continue
         issuer = recipe.get("issuer", "default")
         good = "rsa-a" if recipe.get("github") else ISSUERS[issuer][0]
-        control = {"key": good, "alg": ALGORITHM[keys[good]["kty"]], "github": recipe.get("github", False)}
+        control = {"key": good, "alg": ALGORITHM[keys[good]["kty"]], "github": recipe.get("github", False),
+                   "claims": STANDARD_CLAIMS.get(issuer, {})}
+        # An SVID has no `iss`: where a recipe names one, it is another issuer's.
+        url = urls["default" if issuer == "spiffe" else issuer]
         made[case["id"]] = {
             "issuer": issuer,
             "role": recipe.get("role", "app/deploy"),
-            "token": Token(keys, urls[issuer], recipe).compact(),
-            "control": Token(keys, urls[issuer], control).compact(),
+            "token": Token(keys, url, recipe).compact(),
+            "control": Token(keys, url, control).compact(),
         }
     return made
 

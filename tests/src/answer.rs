@@ -81,7 +81,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) async fn read(response: reqwest::Response) -> Self {
+    /// Reads an answer to a client of the test's own.
+    ///
+    /// # Panics
+    /// When it ends early.
+    pub async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("the answer's body arrives");
         let body = serde_json::from_str(&text).unwrap_or_default();

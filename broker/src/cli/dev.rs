@@ -27,6 +27,7 @@ use super::serve::{Front, Gate, Gates};
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, KeySource, Keys, Limits, LogFormat};
+use crate::http::certificate_header::CertificateProxies;
 use crate::http::forwarded::Proxies;
 use crate::keys::{Jwk, LocalSigner, SystemEntropy};
 use crate::outbound::AllowHttp;
@@ -145,6 +146,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         limits: &Limits::default(),
         drain: DRAIN,
         proxies: Proxies::default(),
+        certificate_proxies: CertificateProxies::default(),
         page: None,
         vitals: driver.vitals(),
         admin_url: None,

@@ -13,6 +13,7 @@ use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config;
 use crate::config::bundle::Bundle;
 use crate::config::server::{BundleSource, Limits, Server, ServerConfig, Tls};
+use crate::http::certificate_header::{CertificateHeader, CertificateProxies};
 use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::places::Bounds;
 use crate::http::{self, ApiState, HttpLimits, Operations};
@@ -80,6 +81,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         limits: &config.limits,
         drain: server.drain_timeout,
         proxies: proxies(server),
+        certificate_proxies: certificate_proxies(server)?,
         page,
         vitals: driver.vitals(),
         admin_url: server.admin.as_ref().and_then(|admin| admin.public_url.as_deref()),
@@ -108,6 +110,18 @@ fn proxies(server: &Server) -> Proxies {
         config::server::ProxyHeader::Forwarded => ProxyHeader::Forwarded,
     };
     Proxies { trusted: server.trusted_proxies.clone(), header }
+}
+
+fn certificate_proxies(server: &Server) -> anyhow::Result<CertificateProxies> {
+    let Some(configured) = &server.certificate_proxies else { return Ok(CertificateProxies::default()) };
+    let header = match configured.header {
+        config::server::CertificateHeader::XForwardedClientCert => CertificateHeader::XForwardedClientCert,
+        config::server::CertificateHeader::ClientCert => CertificateHeader::ClientCert,
+    };
+    let file = &configured.ca_file;
+    let authorities = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let proxies = CertificateProxies::new(header, &authorities, configured.names.clone());
+    proxies.with_context(|| file.display().to_string())
 }
 
 /// What a broker begins with.
@@ -234,6 +248,7 @@ pub(super) struct Front<'a> {
     /// How long requests have to finish when the listeners stop.
     pub(super) drain: Ttl,
     pub(super) proxies: Proxies,
+    pub(super) certificate_proxies: CertificateProxies,
     /// The metrics, for the operations gate.
     pub(super) page: Option<Page>,
     /// How the work behind the requests goes.
@@ -269,6 +284,7 @@ impl Front<'_> {
                 ..HttpLimits::default()
             },
             proxies: self.proxies,
+            certificate_proxies: self.certificate_proxies,
             tokens: broker.token_desk(),
             keys: broker.public_keys(),
             pki: Some(broker.pki()),

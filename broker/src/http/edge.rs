@@ -18,15 +18,16 @@ use axum::http::{HeaderMap, Uri, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use hallpass_core::audit::AuditAction;
-use hallpass_core::error::ServiceError;
+use hallpass_core::error::{Refusal, ServiceError};
 use hallpass_core::id::RequestId;
 use hallpass_core::request::Origin;
 use hallpass_core::service::{Lane, Ports, rates, unread};
 use tracing::Instrument as _;
 
+use super::certificate_header::CertificateProxies;
 use super::endpoints::Directory;
 use super::extract::{Connection, Context, Shown};
-use super::failure::Failure;
+use super::failure::{Failure, Unreadable};
 use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
 use super::places::{Places, Room};
@@ -40,6 +41,7 @@ pub(super) struct Edge {
     pub(super) endpoints: Directory,
     pub(super) ports: Ports,
     pub(super) proxies: Proxies,
+    pub(super) certificate_proxies: CertificateProxies,
     /// Whether each source has a budget of requests.
     pub(super) counts_sources: bool,
     pub(super) places: Places,
@@ -59,16 +61,22 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let room = endpoint.map_or(Room::Ordinary, |endpoint| endpoint.room());
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = edge.origin_of(&request);
+    let mut ignored = None;
     let context = *origin.as_ref().unwrap_or_else(|refused| &refused.1);
 
     let span = trace::request(&request, route.as_ref(), context.request_id);
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
-            let shown = shown(&request);
-            request.extensions_mut().insert(shown);
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => edge.run(room, &origin, request, next).instrument(span.clone()).await,
+                Ok(()) => match edge.shown(&request) {
+                    Ok(shown) => {
+                        ignored.clone_from(&shown.ignored);
+                        request.extensions_mut().insert(shown);
+                        edge.run(room, &origin, request, next).instrument(span.clone()).await
+                    }
+                    Err(unreadable) => Err(unreadable.into()),
+                },
                 Err(error) => Err(error.into()),
             }
         }
@@ -91,6 +99,9 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
             (told(&failure, surface, context.request_id, &HeaderMap::new()), Some(failure))
         }
     };
+    if let Some(refusal) = ignored {
+        edge.note_ignored(&refusal, failure.as_ref(), action, &context).await;
+    }
     edge.dress(response.headers_mut(), context.request_id);
     if chunked {
         // RFC 9112 §6.1: a request with both lengths was read by one of them; whoever read the other sees another next
@@ -144,6 +155,28 @@ impl Edge {
         }
     }
 
+    /// The certificate of whoever asks.
+    fn shown(&self, request: &Request) -> Result<Shown, Unreadable> {
+        let connection = request.extensions().get::<Connection>();
+        let own = connection.and_then(|connection| connection.certificate.clone());
+        self.certificate_proxies.shown(own, request.headers(), self.ports.now())
+    }
+
+    /// Writes down that a header with a certificate was nothing, unless the request was refused for it, which is written
+    /// down already. That the record cannot be made is no failure of a request that does not rest on it.
+    async fn note_ignored(&self, refusal: &Refusal, failure: Option<&Failure>, action: AuditAction, origin: &Origin) {
+        let is_told = |failure: &Failure| match failure {
+            Failure::Unreadable(unreadable) => unreadable.refusal.reason == refusal.reason,
+            _ => false,
+        };
+        if failure.is_some_and(is_told) {
+            return;
+        }
+        if let Err(error) = unread::record(&self.ports, action, None, refusal, origin).await {
+            tracing::warn!(%error, "a header that was ignored is not recorded");
+        }
+    }
+
     /// Before anything of the request is read: a source that asks too often costs no more than to be told so.
     async fn counted(&self, lane: Lane, action: AuditAction, origin: &Origin) -> Result<(), ServiceError> {
         if self.counts_sources { rates::source(&self.ports, lane, action, origin).await } else { Ok(()) }
@@ -172,12 +205,6 @@ impl Edge {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
     }
-}
-
-/// The certificate of whoever asks.
-fn shown(request: &Request) -> Shown {
-    let certificate = request.extensions().get::<Connection>().and_then(|connection| connection.certificate.clone());
-    Shown { certificate, ignored: None }
 }
 
 /// The answer, or that there was a panic. Its message is on standard error; nobody else is told it.

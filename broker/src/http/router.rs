@@ -12,6 +12,7 @@ use hallpass_core::service::Ports;
 use hallpass_core::service::configuration::Publishing;
 use tokio_util::task::TaskTracker;
 
+use super::certificate_header::CertificateProxies;
 use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
 use super::edge::{Edge, guard};
 use super::endpoints::{self, Directory, Listener, Row};
@@ -34,6 +35,8 @@ pub struct ApiState {
     pub limits: HttpLimits,
     /// Who is believed about where a request comes from.
     pub proxies: Proxies,
+    /// Who is believed about whose certificate was shown.
+    pub certificate_proxies: CertificateProxies,
     /// Reads tokens that the broker minted.
     pub tokens: Arc<dyn TokenDesk>,
     /// Keys that verify those tokens.
@@ -89,6 +92,7 @@ fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
         proxies: state.proxies.clone(),
+        certificate_proxies: state.certificate_proxies.clone(),
         counts_sources: true,
         places: Places::new(&state.limits, &state.proxies.shared_sources()),
         timeout: state.limits.request_timeout,
@@ -112,6 +116,7 @@ pub fn operations(state: Arc<Operations>) -> Router {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
         proxies: Proxies::default(),
+        certificate_proxies: CertificateProxies::default(),
         counts_sources: false,
         places: Places::new(&HttpLimits { in_flight: PLACES, ..HttpLimits::default() }, &[]),
         timeout: TIMEOUT,

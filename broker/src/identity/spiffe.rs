@@ -64,6 +64,8 @@ impl SpiffeVerifier {
             ("svid".to_owned(), text(form)),
             ("trust_domain".to_owned(), text(id.trust_domain().as_str())),
             ("path".to_owned(), text(id.path())),
+            // For policies to see: what is shown again and again may have been seen by others.
+            ("single_use".to_owned(), AttributeValue::Bool(form == "jwt" && self.settings.rules.single_use)),
         ])
     }
 }

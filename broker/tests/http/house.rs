@@ -65,6 +65,7 @@ impl House {
             admin_url: URL.to_owned(),
             limits: HttpLimits::default(),
             proxies: Proxies::default(),
+            certificate_proxies: Default::default(),
             tokens: Arc::new(Desk),
             keys: Arc::new(Keys),
             pki: Some(Arc::new(Authority)),

@@ -36,6 +36,7 @@ mod replay;
 mod rotation;
 mod secrets;
 mod sets;
+mod spiffe;
 mod tampering;
 mod third_party;
 mod tls;

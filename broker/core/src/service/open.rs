@@ -22,7 +22,7 @@ use crate::catalog::Revision;
 use crate::credential::{Effect, IssuedCredential};
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::grant::Grant;
-use crate::identity::{Proof, VerifiedIdentity};
+use crate::identity::{AttributeValue, Proof, ProofForm, VerifiedIdentity};
 use crate::owner::Owner;
 use crate::port::CredentialBackend;
 use crate::request::{GrantRequest, Origin, Purpose};
@@ -150,6 +150,15 @@ impl Attempt<'_> {
         if action != AuditAction::GrantOpen {
             return entry;
         }
+        let proof = self.identity.proof();
+        let entry = match (proof.form, &proof.proof_id, proof.attributes.get("x509_sha256")) {
+            // Which of a workload's certificates it was: they are replaced within the hour.
+            (ProofForm::Certificate, Some(serial), Some(AttributeValue::Text(sha256))) => {
+                entry.with("certificate_serial", serial).with("certificate_sha256", sha256)
+            }
+            _ => entry,
+        };
+        let entry = if proof.rules.single_use { entry } else { entry.with("proof_single_use", "false") };
         let entry = entry
             .with("role", record.role.as_str())
             .with("owner", record.owner.name.as_str())

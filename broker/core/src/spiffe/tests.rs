@@ -100,7 +100,9 @@ fn what_could_be_read_in_two_ways_is_none() {
     for (text, rule) in bad() {
         assert_eq!(SpiffeId::parse(&text), Err(rule), "{text:?}");
         assert!(!rule.to_string().contains("td1"), "it repeats nothing");
-        assert!(!takes_as_it_is(&text), "{text:?} is one for the other implementation");
+        // The other one does not count the whole.
+        let other = takes_as_it_is(&text) && rule != NotASpiffeId::TooLong;
+        assert!(!other, "{text:?} is one for the other implementation");
     }
 }
 

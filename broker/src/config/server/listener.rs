@@ -30,6 +30,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// The header that they say it in.
     pub proxy_header: ProxyHeader,
+    /// The proxies that are believed about whose certificate was shown to them.
+    pub certificate_proxies: Option<CertificateProxies>,
     /// How long requests that are at work may go on after the broker was told to stop.
     pub drain_timeout: Ttl,
 }
@@ -54,6 +56,27 @@ pub enum ProxyHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+}
+
+/// Proxies that end TLS and pass on the certificate that was shown to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateProxies {
+    /// The header that they pass it on in.
+    pub header: CertificateHeader,
+    /// Who signs the certificates that the proxies themselves show, PEM.
+    pub ca_file: PathBuf,
+    /// DNS names or URIs, one of which such a certificate has.
+    pub names: Vec<String>,
+}
+
+/// The header in which proxies pass a certificate on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateHeader {
+    /// `X-Forwarded-Client-Cert`, as Envoy writes it.
+    XForwardedClientCert,
+    /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+    ClientCert,
 }
 
 /// Certificate and key of a listener.
@@ -81,6 +104,7 @@ struct RawServer {
     #[serde(default)]
     trusted_proxies: Vec<String>,
     proxy_header: Option<ProxyHeader>,
+    certificate_proxies: Option<RawCertificateProxies>,
     drain_timeout: Option<Duration>,
 }
 
@@ -90,6 +114,14 @@ struct RawAdmin {
     listen: SocketAddr,
     public_url: Option<String>,
     tls: Option<RawTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCertificateProxies {
+    header: CertificateHeader,
+    ca_file: PathBuf,
+    names: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -150,7 +182,26 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     if raw.proxy_header.is_some() && raw.trusted_proxies.is_empty() {
         findings.push(section.finding("proxy_header", "is read of trusted_proxies alone, and there are none"));
     }
+    let certificate_proxies = raw.certificate_proxies.map(|proxies| {
+        if proxies.names.is_empty() || proxies.names.iter().any(|name| name.is_empty() || name.contains('*')) {
+            let reason = "name each proxy as its own certificate does: whoever has a certificate of that authority and \
+                          a name here chooses who calls";
+            findings.push(section.finding("certificate_proxies.names", reason));
+        }
+        let asks = |tls: &Option<RawTls>| tls.as_ref().is_some_and(|tls| tls.client_certificates);
+        if !asks(&raw.tls) && !raw.admin.as_ref().is_some_and(|admin| asks(&admin.tls)) {
+            let reason = "the proxies prove who they are by their own certificate: say client_certificates = true in \
+                          [server.tls], so that they are asked for it";
+            findings.push(section.finding("certificate_proxies", reason));
+        }
+        CertificateProxies {
+            header: proxies.header,
+            ca_file: beside(section.file(), &proxies.ca_file),
+            names: proxies.names,
+        }
+    });
     Some(Server {
+        certificate_proxies,
         listen: raw.listen,
         ops_listen: raw.ops_listen,
         public_url: raw.public_url,

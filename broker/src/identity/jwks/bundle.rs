@@ -94,7 +94,7 @@ impl KeySet {
         while !rest.is_empty() && set.authorities.len() < MAX_KEYS {
             let Ok((behind, _)) = x509_parser::parse_x509_certificate(rest) else { break };
             let (der, _) = rest.split_at(rest.len().saturating_sub(behind.len()));
-            set.authority_of(der, &Object::new());
+            set.authority_of(der);
             rest = behind;
         }
         Ok(set)
@@ -110,16 +110,21 @@ impl KeySet {
             _ => None,
         };
         match der {
-            Some(der) => self.authority_of(&der, jwk),
-            None => self.refused.push(RefusedKey::new(jwk, "its `x5c` is not one certificate", false)),
+            Some(der) => self.authority_of(&der),
+            None => self.refuse_authority("its `x5c` is not one certificate"),
         }
     }
 
-    fn authority_of(&mut self, der: &[u8], jwk: &Object) {
+    /// Without its `kid`, if it has one: no token is signed with it, and none is told that its key is weak.
+    fn refuse_authority(&mut self, why: &'static str) {
+        self.refused.push(RefusedKey::new(&Object::new(), why, false));
+    }
+
+    fn authority_of(&mut self, der: &[u8]) {
         match Authority::from_der(der) {
             Ok(authority) if self.authorities.iter().any(|known| **known == authority) => {}
             Ok(authority) => self.authorities.push(Arc::new(authority)),
-            Err(why) => self.refused.push(RefusedKey::new(jwk, why, false)),
+            Err(why) => self.refuse_authority(why),
         }
     }
 

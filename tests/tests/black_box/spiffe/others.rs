@@ -1,0 +1,1 @@
+//! SVIDs, bundles and agents that are not ours.
