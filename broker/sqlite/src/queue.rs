@@ -22,6 +22,7 @@ use crate::transaction::Transaction;
 /// Whose due grants are asked for, by the name, or the names as a JSON array, that are the fifth parameter.
 const ALL: &str = "?5 = ?5";
 const OF: &str = "backend = ?5";
+const NOT_ENDING: &str = "state <> 'revoking' AND ?5 = ?5";
 const EXCEPT_OF: &str = "backend NOT IN (SELECT value FROM json_each(?5))";
 
 /// A grant that was reserved, with its handle still sealed.
@@ -42,6 +43,7 @@ pub(crate) fn reserve(
     let (whose, names) = match share {
         Share::All => (ALL, String::new()),
         Share::Of(backend) => (OF, backend.to_string()),
+        Share::NotEnding => (NOT_ENDING, String::new()),
         Share::ExceptOf(backends) => (EXCEPT_OF, serde_json::json!(backends).to_string()),
     };
     let sql = format!(

@@ -44,8 +44,16 @@ pub(super) async fn steps(
     while hands.ticks.join_next().await.is_some() {}
 }
 
-/// Whose share a hand works on: that of a backend that is called over the network, or everything else.
-type Whose = Option<BackendName>;
+/// What a hand works on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// What begins to end, of whatever backend: it is said at once, also while another call to its backend hangs.
+    NotEnding,
+    /// What is due of a backend that is called over the network.
+    Of(BackendName),
+    /// Everything else.
+    Rest,
+}
 
 struct Hands {
     ports: Ports,
@@ -92,7 +100,8 @@ impl Hands {
         let remote = revision.backends.iter().filter(|(_, backend)| backend.effect() == Effect::Remote);
         let remote: Vec<BackendName> = remote.map(|(name, _)| name.clone()).collect();
         let rest = if remote.is_empty() { Share::All } else { Share::ExceptOf(remote.clone()) };
-        remote.into_iter().map(|name| (Some(name.clone()), Share::Of(name))).chain([(None, rest)]).collect()
+        let of_each = remote.into_iter().map(|name| (Whose::Of(name.clone()), Share::Of(name)));
+        of_each.chain([(Whose::Rest, rest), (Whose::NotEnding, Share::NotEnding)]).collect()
     }
 
     fn now(&self) -> Duration {

@@ -414,3 +414,30 @@ fn an_end_keeps_the_decision_that_allowed_it_and_consumes_no_proof() {
         assert_eq!(lab.log().await.len(), log, "what changes nothing is not told");
     });
 }
+
+#[tokio::test]
+async fn an_end_begins_while_another_call_to_its_backend_hangs() {
+    let lab = Lab::new(Nature::hard());
+    let (first, second) = (lab.open(&lab.request()).await.unwrap(), lab.open(&lab.request()).await.unwrap());
+    let (first, second) = (first.grant.record.id, second.grant);
+    revoke::revoke(&lab.ports, &lab.proof(World::SUBJECT), first, None, &lab.origin()).await.unwrap();
+    lab.backend.next(Call::Revoke, [Some(Fault::Held)]);
+    let meanwhile = async {
+        while lab.backend.calls(Call::Revoke) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(lab.begin().await.unwrap().taken, 0, "what is ending already is not looked at");
+        lab.clock.advance(second.end_at.since(lab.clock.now()));
+        assert_eq!(lab.begin().await.unwrap().stepped, 1);
+        assert_eq!(lab.grant(second.record.id).await.state_name(), StateName::Revoking, "it is said at once");
+        assert_eq!(lab.grant(first).await.state_name(), StateName::Revoking, "nothing else is said");
+        assert_eq!(lab.backend.calls(Call::Revoke), 1, "and nobody is called for that");
+        lab.backend.release();
+    };
+    let (stepped, ()) = tokio::join!(lab.step(), meanwhile);
+    assert_eq!(stepped.unwrap().stepped, 1);
+    lab.settle().await;
+    for id in [first, second.record.id] {
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoked);
+    }
+}

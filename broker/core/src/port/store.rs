@@ -331,6 +331,8 @@ pub enum Share {
     Of(BackendName),
     /// Those of all backends but these: what is left of backends that are no longer configured.
     ExceptOf(Vec<BackendName>),
+    /// Those of every backend whose end has not begun: nothing is called for their next step.
+    NotEnding,
 }
 
 /// A due grant with the hold on it.

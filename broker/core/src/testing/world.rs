@@ -188,6 +188,14 @@ impl World {
         step::tick(&self.ports, &self.watch, &Share::All).await
     }
 
+    /// One tick of the worker that has ends begin.
+    ///
+    /// # Errors
+    /// As [`step::tick`].
+    pub async fn begin(&self) -> Result<step::Ticked, StoreError> {
+        step::tick(&self.ports, &self.watch, &Share::NotEnding).await
+    }
+
     /// One tick of the sweep.
     ///
     /// # Errors

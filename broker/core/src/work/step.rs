@@ -57,10 +57,13 @@ pub async fn tick(ports: &Ports, watch: &Mutex<ClockWatch>, share: &Share) -> Re
         );
         let ports = ports.clone();
         steps.spawn(async move {
-            let _hand = hand.acquire_owned().await.ok()?;
             let id = reserved.grant.record.id;
+            // What is only written down waits for nobody's answer.
+            let is_called = matches!(reserved.grant.next_step(ports.now()), NextStep::Undo);
+            let _hand = if is_called { Some(hand.acquire_owned().await.ok()?) } else { None };
             // Whoever waited for a hand may have no time left for a call within its hold; somebody else takes it next.
-            if reserved.held_until <= ports.now().plus(ports.limits.call_deadline).plus(ports.limits.skew) {
+            if is_called && reserved.held_until <= ports.now().plus(ports.limits.call_deadline).plus(ports.limits.skew)
+            {
                 return None;
             }
             match step(&ports, reserved, time_is_right).await {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use hallpass_core::port::{CredentialBackend as _, IssueError, Undone};
-use hallpass_core::time::Ttl;
-use hallpass_tests::{Exchange, eventually};
+use hallpass_core::time::{Timestamp, Ttl};
+use hallpass_tests::{Exchange, eventually, unix_now};
 
 use super::life::{DEADLINE, House};
 use super::{Adapter, order, server, writer};
@@ -37,7 +37,7 @@ async fn a_server_that_crashes_is_found_again_and_what_ended_meanwhile_is_undone
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_server_hangs_nothing_is_called_revoked_and_other_backends_are_as_fast() {
     let Some(house) = House::open().await else { return };
-    let held = house.hold("10m").await;
+    let (held, due) = (house.hold("10m").await, house.hold("8s").await);
     let session = house.log_in(&held).await.expect("the credential works");
     house.server.freeze();
     assert_eq!(house.revoke(&held.grant).await.status, 202, "it is asked for");
@@ -51,13 +51,27 @@ async fn while_a_server_hangs_nothing_is_called_revoked_and_other_backends_are_a
         }
         assert_eq!(house.grant(&held.grant).await["state"], "revoking", "it still works, as far as anybody knows");
     };
-    let (answers, ()) = tokio::join!(join_all(hanging), others);
+    let falls_due = async {
+        eventually("the end begins while calls hang", DEADLINE, async || {
+            let grant = house.grant(&due.grant).await;
+            (grant["state"] == "revoking").then_some((grant, unix_now()))
+        })
+        .await
+    };
+    let (answers, (), (ending, seen)) = tokio::join!(join_all(hanging), others, falls_due);
+    assert_eq!(ending["cause"], "expired", "{ending}");
+    let end = Timestamp::parse_rfc3339(ending["end_at"].as_str().expect("an instant")).expect("one");
+    assert!(
+        Timestamp::from_secs(seen).since(end) < Ttl::from_secs(5),
+        "it is said at once, and not when the calls are given up: {ending}"
+    );
     for answer in answers {
         assert!(matches!(answer.status, 503 | 504), "{}: {}", answer.status, answer.text);
     }
     assert_eq!(house.grant(&held.grant).await["state"], "revoking");
     house.server.thaw();
     house.becomes(&held.grant, "revoked").await;
+    house.becomes(&due.grant, "revoked").await;
     house.is_over(&held, &session).await;
     // Of those that nobody got an answer to, nothing stays.
     eventually("no user is left", DEADLINE, async || house.server.roles("hp\\_%").await.is_empty().then_some(())).await;
