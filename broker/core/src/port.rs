@@ -29,7 +29,7 @@ mod verifier;
 pub use anchor::{Anchor, AnchorFailed};
 pub use backend::{
     Belongs, CredentialBackend, ExtendError, FenceRule, InvalidParameters, InventoryItem, InventoryScope, IssueError,
-    ItemKind, Prepared, RevokeError, SpareRule, Undone,
+    ItemKind, Prepared, RevokeError, SpareRule, Undone, scrubbed,
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
 pub use ended::{Ended, EndedGrant, EndedGrants, EndedPage, FenceName};

@@ -144,7 +144,7 @@ impl AwsBackend {
             let detail = format!(
                 "AWS makes no session shorter than {SHORTEST}, and {left} is what is left; ask for {MIN_LIFE} at least"
             );
-            return Err(IssueError::Refused { detail, parameter: Some("ttl") });
+            return Err(IssueError::unfit("ttl", detail));
         }
         Ok(left.min(longest))
     }
@@ -221,10 +221,7 @@ impl CredentialBackend for AwsBackend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         let parameters = self.parameters(&order.role)?;
         if order.csr.is_some() {
-            return Err(IssueError::Refused {
-                detail: "a session is no certificate: this role takes no `csr`".to_owned(),
-                parameter: Some("csr"),
-            });
+            return Err(IssueError::unfit("csr", "a session is no certificate: this role takes no `csr`"));
         }
         let handle = SessionHandle::planned(order, &parameters).to_handle();
         handle.ok_or_else(|| IssueError::Unavailable { internal: "the handle cannot be written".to_owned() })
@@ -234,7 +231,7 @@ impl CredentialBackend for AwsBackend {
         let parameters = self.parameters(&order.role)?;
         self.duration(order, parameters.duration)?;
         let assumed = self.assume(order, &parameters).await;
-        let session = assumed.map_err(|failed| failure::of_assuming(failed, self.name.as_str()))?;
+        let session = assumed.map_err(failure::of_assuming)?;
         let better = SessionHandle::read(handle).and_then(|handle| handle.answered(&session).to_handle());
         let missing = || IssueError::OutcomeUnknown { internal: "AWS gave a session without a token".to_owned() };
         Ok(IssuedCredential {

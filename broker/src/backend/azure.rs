@@ -113,7 +113,7 @@ impl CredentialBackend for AzureBackend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         if order.csr.is_some() {
             let detail = "a token is no certificate: leave out `csr`".to_owned();
-            return Err(IssueError::Refused { detail, parameter: Some("csr") });
+            return Err(IssueError::unfit("csr", detail));
         }
         Ok(Handle(SecretBytes::new(format!("{{\"grant\":\"{}\"}}", order.grant).into_bytes())))
     }
@@ -123,7 +123,7 @@ impl CredentialBackend for AzureBackend {
         if order.expires_at.since(self.clock.now()) < self.settings.token_life {
             let life = self.settings.token_life;
             let detail = format!("Entra's tokens live for up to {life}, and less is left");
-            return Err(IssueError::Refused { detail, parameter: None });
+            return Err(IssueError::refused(detail));
         }
         let own = self.identity.token(&self.settings.audience, None);
         let own = own.map_err(|error| IssueError::Unavailable { internal: error.to_string() })?;

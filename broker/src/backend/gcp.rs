@@ -228,7 +228,7 @@ impl CredentialBackend for GcpBackend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         if order.csr.is_some() {
             let detail = "a token is no certificate: leave out `csr`".to_owned();
-            return Err(IssueError::Refused { detail, parameter: Some("csr") });
+            return Err(IssueError::unfit("csr", detail));
         }
         Ok(Handle(SecretBytes::new(format!("{{\"grant\":\"{}\"}}", order.grant).into_bytes())))
     }
@@ -239,7 +239,7 @@ impl CredentialBackend for GcpBackend {
         let seconds = left.min(self.settings.max_life.as_secs());
         if seconds == 0 {
             let detail = "less than a second of life is left, and Google Cloud counts whole seconds".to_owned();
-            return Err(IssueError::Refused { detail, parameter: None });
+            return Err(IssueError::refused(detail));
         }
         let (token, expires_at) = self.generate(&parameters, seconds).await?;
         let access_token = match &parameters.boundary {

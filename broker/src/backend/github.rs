@@ -15,7 +15,6 @@
 mod app;
 mod parameters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +22,7 @@ use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, 
 use hallpass_core::id::{BackendName, GrantId};
 use hallpass_core::port::{
     CredentialBackend, ExtendError, InvalidParameters, InventoryItem, InventoryScope, IssueError, RevokeError, Undone,
+    scrubbed,
 };
 use hallpass_core::role::Role;
 use hallpass_core::secret::{Secret, SecretBytes};
@@ -35,12 +35,14 @@ use zeroize::Zeroizing;
 use self::app::App;
 pub use self::app::AppKey;
 use self::parameters::{Access, Parameters};
-use super::rest::{Answered, Api, Ask, Body, Text, Unanswered, said};
+use super::rest::{Answered, Api, Ask, Body, Text, Unanswered};
 use crate::config::backend::github::GitHub;
 use crate::outbound::Outbound;
 
 /// The life of every token.
 const LIFE: Ttl = Ttl::from_hours(1);
+/// By how much GitHub's clock may be behind.
+const SKEW: Ttl = Ttl::from_secs(60);
 /// What the requests and answers here are of.
 const API_VERSION: &str = "2022-11-28";
 
@@ -59,21 +61,28 @@ struct Trace<'a> {
     grant: GrantId,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+    /// When GitHub ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<i64>,
 }
 
 #[derive(Deserialize)]
 struct ReadTrace {
     token: Option<Text>,
+    #[serde(default)]
+    ends_at: Option<i64>,
 }
 
-/// A token was made.
+/// A token was made. Whatever else of the answer cannot be read, it is known by its name then, and can be ended.
 #[derive(Deserialize)]
 struct Made {
     token: Text,
-    expires_at: String,
     #[serde(default)]
-    permissions: BTreeMap<String, Access>,
-    repository_selection: Option<String>,
+    expires_at: Value,
+    #[serde(default)]
+    permissions: Value,
+    #[serde(default)]
+    repository_selection: Value,
 }
 
 /// Why nothing was done.
@@ -154,11 +163,12 @@ impl GitHubBackend {
             403 => "GitHub does not let the App make tokens for the installation: it may be suspended".to_owned(),
             404 => "the App has no such installation, or no longer".to_owned(),
             422 => "a repository or a permission that the role names is not the installation's".to_owned(),
+            // Of something in between that waited too long: it may have passed the request on.
+            408 => return IssueError::OutcomeUnknown { internal: format!("it answered {told}") },
             status @ 300..=499 => format!("GitHub makes no token as it is asked for ({status})"),
             _ => return IssueError::OutcomeUnknown { internal: format!("it answered {told}") },
         };
-        tracing::warn!(backend = %self.name, answer = %told, "GitHub made no token");
-        refused(detail)
+        refused(detail).because(told)
     }
 }
 
@@ -195,9 +205,9 @@ impl CredentialBackend for GitHubBackend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         if order.csr.is_some() {
             let detail = "a token is no certificate: leave out `csr`".to_owned();
-            return Err(IssueError::Refused { detail, parameter: Some("csr") });
+            return Err(IssueError::unfit("csr", detail));
         }
-        Ok(handle(&Trace { grant: order.grant, token: None }))
+        Ok(handle(&Trace { grant: order.grant, token: None, ends_at: None }))
     }
 
     async fn issue(&self, order: &IssueOrder, _planned: &Handle) -> Result<IssuedCredential, IssueError> {
@@ -219,16 +229,22 @@ impl CredentialBackend for GitHubBackend {
         let made: Made = answered.read().ok_or_else(unreadable)?;
         let is_narrow = made.is_narrow(&parameters);
         let Made { token, expires_at, .. } = made;
-        let (token, expires_at) = (token.into_secret(), Timestamp::parse_rfc3339(&expires_at));
-        let (true, Ok(expires_at)) = (is_narrow, expires_at) else {
+        let token = token.into_secret();
+        let expires_at = expires_at.as_str().and_then(|text| Timestamp::parse_rfc3339(text).ok());
+        let (true, Some(expires_at)) = (is_narrow, expires_at) else {
             // It is named, for once: so it can be ended before it is forgotten.
-            let internal = match self.end(&token).await {
+            let mut ended = self.end(&token).await;
+            if ended.is_err() {
+                ended = self.end(&token).await;
+            }
+            let internal = match ended {
                 Ok(_) => "it gave a token for more than was asked for, or without an end; it was revoked".to_owned(),
                 Err(error) => format!("it gave a token for more than was asked for, or without an end: {error}"),
             };
             return Err(IssueError::OutcomeUnknown { internal });
         };
-        let handle = handle(&Trace { grant: order.grant, token: Some(token.expose()) });
+        let ends_at = Some(expires_at.as_millis());
+        let handle = handle(&Trace { grant: order.grant, token: Some(token.expose()), ends_at });
         let material = CredentialMaterial::GitHub { token };
         Ok(IssuedCredential { material, expires_at, handle: Some(handle), signed_by: None })
     }
@@ -240,9 +256,13 @@ impl CredentialBackend for GitHubBackend {
     async fn revoke(&self, handle: &Handle) -> Result<Undone, RevokeError> {
         let trace: ReadTrace = serde_json::from_slice(handle.0.expose())
             .map_err(|_| RevokeError { internal: "the handle is none of this backend's".to_owned() })?;
-        match trace.token {
-            Some(token) => self.end(&token.into_secret()).await,
-            None => Ok(Undone::OnlyTime),
+        let Some(token) = trace.token else { return Ok(Undone::OnlyTime) };
+        match self.end(&token.into_secret()).await {
+            // Nobody was there to confirm it, and nobody need be: it was over before.
+            Err(_) if trace.ends_at.is_some_and(|at| self.clock.now() >= Timestamp::from_millis(at).plus(SKEW)) => {
+                Ok(Undone::OnlyTime)
+            }
+            ended => ended,
         }
     }
 
@@ -258,11 +278,18 @@ impl CredentialBackend for GitHubBackend {
 impl Made {
     /// Whether the token can do no more than was asked for. GitHub adds the reading of metadata to every token.
     fn is_narrow(&self, asked: &Parameters<'_>) -> bool {
-        let is_asked = |(name, access): (&String, &Access)| {
+        let is_asked = |(name, access): (&String, &Value)| {
+            // A level that is not known may be more than any that is.
+            let Ok(access) = Access::deserialize(access) else { return false };
             let asked = asked.permissions.get(name.as_str());
-            asked.is_some_and(|asked| access <= asked) || (name == "metadata" && *access == Access::Read)
+            asked.is_some_and(|asked| access <= *asked) || (name == "metadata" && access == Access::Read)
         };
-        self.repository_selection.as_deref() != Some("all") && self.permissions.iter().all(is_asked)
+        let permissions = match &self.permissions {
+            Value::Null => true,
+            Value::Object(permissions) => permissions.iter().all(is_asked),
+            _ => false,
+        };
+        permissions && matches!(self.repository_selection.as_str(), None | Some("selected"))
     }
 }
 
@@ -281,7 +308,7 @@ fn handle(trace: &Trace<'_>) -> Handle {
 
 fn told(answered: &Answered) -> String {
     let declined: Declined = answered.read().unwrap_or_default();
-    format!("{} {}", answered.status, said(&declined.message))
+    format!("{} {}", answered.status, scrubbed(&declined.message))
 }
 
 fn is_rate_limit(answered: &Answered) -> bool {
@@ -290,5 +317,5 @@ fn is_rate_limit(answered: &Answered) -> bool {
 }
 
 fn refused(detail: impl Into<String>) -> IssueError {
-    IssueError::Refused { detail: detail.into(), parameter: None }
+    IssueError::refused(detail.into())
 }

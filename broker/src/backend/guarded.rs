@@ -302,6 +302,10 @@ impl CredentialBackend for Guarded {
         self.inner.validate(role)
     }
 
+    fn serve(&self, roles: &[Arc<Role>]) {
+        self.inner.serve(roles);
+    }
+
     fn scope(&self, role: &Role, asked: &[String]) -> Result<Vec<String>, IssueError> {
         self.inner.scope(role, asked)
     }

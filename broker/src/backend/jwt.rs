@@ -120,10 +120,7 @@ impl CredentialBackend for JwtBackend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         self.parameters(&order.role)?.grant_scope(&order.scope)?;
         if order.csr.is_some() {
-            return Err(IssueError::Refused {
-                detail: "a token is no certificate: this role takes no `csr`".to_owned(),
-                parameter: Some("csr"),
-            });
+            return Err(IssueError::unfit("csr", "a token is no certificate: this role takes no `csr`"));
         }
         let handle = format!(r#"{{"kind":"jwt","jti":"{}"}}"#, order.grant);
         Ok(Handle(SecretBytes::new(handle.into_bytes())))
@@ -134,17 +131,14 @@ impl CredentialBackend for JwtBackend {
         // Rounded down: the token must not work after the order's end, not even for the rest of a second.
         let expires_at = order.expires_at.floor_to_second();
         if expires_at <= order.issued_at {
-            return Err(IssueError::Refused {
-                detail: "less than a second of life is left, and a token counts whole seconds".to_owned(),
-                parameter: None,
-            });
+            return Err(IssueError::refused("less than a second of life is left, and a token counts whole seconds"));
         }
         let algorithm = parameters.algorithm.unwrap_or(self.algorithm);
-        let signer = self.keys.signer(algorithm).ok_or_else(|| IssueError::Suspended {
-            detail: format!(
+        let signer = self.keys.signer(algorithm).ok_or_else(|| {
+            IssueError::suspended(format!(
                 "the broker has no {} key that signs, until whoever runs it brings one",
                 algorithm.as_str()
-            ),
+            ))
         })?;
         let claims = Claims::new(order, &parameters, &self.public_url, expires_at)?;
         let token = sign(&*signer, TOKEN_TYPE, &claims).ok_or_else(|| IssueError::Unavailable {

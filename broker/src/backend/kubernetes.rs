@@ -138,7 +138,7 @@ impl CredentialBackend for KubernetesBackend {
         let parameters = self.parameters(&order.role)?;
         if order.csr.is_some() {
             let detail = "a token is no certificate: leave out `csr`".to_owned();
-            return Err(IssueError::Refused { detail, parameter: Some("csr") });
+            return Err(IssueError::unfit("csr", detail));
         }
         Ok(Trace::planned(parameters.namespace, order.grant).handle())
     }
@@ -197,7 +197,7 @@ impl CredentialBackend for KubernetesBackend {
     /// Every token of the broker's, by its tombstone; and, as doors, tokens of the old kind that lie in Secrets. Tokens
     /// that others ask the cluster for leave nothing that could be listed.
     async fn inventory(&self) -> Result<Vec<InventoryItem>, RevokeError> {
-        let mut items = Vec::new();
+        let (mut items, mut doors) = (Vec::new(), Vec::new());
         for namespace in &self.settings.namespaces {
             let tombstones = tombstone::all(&self.cluster, &self.mark, namespace).await?;
             items.extend(tombstones.into_iter().map(|(trace, grant)| InventoryItem {
@@ -206,14 +206,14 @@ impl CredentialBackend for KubernetesBackend {
                 name: format!("{namespace}/secrets/{}", trace.name()),
                 handle: grant.map(|_| trace.handle()),
             }));
-            let doors = tombstone::static_tokens(&self.cluster, namespace).await?;
-            items.extend(doors.into_iter().map(|name| InventoryItem {
-                belongs: Belongs::ToOthers,
-                kind: ItemKind::Door,
-                name,
-                handle: None,
-            }));
+            match tombstone::static_tokens(&self.cluster, namespace).await {
+                Ok(found) => doors.extend(found),
+                // Who else comes in is worth knowing; what is alive that should not be must be known.
+                Err(error) => tracing::warn!(backend = %self.name, namespace, %error, "other doors cannot be listed"),
+            }
         }
+        let door = |name| InventoryItem { belongs: Belongs::ToOthers, kind: ItemKind::Door, name, handle: None };
+        items.extend(doors.into_iter().map(door));
         Ok(items)
     }
 
@@ -229,33 +229,19 @@ impl std::fmt::Debug for KubernetesBackend {
 }
 
 fn refused(detail: impl Into<String>) -> IssueError {
-    IssueError::Refused { detail: detail.into(), parameter: None }
+    IssueError::refused(detail.into())
 }
 
 /// What not making `what` means. The server's own words name the broker's account, and are not the caller's to read.
 fn declined(what: &str, answered: &Answered) -> IssueError {
     let declined = Declined::of(answered);
+    let refused = |detail: String| refused(detail).because(declined.to_string());
     match declined.status {
         400 | 422 => refused(format!("the API server does not make {what} as it is asked for")),
-        401 => refused("the API server does not know the broker: its login is wrong, or over"),
+        401 => refused("the API server does not know the broker: its login is wrong, or over".to_owned()),
         403 => refused(format!("the API server does not let the broker make {what}")),
         404 => refused(format!("the API server cannot make {what}: the namespace or the service account is not there")),
         429 => IssueError::Unavailable { internal: format!("it has too much to do: {declined}") },
         _ => IssueError::OutcomeUnknown { internal: format!("it answered {declined}") },
-    }
-    .told(what, &declined)
-}
-
-/// Writes down for the operator what a caller is not told.
-trait Told {
-    fn told(self, what: &str, declined: &Declined) -> Self;
-}
-
-impl Told for IssueError {
-    fn told(self, what: &str, declined: &Declined) -> Self {
-        if matches!(self, Self::Refused { .. }) {
-            tracing::warn!(%declined, "a cluster did not make {what}");
-        }
-        self
     }
 }

@@ -51,7 +51,7 @@ pub struct PostgresBackend {
     connections: Connections,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// The group roles of the roles that were checked: whoever else is in them has another way to the same.
+    /// The group roles of the roles in force: whoever else is in them has another way to the same.
     groups: Mutex<BTreeSet<String>>,
 }
 
@@ -160,7 +160,7 @@ impl PostgresBackend {
         let ends_at = order.expires_at.floor_to_second();
         if ends_at <= self.clock.now().max(order.issued_at) {
             let detail = "nothing is left of the grant's life, in whole seconds".to_owned();
-            return Err(IssueError::Refused { detail, parameter: None });
+            return Err(IssueError::refused(detail));
         }
         let mut undoing = Undoing::from_handle(handle).map_err(unreadable)?;
         let password = self.password(parameters.password_length)?;
@@ -229,9 +229,12 @@ impl CredentialBackend for PostgresBackend {
     }
 
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
-        let parameters = Parameters::of(role)?;
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).extend(parameters.roles);
-        Ok(())
+        Parameters::of(role).map(drop)
+    }
+
+    fn serve(&self, roles: &[Arc<Role>]) {
+        let groups = roles.iter().filter_map(|role| Parameters::of(role).ok()).flat_map(|parameters| parameters.roles);
+        *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups.collect();
     }
 
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
@@ -299,9 +302,9 @@ impl std::fmt::Debug for PostgresBackend {
 
 /// A role that was checked when it was loaded, by a version that took what this one does not.
 fn refused_parameters(error: InvalidParameters) -> IssueError {
-    IssueError::Refused { detail: format!("the role's table [postgres]: {error}"), parameter: None }
+    IssueError::refused(format!("the role's table [postgres]: {error}"))
 }
 
 fn unreadable(error: serde_json::Error) -> IssueError {
-    IssueError::Refused { detail: format!("what is planned cannot be written or read: {error}"), parameter: None }
+    IssueError::refused(format!("what is planned cannot be written or read: {error}"))
 }

@@ -12,12 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::outbound::{AllowHttp, Call, Outbound};
+use crate::outbound::{AllowHttp, Call, Outbound, OutboundError};
 
 /// Longest answer in bytes: a page of an inventory is what takes most.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
-/// Longest part of somebody else's words that is repeated.
-const MAX_SAID: usize = 300;
 
 /// An API at one origin.
 pub(super) struct Api {
@@ -59,6 +57,9 @@ pub(super) enum Unanswered {
     /// What was sent may have arrived.
     #[error("{0}")]
     Lost(String),
+    /// It was answered, with more than is read.
+    #[error("the answer is longer than {MAX_ANSWER} bytes")]
+    TooLarge,
 }
 
 impl Api {
@@ -86,6 +87,7 @@ impl Api {
         };
         match self.outbound.call(call).await {
             Ok(reply) => Ok(Answered { status: reply.status, retry_after: reply.retry_after, body: reply.body }),
+            Err(OutboundError::TooLarge(_)) => Err(Unanswered::TooLarge),
             Err(error) if error.is_unsent() => Err(Unanswered::Unsent(error.to_string())),
             Err(error) => Err(Unanswered::Lost(error.to_string())),
         }
@@ -127,12 +129,6 @@ impl Answered {
     }
 }
 
-/// Somebody else's words, on one line and not too many of them.
-pub(super) fn said(words: &str) -> String {
-    let line = words.chars().map(|c| if c.is_control() { ' ' } else { c });
-    line.take(MAX_SAID).collect::<String>().trim().to_owned()
-}
-
 /// A part of an answer that is secret.
 pub(super) struct Text(Secret);
 
@@ -157,6 +153,7 @@ impl From<Unanswered> for IssueError {
         match unanswered {
             Unanswered::Unsent(internal) => Self::Unavailable { internal },
             Unanswered::Lost(internal) => Self::OutcomeUnknown { internal },
+            Unanswered::TooLarge => Self::OutcomeUnknown { internal: unanswered.to_string() },
         }
     }
 }

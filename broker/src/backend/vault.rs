@@ -225,9 +225,12 @@ impl CredentialBackend for VaultBackend {
     }
 
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters> {
-        let parameters = Parameters::read(role)?;
-        self.doors.note(role.name.as_str(), &parameters.policies);
-        Ok(())
+        Parameters::read(role).map(drop)
+    }
+
+    fn serve(&self, roles: &[Arc<Role>]) {
+        let read = roles.iter().filter_map(|role| Parameters::read(role).ok());
+        self.doors.look_for(read.flat_map(|parameters| parameters.policies).map(str::to_owned).collect());
     }
 
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
@@ -349,12 +352,19 @@ fn copy(token: &Secret) -> Secret {
 }
 
 fn refused(detail: impl Into<String>) -> IssueError {
-    IssueError::Refused { detail: detail.into(), parameter: None }
+    IssueError::refused(detail.into())
 }
 
 fn issue_error(error: VaultError) -> IssueError {
     match error {
-        VaultError::Refused { said, .. } => refused(said),
+        VaultError::Refused { status, said } => {
+            let detail = match status {
+                401 | 403 => "the server does not let the broker, or the token of the grant, do what the role needs",
+                404 | 405 => "the server has nothing that makes credentials where the role says",
+                _ => "the server does not make it as the role asks for it",
+            };
+            refused(format!("{detail} ({status})")).because(said)
+        }
         VaultError::Address(why) => IssueError::Unavailable { internal: format!("its address: {why}") },
         VaultError::Unavailable(internal) => IssueError::Unavailable { internal },
         VaultError::Unknown(internal) => IssueError::OutcomeUnknown { internal },

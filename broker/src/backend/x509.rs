@@ -81,7 +81,7 @@ impl X509Backend {
         csr: &str,
         leaf: &Leaf<'_>,
     ) -> Result<(Signed, Option<Secret>), IssueError> {
-        let refuse = |detail: String| IssueError::Refused { detail, parameter: Some("csr") };
+        let refuse = |detail: String| IssueError::unfit("csr", detail);
         let key = request::public_key(csr).map_err(refuse)?;
         if self.authorities.have_key(key.bytes()) {
             return Err(refuse("the certificate request is for the authority's own key".to_owned()));
@@ -135,10 +135,7 @@ impl CredentialBackend for X509Backend {
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         names(&self.parameters(&order.role)?, order)?;
         if !order.scope.is_empty() {
-            return Err(IssueError::Refused {
-                detail: "a certificate has no scope: this role takes no `scope`".to_owned(),
-                parameter: Some("scope"),
-            });
+            return Err(IssueError::unfit("scope", "a certificate has no scope: this role takes no `scope`"));
         }
         let handle = format!(r#"{{"kind":"x509","serial":"{}"}}"#, order.grant.as_uuid().simple());
         Ok(Handle(SecretBytes::new(handle.into_bytes())))
@@ -155,7 +152,7 @@ impl CredentialBackend for X509Backend {
             expires_at: order.expires_at,
         };
         let authority = self.authorities.signing().ok_or_else(|| match self.authorities.trouble() {
-            Some(trouble) => IssueError::Suspended { detail: trouble.to_owned() },
+            Some(trouble) => IssueError::suspended(trouble),
             None => {
                 IssueError::Unavailable { internal: format!("backend {} has no authority that signs now", self.name) }
             }
@@ -196,12 +193,12 @@ impl std::fmt::Debug for X509Backend {
 }
 
 fn names(parameters: &Parameters<'_>, order: &IssueOrder) -> Result<Names, IssueError> {
-    parameters.names(order).map_err(|detail| IssueError::Refused { detail, parameter: None })
+    parameters.names(order).map_err(IssueError::refused)
 }
 
 fn issue_error(error: AuthorityError) -> IssueError {
     match error {
-        AuthorityError::NoLifeLeft => IssueError::Refused { detail: error.to_string(), parameter: None },
+        AuthorityError::NoLifeLeft => IssueError::refused(error.to_string()),
         AuthorityError::File { .. }
         | AuthorityError::Certificates(_)
         | AuthorityError::OtherKey

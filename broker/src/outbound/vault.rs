@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hallpass_core::port::scrubbed;
 use hallpass_core::secret::Secret;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,6 @@ use super::{AllowHttp, Call, Outbound, OutboundError};
 
 /// Room for a request in bytes. Growing would leave what it held so far where it was.
 const MAX_BODY: usize = 16 * 1024;
-/// How much of what the server says of a refusal is passed on.
-const MAX_SAID: usize = 200;
-/// A word as long as this may be a token, and none of those that explain a refusal is.
-const MAX_WORD: usize = 64;
 
 /// Where a server is, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +237,8 @@ fn failure(status: u16, body: &[u8]) -> VaultError {
         {
             VaultError::Unavailable(told)
         }
+        // Of something in between that waited too long (RFC 9110 §15.5.9): it may have passed the request on.
+        408 => VaultError::Unknown(told),
         400..=499 => VaultError::Refused { status, said },
         _ => VaultError::Unknown(told),
     }
@@ -251,22 +250,11 @@ struct Errors {
     errors: Vec<String>,
 }
 
-/// What the server says of a refusal, without control characters and without what may be a secret: a token, or a user with
-/// a password in an address.
+/// What the server says of a refusal, without what may be a secret.
 fn said(body: &[u8]) -> String {
     let Errors { errors } = serde_json::from_slice(body).unwrap_or_default();
-    let said = errors.join("; ");
-    let words = said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let words = words.map(|word| if may_be_secret(word) { "[…]" } else { word });
-    let said: String = words.collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect();
+    let said = scrubbed(&errors.join("; "));
     if said.is_empty() { "it does not say why".to_owned() } else { said }
-}
-
-fn may_be_secret(word: &str) -> bool {
-    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let is_token = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r.", "eyJ"].iter().any(|prefix| bare.starts_with(prefix));
-    let names_a_password = word.contains("://") && word.contains('@');
-    (is_token && bare.len() >= 20) || names_a_password || bare.len() > MAX_WORD || word.contains("password=")
 }
 
 #[cfg(test)]

@@ -128,12 +128,13 @@ async fn every_documented_error_means_what_it_says_with_its_code() {
             IssueError::Refused { detail, .. } => {
                 assert!(detail.contains(says), "{error}: {detail}");
                 assert!(!detail.contains("Trace ID"), "{error}: {detail}");
+                clouds::told_apart(&failed, &lab.contract.recorded(&error));
             }
             _ => assert_eq!(kind_of(&failed), says, "{error}: {failed}"),
         }
         tried += 1;
     }
-    assert_eq!(tried, 19, "as many as are recorded");
+    assert_eq!(tried, 20, "as many as are recorded");
     lab.contract.lose("token");
     assert_eq!(kind_of(&clouds::mint(&lab.backend, &order(1)).await.unwrap_err()), "unknown");
 }

@@ -63,6 +63,17 @@ pub(crate) async fn mint(
     Ok((issued, handle))
 }
 
+/// That a refusal tells the caller nothing of what the server said, and the audit log all of it.
+pub(crate) fn told_apart(failed: &IssueError, recorded: &str) {
+    let IssueError::Refused { detail, internal: Some(internal), .. } = failed else { panic!("{failed:?}") };
+    let recorded: Value = serde_json::from_str(recorded).unwrap_or_default();
+    let places = [&recorded["error_description"], &recorded["error"]["message"], &recorded["message"]];
+    let said = places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("{recorded}"));
+    let first: Vec<_> = said.split_whitespace().take(4).collect();
+    assert!(internal.contains(&first.join(" ")), "{said:?} is not in {internal:?}");
+    assert!(!detail.contains(said) && internal != detail, "{detail}");
+}
+
 /// What kind of failure it is.
 pub(crate) const fn kind_of(error: &IssueError) -> &'static str {
     match error {

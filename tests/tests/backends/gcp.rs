@@ -149,7 +149,7 @@ async fn every_documented_error_means_what_it_says() {
         "access-token-401" => "does not take the broker's session",
         "access-token-403" => "Workload Identity User",
         "access-token-404" => "service account is not there",
-        "session-429" | "session-503" | "access-token-429" => "unavailable",
+        "session-408" | "session-429" | "session-503" | "access-token-429" => "unavailable",
         _ => "unknown",
     };
     let mut tried = 0;
@@ -162,14 +162,17 @@ async fn every_documented_error_means_what_it_says() {
             let failed = clouds::mint(&lab.backend, &order).await.unwrap_err();
             let says = says(&error);
             match &failed {
-                IssueError::Refused { detail, .. } => assert!(detail.contains(says), "{error}: {detail}"),
+                IssueError::Refused { detail, .. } => {
+                    assert!(detail.contains(says), "{error}: {detail}");
+                    clouds::told_apart(&failed, &lab.contract.recorded(&error));
+                }
                 _ => assert_eq!(kind_of(&failed), says, "{error}: {failed}"),
             }
             assert!(!failed.to_string().contains("ya29"), "{error}: {failed}");
             tried += 1;
         }
     }
-    assert_eq!(tried, 18, "as many as are recorded");
+    assert_eq!(tried, 20, "as many as are recorded");
 }
 
 #[tokio::test]

@@ -204,9 +204,10 @@ async fn every_documented_error_means_what_it_says() {
             }
         };
         assert!(matches!(&failed, IssueError::Refused { detail, .. } if detail.contains(says)), "{error}: {failed}");
+        clouds::told_apart(&failed, &lab.contract.recorded(&error));
         tried += 1;
     }
-    assert_eq!(tried, 13, "as many as are recorded");
+    assert_eq!(tried, 14, "as many as are recorded");
     assert!(lab.installation().tokens.is_empty());
     lab.contract.next("access-token", "access-token-429");
     let limited = clouds::mint(&lab.backend, &lab.order(1)).await.unwrap_err();
@@ -248,7 +249,9 @@ async fn undoing_fails_until_github_takes_the_token_no_more() {
 #[tokio::test]
 async fn a_token_for_more_than_was_asked_for_is_ended_and_not_handed_out() {
     let lab = Lab::open().await;
-    for (n, wrong) in [(1, "access-token-for-all"), (2, "access-token-to-write")] {
+    let wrong =
+        ["access-token-for-all", "access-token-to-write", "access-token-to-maintain", "access-token-unreadable"];
+    for (n, wrong) in (1..).zip(wrong) {
         lab.installation().tokens.insert("ghs_canary".to_owned());
         lab.contract.next("access-token", wrong);
         let failed = clouds::mint(&lab.backend, &lab.order(n)).await.unwrap_err();
@@ -256,6 +259,20 @@ async fn a_token_for_more_than_was_asked_for_is_ended_and_not_handed_out() {
         assert!(!format!("{failed:?}").contains("canary"));
         assert!(lab.installation().tokens.is_empty(), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_ends_by_its_time_where_github_cannot_be_asked() {
+    let lab = Lab::open().await;
+    let (_, handle) = clouds::mint(&lab.backend, &lab.order(1)).await.unwrap();
+    for (after, expected) in [(59, None), (2, Some(Undone::OnlyTime))] {
+        lab.clock.advance(Ttl::from_mins(after));
+        lab.contract.lose("token-revoke");
+        let ended = lab.backend.revoke(&handle).await;
+        assert_eq!(ended.ok(), expected, "after {after} more minutes");
+    }
+    lab.installation().tokens.clear();
+    assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Gone), "where it can, it confirms");
 }
 
 #[tokio::test]

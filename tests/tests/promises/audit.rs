@@ -59,3 +59,17 @@ fn promise_8_a_write_that_fails_leaves_neither_state_nor_evidence() {
         assert_eq!(again, lab.grant(id).await);
     });
 }
+
+#[tokio::test]
+async fn what_a_backend_says_itself_is_in_the_log_and_not_in_what_the_caller_is_told() {
+    for nature in [Nature::hard(), Nature::local(), Nature { prepares: true, ..Nature::hard() }] {
+        let lab = Lab::new(nature);
+        lab.backend.next(Call::Prepare, [Some(Fault::Refused)]);
+        lab.backend.next(Call::Issue, [Some(Fault::Refused)]);
+        let told = lab.open(&lab.request()).await.map(drop).unwrap_err();
+        let told = format!("{told} {told:?}");
+        assert!(told.contains("the backend says no") && !told.contains("4711"), "{told}");
+        let log = lab.log().await;
+        assert!(log.iter().any(|entry| format!("{entry:?}").contains("account 4711 may not")), "{log:?}");
+    }
+}

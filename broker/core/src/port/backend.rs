@@ -1,5 +1,7 @@
 //! Credential backends: where credentials are minted and undone.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::credential::{Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
@@ -30,11 +32,15 @@ pub trait CredentialBackend: Send + Sync {
     /// Whether a credential of `role` is one token, so that `/oauth2/token` can answer it.
     fn yields_single_token(&self, role: &Role) -> bool;
 
-    /// Checks a role's parameters when a bundle is loaded.
+    /// Checks a role's parameters when a bundle is loaded, or is only tried. Without effect.
     ///
     /// # Errors
     /// [`InvalidParameters`] names the key and what would be right.
     fn validate(&self, role: &Role) -> Result<(), InvalidParameters>;
+
+    /// Told before each inventory which roles in force it mints for: other doors to what those reach are looked for.
+    /// [`CredentialBackend::validate`] is asked of roles that may never be in force, and so has no effect.
+    fn serve(&self, _roles: &[Arc<Role>]) {}
 
     /// The scope that a credential of `role` gets when `asked` is asked for: all that the role has, when that is nothing.
     ///
@@ -44,8 +50,7 @@ pub trait CredentialBackend: Send + Sync {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let detail = format!("a credential of kind {} has no scope", self.kind());
-        Err(IssueError::Refused { detail, parameter: Some("scope") })
+        Err(IssueError::unfit("scope", format!("a credential of kind {} has no scope", self.kind())))
     }
 
     /// What it will take to undo the credential, known before the call.
@@ -84,8 +89,7 @@ pub trait CredentialBackend: Send + Sync {
     /// # Errors
     /// See [`IssueError`].
     async fn make_spare(&self, _role: &Role, _id: SpareId, _expires_at: Timestamp) -> Result<Prepared, IssueError> {
-        let detail = format!("a backend of kind {} prepares nothing ahead", self.kind());
-        Err(IssueError::Refused { detail, parameter: None })
+        Err(IssueError::refused(format!("a backend of kind {} prepares nothing ahead", self.kind())))
     }
 
     /// Mints, with the handle that was planned, or with the one that was prepared.
@@ -162,7 +166,8 @@ pub struct InvalidParameters {
     pub problem: String,
 }
 
-/// How minting fails. Two audiences: `detail` is for the caller, `internal` for the audit log.
+/// How minting fails. Two audiences: `detail` is for the caller, and has nothing of what is behind the backend, such as
+/// names of accounts; `internal` is for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// Refused before any effect: there is nothing to undo.
@@ -170,6 +175,8 @@ pub enum IssueError {
     Refused {
         /// For the caller.
         detail: String,
+        /// For the audit log: what the backend itself said, if it was asked; see [`IssueError::because`].
+        internal: Option<String>,
         /// The request's parameter that was wrong, where it is the caller's fault.
         parameter: Option<&'static str>,
     },
@@ -178,6 +185,8 @@ pub enum IssueError {
     Suspended {
         /// What, for the caller.
         detail: String,
+        /// For the audit log, as that of a refusal.
+        internal: Option<String>,
     },
     /// The call was not sent, or surely had no effect.
     #[error("unavailable: {internal}")]
@@ -191,6 +200,61 @@ pub enum IssueError {
         /// For the audit log.
         internal: String,
     },
+}
+
+impl IssueError {
+    /// Refused, whatever the caller asks with.
+    #[must_use]
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self::Refused { detail: detail.into(), internal: None, parameter: None }
+    }
+
+    /// Refused for a parameter of the request.
+    #[must_use]
+    pub fn unfit(parameter: &'static str, detail: impl Into<String>) -> Self {
+        Self::Refused { detail: detail.into(), internal: None, parameter: Some(parameter) }
+    }
+
+    /// Nothing is minted for now.
+    #[must_use]
+    pub fn suspended(detail: impl Into<String>) -> Self {
+        Self::Suspended { detail: detail.into(), internal: None }
+    }
+
+    /// The same, with what the backend itself said of it. It is kept as [`scrubbed`] has it.
+    #[must_use]
+    pub fn because(self, said: impl AsRef<str>) -> Self {
+        let said = scrubbed(said.as_ref());
+        match self {
+            Self::Refused { detail, parameter, .. } => Self::Refused { detail, internal: Some(said), parameter },
+            Self::Suspended { detail, .. } => Self::Suspended { detail, internal: Some(said) },
+            Self::Unavailable { internal } => Self::Unavailable { internal: format!("{internal}: {said}") },
+            Self::OutcomeUnknown { internal } => Self::OutcomeUnknown { internal: format!("{internal}: {said}") },
+        }
+    }
+}
+
+/// Longest part of somebody else's words that is kept, in characters.
+const MAX_SAID: usize = 300;
+/// A word that is longer may be a token or a key, and none of those that explain something is.
+const MAX_WORD: usize = 64;
+
+/// Somebody else's words, on one line, not too many of them, and without what may be a secret: a token, or an address
+/// with a password in it.
+#[must_use]
+pub fn scrubbed(words: &str) -> String {
+    let words = words.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = words.map(|word| if may_be_secret(word) { "[…]" } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
+}
+
+fn may_be_secret(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    // Of Vault and OpenBao; of JSON Web Tokens; of GitHub.
+    let beginnings = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r.", "eyJ", "ghs_", "ghp_", "github_pat_"];
+    let is_token = beginnings.iter().any(|beginning| bare.starts_with(beginning));
+    let names_a_password = word.contains("://") && word.contains('@');
+    (is_token && bare.len() >= 20) || names_a_password || bare.len() > MAX_WORD || word.contains("password=")
 }
 
 /// How extending fails. The credential keeps the end that it had.
@@ -275,4 +339,23 @@ pub enum InventoryScope {
     Doors,
     /// Nothing.
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_others_are_bounded_and_hold_no_secret() {
+        let token = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
+        let said =
+            scrubbed(&format!(" not\r\nallowed: '{token}', \u{1b}[31mtry\tagain at https://a:b@c ghs_{:0>20}", 7));
+        assert_eq!(said, "not allowed: […] [31mtry again at […] […]");
+        assert_eq!(scrubbed(&"word ".repeat(1000)).chars().count(), MAX_SAID);
+        assert_eq!(scrubbed(&"w".repeat(65)), "[…]");
+        let error = IssueError::unfit("csr", "not this one").because(token);
+        let internal = Some("[…]".to_owned());
+        assert_eq!(error, IssueError::Refused { detail: "not this one".to_owned(), internal, parameter: Some("csr") });
+        assert_eq!(error.to_string(), "refused: not this one", "what is told to callers holds nothing of it");
+    }
 }

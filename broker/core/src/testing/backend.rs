@@ -300,14 +300,11 @@ impl FaultingBackend {
     fn mint(&self, order: &IssueOrder, under: &str, at: Timestamp, too_long_by: Ttl) -> Result<Credential, IssueError> {
         let nature = self.nature();
         if nature.prepares && self.parents().iter().all(|parent| parent.undo != under) {
-            return Err(IssueError::Refused {
-                detail: "what it is to be made under is gone".to_owned(),
-                parameter: None,
-            });
+            return Err(IssueError::refused("what it is to be made under is gone"));
         }
         let left = order.expires_at.since(at);
         if nature.class != RevocationClass::Hard && left < nature.min_life {
-            return Err(IssueError::Refused { detail: "too little time is left".to_owned(), parameter: None });
+            return Err(IssueError::refused("too little time is left"));
         }
         let mut journal = lock(&self.journal);
         let undo = match nature {
@@ -408,7 +405,7 @@ impl CredentialBackend for FaultingBackend {
 
     fn plan(&self, order: &IssueOrder) -> Result<Handle, IssueError> {
         match self.fault(Call::Plan) {
-            Some(Fault::Refused) => Err(IssueError::Refused { detail: "not like this".to_owned(), parameter: None }),
+            Some(Fault::Refused) => Err(IssueError::refused("not like this")),
             Some(_) => Err(IssueError::Unavailable { internal: "no plan can be made".to_owned() }),
             None => Ok(Handle(SecretBytes::new(planned(order.grant).into_bytes()))),
         }
@@ -423,7 +420,7 @@ impl CredentialBackend for FaultingBackend {
         let make = |_| self.make_parent(Belongs::ToGrant(order.grant), &order.grant.to_string(), order.expires_at);
         match (fault, arrives.map(make)) {
             (Some(Fault::Refused), _) => {
-                Err(IssueError::Refused { detail: "the backend says no".to_owned(), parameter: None })
+                Err(IssueError::refused("the backend says no").because("account 4711 may not"))
             }
             (Some(Fault::Unavailable), _) => Err(IssueError::Unavailable { internal: "not reached".to_owned() }),
             (Some(Fault::Silent { .. }), _) => std::future::pending().await,
@@ -456,7 +453,7 @@ impl CredentialBackend for FaultingBackend {
         let made = arrives.map(|at| self.mint(order, &handle_text(handle), at, too_long_by)).transpose()?;
         match (fault, made) {
             (Some(Fault::Refused), _) => {
-                Err(IssueError::Refused { detail: "the backend says no".to_owned(), parameter: None })
+                Err(IssueError::refused("the backend says no").because("account 4711 may not"))
             }
             (Some(Fault::Unavailable), _) => Err(IssueError::Unavailable { internal: "not reached".to_owned() }),
             (Some(Fault::Silent { .. }), _) => std::future::pending().await,

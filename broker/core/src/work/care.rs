@@ -162,6 +162,9 @@ pub async fn reconcile(
     if backend.inventory_scope() == InventoryScope::None {
         return Ok(Counted::default());
     }
+    let revision = ports.governance.current();
+    let roles: Vec<_> = revision.catalog.roles.values().filter(|role| &role.backend == name).map(Arc::clone).collect();
+    backend.serve(&roles);
     let items = within(INVENTORY_DEADLINE, backend.inventory()).await?;
     let mut counted = Counted::default();
     let (mut strays, mut failed) = (HashMap::new(), None);

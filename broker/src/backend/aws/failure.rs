@@ -7,21 +7,15 @@ use super::query::CallFailed;
 
 /// What came of asking for a session. An answer without a session handed none out: only a lost answer leaves it open
 /// whether there is one.
-pub(super) fn of_assuming(failed: CallFailed, backend: &str) -> IssueError {
+pub(super) fn of_assuming(failed: CallFailed) -> IssueError {
     let internal = failed.to_string();
     let (status, code, message) = match failed {
         CallFailed::Unsent(internal) => return IssueError::Unavailable { internal },
         CallFailed::NoAnswer(internal) => return IssueError::OutcomeUnknown { internal },
         CallFailed::Answered { status, code, message } => (status, code, message),
     };
-    let refused = |detail: &str| {
-        tracing::warn!(backend, aws = internal, "AWS refuses a session");
-        IssueError::Refused { detail: detail.to_owned(), parameter: None }
-    };
-    let suspended = |detail: &str| {
-        tracing::warn!(backend, aws = internal, "AWS gives no sessions");
-        IssueError::Suspended { detail: detail.to_owned() }
-    };
+    let refused = |detail: &str| IssueError::refused(detail).because(&internal);
+    let suspended = |detail: &str| IssueError::suspended(detail).because(&internal);
     match code.as_str() {
         "AccessDenied" | "AccessDeniedException" => refused(
             "AWS does not let the broker assume the role (AccessDenied): the role's trust policy must permit it, \
@@ -67,7 +61,9 @@ pub(super) fn of_assuming(failed: CallFailed, backend: &str) -> IssueError {
         | "TooManyRequestsException"
         | "RequestExpired" => IssueError::Unavailable { internal },
         _ if status >= 500 || status == 429 => IssueError::Unavailable { internal },
-        _ => refused("AWS refuses the session; the broker's log has the reason"),
+        // Of something in between that waited too long: it may have passed the request on.
+        _ if status == 408 => IssueError::OutcomeUnknown { internal },
+        _ => refused("AWS refuses the session; the audit log has the reason"),
     }
 }
 

@@ -2,10 +2,10 @@
 //! <https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes>,
 //! <https://learn.microsoft.com/en-us/entra/workload-id/workload-identity-federation>
 
-use hallpass_core::port::IssueError;
+use hallpass_core::port::{IssueError, scrubbed};
 use serde::Deserialize;
 
-use crate::backend::rest::{Answered, said};
+use crate::backend::rest::Answered;
 
 #[derive(Debug, Default, Deserialize)]
 struct Failure {
@@ -21,11 +21,12 @@ struct Failure {
 pub(super) fn of(answered: &Answered) -> IssueError {
     let failure: Failure = answered.read().unwrap_or_default();
     let code = failure.error_codes.first().copied();
-    let told = format!("{} {}: {}", answered.status, said(&failure.error), said(&failure.error_description));
+    let told = format!("{} {}: {}", answered.status, scrubbed(&failure.error), scrubbed(&failure.error_description));
     let unavailable = || IssueError::Unavailable { internal: format!("it answered {told}") };
     let detail = match (answered.status, code) {
         (_, Some(90033 | 90012)) | (429, _) => return unavailable(),
-        (500.., _) => return IssueError::OutcomeUnknown { internal: format!("it answered {told}") },
+        // 408 is of something in between that waited too long: it may have passed the request on.
+        (408 | 500.., _) => return IssueError::OutcomeUnknown { internal: format!("it answered {told}") },
         (_, Some(700_016)) => "the role's application is not in the tenant".to_owned(),
         (_, Some(7_000_112)) => "the role's application is disabled in the tenant".to_owned(),
         (_, Some(70_021 | 700_211 | 700_212 | 700_213)) => {
@@ -42,7 +43,6 @@ pub(super) fn of(answered: &Answered) -> IssueError {
         (status, None) => format!("Entra gives no token as it is asked for ({status})"),
         (_, Some(_)) => "Entra gives no token to the role's application".to_owned(),
     };
-    tracing::warn!(answer = %told, "Microsoft Entra gave no token");
     let code = code.map(|code| format!(" (AADSTS{code})")).unwrap_or_default();
-    IssueError::Refused { detail: format!("{detail}{code}"), parameter: None }
+    IssueError::refused(format!("{detail}{code}")).because(told)
 }

@@ -2,10 +2,10 @@
 //! <https://cloud.google.com/iam/docs/troubleshooting-workload-identity-federation>,
 //! <https://cloud.google.com/apis/design/errors>
 
-use hallpass_core::port::IssueError;
+use hallpass_core::port::{IssueError, scrubbed};
 use serde::Deserialize;
 
-use crate::backend::rest::{Answered, said};
+use crate::backend::rest::Answered;
 
 /// Of the Security Token Service (RFC 6749 §5.2).
 #[derive(Debug, Default, Deserialize)]
@@ -41,14 +41,14 @@ fn words(answered: &Answered) -> (String, String) {
     let oauth = answered.read::<OAuth>().map(|oauth| (oauth.error, oauth.error_description));
     let other = answered.read::<Other>().map(|Other { error }| (error.status, error.message));
     let (word, message) = oauth.or(other).unwrap_or_default();
-    (said(&word), said(&message))
+    (scrubbed(&word), scrubbed(&message))
 }
 
 /// The broker's own session was not made: no credential can have been.
 pub(super) fn of_session(answered: &Answered) -> IssueError {
     let (word, _) = words(answered);
     let detail = match (answered.status, word.as_str()) {
-        (429, _) | (500.., _) => return IssueError::Unavailable { internal: format!("sts: {}", told(answered)) },
+        (408 | 429, _) | (500.., _) => return IssueError::Unavailable { internal: format!("sts: {}", told(answered)) },
         (_, "invalid_target") => "the workload identity pool or its provider is not there, or disabled",
         (_, "unauthorized_client") => "the provider's attribute condition does not let the broker in",
         (_, "invalid_grant") => {
@@ -67,6 +67,8 @@ pub(super) fn of_token(answered: &Answered) -> IssueError {
         403 => "the broker may not make tokens of the role's service account: it needs Workload Identity User on it",
         404 => "the role's service account is not there",
         429 => return IssueError::Unavailable { internal: format!("iamcredentials: {}", told(answered)) },
+        // Of something in between that waited too long: it may have passed the request on.
+        408 => return IssueError::OutcomeUnknown { internal: format!("iamcredentials: {}", told(answered)) },
         status @ 300..=499 => {
             return refused(&format!("Google Cloud makes no token as it is asked for ({status})"), answered);
         }
@@ -82,6 +84,5 @@ pub(super) fn of_boundary(answered: &Answered) -> IssueError {
 }
 
 fn refused(detail: &str, answered: &Answered) -> IssueError {
-    tracing::warn!(answer = %told(answered), "Google Cloud made no token");
-    IssueError::Refused { detail: detail.to_owned(), parameter: None }
+    IssueError::refused(detail).because(told(answered))
 }

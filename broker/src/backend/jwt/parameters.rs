@@ -177,10 +177,7 @@ impl<'a> Parameters<'a> {
     /// The scope of a token: what was asked for, if the role has all of it; everything, if nothing was asked for.
     pub(super) fn grant_scope(&self, asked: &[String]) -> Result<Option<String>, IssueError> {
         if let Some(beyond) = asked.iter().find(|scope| !self.scope.contains(&scope.as_str())) {
-            return Err(IssueError::Refused {
-                detail: format!("scope {beyond:?} is not one that this role gives"),
-                parameter: Some("scope"),
-            });
+            return Err(IssueError::unfit("scope", format!("scope {beyond:?} is not one that this role gives")));
         }
         let wanted = |scope: &&&str| asked.is_empty() || asked.iter().any(|asked| asked == **scope);
         let granted: Vec<_> = self.scope.iter().filter(wanted).copied().collect();

@@ -228,7 +228,7 @@ async fn without_a_key_of_the_algorithm_nothing_is_signed() {
     let backend = backend(vec![signer(SignatureAlgorithm::Es256)]);
     let order = ten_minutes(json!({"audience": "https://api.example", "algorithm": "EdDSA"}));
     let refused = backend.issue(&order, &sample::handle(7)).await.unwrap_err();
-    assert!(matches!(&refused, IssueError::Suspended { detail } if detail.contains("no EdDSA key")), "{refused}");
+    assert!(matches!(&refused, IssueError::Suspended { detail, .. } if detail.contains("no EdDSA key")), "{refused}");
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Calls to the API server, as the broker.
 
+use hallpass_core::port::scrubbed;
 use reqwest::Method;
 
 use super::wire::Status;
 use crate::backend::own_identity::OwnIdentity;
-use crate::backend::rest::{Answered, Api, Ask, Body, Unanswered, said};
+use crate::backend::rest::{Answered, Api, Ask, Body, Unanswered};
 use crate::config::backend::kubernetes::KubernetesLogin;
 use crate::outbound::token_file;
 
@@ -62,7 +63,7 @@ impl Declined {
     pub(super) fn of(answered: &Answered) -> Self {
         let status: Option<Status> = answered.read();
         let (reason, message) = status.map(|status| (status.reason, status.message)).unwrap_or_default();
-        Self { status: answered.status, reason: said(&reason), message: said(&message) }
+        Self { status: answered.status, reason: scrubbed(&reason), message: scrubbed(&message) }
     }
 }
 

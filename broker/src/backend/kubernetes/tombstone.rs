@@ -15,15 +15,17 @@ use super::wire::{
     DeleteOptions, METADATA, METADATA_LIST, Metadata, NewMetadata, NewSecret, Object, Page, Preconditions,
 };
 use super::{declined, refused};
-use crate::backend::rest::Body;
+use crate::backend::rest::{Body, Unanswered};
 
 /// Whose tombstones these are: a digest of the broker's `public_url`, since a label holds no URL.
 const INSTANCE: &str = "hallpass/instance";
 const GRANT: &str = "hallpass/grant";
-/// How many objects a page has.
-const PAGE: &str = "500";
+/// How many objects a page has, where they are small. An object's annotations, which come with its metadata, may be 256 KiB.
+const PAGE: usize = 500;
+/// By how much smaller pages are asked for where one was more than is read.
+const SHRINKING: usize = 8;
 /// Most pages of one namespace: beyond, something is wrong there, and no inventory is better than half of one.
-const MAX_PAGES: usize = 200;
+const MAX_PAGES: usize = 1000;
 
 /// What it takes to end a token: the handle of a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,9 +192,10 @@ pub(super) async fn static_tokens(cluster: &Cluster, namespace: &str) -> Result<
 
 async fn list(cluster: &Cluster, namespace: &str, by: (&str, &str)) -> Result<Vec<Metadata>, RevokeError> {
     let mut found = Vec::new();
-    let mut next = String::new();
+    let (mut next, mut size) = (String::new(), PAGE);
     for _ in 0..MAX_PAGES {
-        let mut query = vec![by, ("limit", PAGE)];
+        let limit = size.to_string();
+        let mut query = vec![by, ("limit", limit.as_str())];
         if !next.is_empty() {
             query.push(("continue", &next));
         }
@@ -203,7 +206,13 @@ async fn list(cluster: &Cluster, namespace: &str, by: (&str, &str)) -> Result<Ve
             accept: METADATA_LIST,
             body: Body::None,
         };
-        let answered = cluster.ask(question).await.map_err(failed)?;
+        let answered = match cluster.ask(question).await {
+            Err(Unanswered::TooLarge) if size > 1 => {
+                size = (size / SHRINKING).max(1);
+                continue;
+            }
+            answered => answered.map_err(failed)?,
+        };
         if answered.status != 200 {
             // Also 410: what is left of the list has expired meanwhile. The next inventory begins anew.
             return Err(failed(Declined::of(&answered)));
@@ -214,9 +223,9 @@ async fn list(cluster: &Cluster, namespace: &str, by: (&str, &str)) -> Result<Ve
         if page.metadata.next.is_empty() {
             return Ok(found);
         }
-        next = page.metadata.next;
+        (next, size) = (page.metadata.next, size.saturating_mul(2).min(PAGE));
     }
-    Err(failed(format!("{namespace} has more Secrets than {MAX_PAGES} pages of {PAGE}")))
+    Err(failed(format!("{namespace} has more Secrets than {MAX_PAGES} pages")))
 }
 
 fn is_ours(metadata: &Metadata, mark: &str) -> bool {

@@ -15,6 +15,8 @@ pub(super) struct Failure {
     nature: Nature,
     /// For the audit log: SQLSTATE and the server's words, which repeat no statement.
     internal: String,
+    /// For the caller, where there is more to say than that the server refuses.
+    told: Option<&'static str>,
     state: Option<SqlState>,
 }
 
@@ -31,17 +33,23 @@ enum Nature {
 impl Failure {
     /// Nothing was sent.
     pub(super) fn not_sent(internal: impl Into<String>) -> Self {
-        Self { nature: Nature::Unavailable, internal: internal.into(), state: None }
+        Self { nature: Nature::Unavailable, internal: internal.into(), told: None, state: None }
     }
 
     /// The server will not do it.
     pub(super) fn refused(internal: impl Into<String>) -> Self {
-        Self { nature: Nature::Refused, internal: internal.into(), state: None }
+        Self { nature: Nature::Refused, internal: internal.into(), told: None, state: None }
+    }
+
+    /// A user that was made would outlive its grant, or reach further than it may.
+    pub(super) fn overreaching(internal: &str) -> Self {
+        let told = "by the role's groups or statements its user would outlive the grant, or reach further than it may";
+        Self { told: Some(told), ..Self::refused(internal) }
     }
 
     /// No connection came about. That the broker's own login is refused is no refusal of what was asked for.
     pub(super) fn connecting(error: &Error) -> Self {
-        Self { nature: Nature::Unavailable, internal: told(error), state: error.code().cloned() }
+        Self { nature: Nature::Unavailable, internal: told(error), told: None, state: error.code().cloned() }
     }
 
     /// A statement failed whose transaction was surely not committed.
@@ -50,12 +58,17 @@ impl Failure {
             Some(db) if is_lasting(db.code()) => Nature::Refused,
             _ => Nature::Unavailable,
         };
-        Self { nature, internal: told(error), state: error.code().cloned() }
+        Self { nature, internal: told(error), told: None, state: error.code().cloned() }
     }
 
     /// The commit failed, or its answer did not come.
     pub(super) fn at_commit(error: &Error) -> Self {
-        Self { nature: Nature::Unknown, internal: format!("the answer to COMMIT: {}", told(error)), state: None }
+        Self {
+            nature: Nature::Unknown,
+            internal: format!("the answer to COMMIT: {}", told(error)),
+            told: None,
+            state: None,
+        }
     }
 
     /// It is there already: of an earlier call whose answer was lost.
@@ -74,6 +87,8 @@ impl Failure {
             SqlState::INVALID_GRANT_OPERATION,
             SqlState::DUPLICATE_OBJECT,
             SqlState::UNIQUE_VIOLATION,
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_FUNCTION,
         ];
         self.state.as_ref().is_some_and(|state| races.contains(state))
     }
@@ -112,10 +127,9 @@ impl From<Failure> for IssueError {
     fn from(failure: Failure) -> Self {
         match failure.nature {
             Nature::Refused => {
-                tracing::warn!(reason = %failure.internal, "a database server refused to make a user");
                 let state = failure.state.as_ref().map(|state| format!(" (SQLSTATE {})", state.code()));
-                let detail = format!("the server does not let such a user be made{}", state.unwrap_or_default());
-                Self::Refused { detail, parameter: None }
+                let detail = failure.told.unwrap_or("the server does not let such a user be made");
+                Self::refused(format!("{detail}{}", state.unwrap_or_default())).because(failure.internal)
             }
             Nature::Unavailable => Self::Unavailable { internal: failure.internal },
             Nature::Unknown => Self::OutcomeUnknown { internal: failure.internal },

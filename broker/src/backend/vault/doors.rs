@@ -20,11 +20,19 @@ const MOST: usize = 500;
 /// The doors that were found last.
 pub(super) struct Doors {
     clock: Arc<dyn Clock>,
-    /// The policies of each of the broker's roles.
-    policies: Mutex<BTreeMap<String, Vec<String>>>,
-    found: tokio::sync::Mutex<(Option<Duration>, Vec<String>)>,
+    /// The policies of the broker's roles.
+    policies: Mutex<BTreeSet<String>>,
+    found: tokio::sync::Mutex<Option<Found>>,
     /// What could not be seen, said once.
     unseen: Mutex<BTreeSet<String>>,
+}
+
+/// What was found.
+struct Found {
+    at: Duration,
+    /// For these policies.
+    wanted: BTreeSet<String>,
+    doors: Vec<String>,
 }
 
 impl Doors {
@@ -33,21 +41,20 @@ impl Doors {
         Self { clock, policies, found, unseen }
     }
 
-    /// Takes note of what a role reaches.
-    pub(super) fn note(&self, role: &str, policies: &[&str]) {
-        let policies = policies.iter().map(|policy| (*policy).to_owned()).collect();
-        self.policies.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), policies);
+    /// From now on, other doors to these policies are looked for.
+    pub(super) fn look_for(&self, policies: BTreeSet<String>) {
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
     /// The doors, as paths of the server's configuration. `own` are not counted: what the broker itself comes in by.
     pub(super) async fn all(&self, broker: &Broker, own: &[String]) -> Result<Vec<String>, VaultError> {
         let now = self.clock.monotonic();
         let mut found = self.found.lock().await;
-        if found.0.is_some_and(|at| now.saturating_sub(at) < PERIOD) {
-            return Ok(found.1.clone());
+        let wanted = self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_fresh = |found: &&Found| now.saturating_sub(found.at) < PERIOD && found.wanted == wanted;
+        if let Some(found) = found.as_ref().filter(is_fresh) {
+            return Ok(found.doors.clone());
         }
-        let wanted: BTreeSet<String> =
-            self.policies.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect();
         let mut doors = Vec::new();
         for (mount, folder) in self.folders(broker).await? {
             for path in self.below(broker, &format!("auth/{mount}{folder}")).await? {
@@ -56,7 +63,7 @@ impl Doors {
                 }
             }
         }
-        *found = (Some(now), doors.clone());
+        *found = Some(Found { at: now, wanted, doors: doors.clone() });
         Ok(doors)
     }
 

@@ -118,7 +118,7 @@ fn body(order: &IssueOrder, parameters: &Parameters<'_>, life: Life) -> Map<Stri
 
 /// What is wrong with the key that a request brings, or does not bring.
 pub(super) fn check_key(order: &IssueOrder, parameters: &Parameters<'_>) -> Result<(), IssueError> {
-    let wrong = |detail: &str| Err(IssueError::Refused { detail: detail.to_owned(), parameter: Some("csr") });
+    let wrong = |detail: &str| Err(IssueError::unfit("csr", detail));
     match (&order.csr, parameters.takes_a_key(), parameters.engine) {
         (None, false, _) => Ok(()),
         (Some(_), false, _) => wrong("this role makes its own keys, or none: it takes no `csr`"),

@@ -107,7 +107,7 @@ pub(super) async fn create(broker: &Broker, clock: &dyn Clock, order: &ParentOrd
         (None, Err(error)) => error.to_string(),
     };
     match end(broker, &parent.accessor).await {
-        Ok(()) => Err(refused(wrong)),
+        Ok(()) => Err(refused("the server made another token than the role asks for").because(wrong)),
         Err(error) => Err(IssueError::OutcomeUnknown { internal: format!("{wrong}; it could not be ended: {error}") }),
     }
 }

@@ -259,7 +259,7 @@ async fn weak_requests_are_refused_as_the_callers_own_mistake() {
         let openssl = OpenSsl::new();
         let mut order = by_repository(1);
         order.csr = Some(openssl.request(key, digest));
-        let Err(IssueError::Refused { detail, parameter }) = mint(&backend, &order).await else {
+        let Err(IssueError::Refused { detail, parameter, .. }) = mint(&backend, &order).await else {
             panic!("{key} {digest} was accepted")
         };
         assert_eq!(parameter, Some("csr"));
@@ -359,7 +359,7 @@ async fn a_claim_that_does_not_fit_a_name_is_refused() {
     let mut order = order(1, json!({"spiffe_id": "/ci/{subject}"}));
     order.subject = "../admin".to_owned();
     let refused = backend(&self_signed()).plan(&order).unwrap_err();
-    assert!(matches!(&refused, IssueError::Refused { detail, parameter: None } if detail.contains("`subject`")));
+    assert!(matches!(&refused, IssueError::Refused { detail, parameter: None, .. } if detail.contains("`subject`")));
 }
 
 #[tokio::test]

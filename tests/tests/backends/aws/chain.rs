@@ -54,7 +54,7 @@ async fn keys_that_aws_does_not_know_mint_nothing_and_the_caller_hears_why_witho
     };
     let Some(lab) = Lab::open_with(change, &unknown).await else { return };
     let error = lab.mint(&lab.order(1, Ttl::from_mins(20))).await.unwrap_err();
-    let (IssueError::Suspended { detail } | IssueError::Refused { detail, .. }) = &error else { panic!("{error}") };
+    let (IssueError::Suspended { detail, .. } | IssueError::Refused { detail, .. }) = &error else { panic!("{error}") };
     assert!(!detail.contains("AKIAUNKNOWN") && !detail.contains("arn:"), "{detail}");
 }
 

@@ -1,9 +1,11 @@
 //! What is alive at the server, and whose: the adapter's own view, each kind of thing planted by hand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hallpass_core::port::{Belongs, CredentialBackend as _, ItemKind, Undone};
 use hallpass_core::time::Ttl;
+use serde_json::json;
 
 use super::{Adapter, order, server, writer};
 
@@ -12,7 +14,11 @@ async fn the_inventory_tells_ours_from_others_and_finds_the_other_doors() {
     let Some(server) = server().await else { return };
     let adapter = Adapter::of(&server);
     let order = order(1, writer(), adapter.now, adapter.now.plus(Ttl::from_mins(10)));
-    adapter.backend.validate(&order.role).expect("the role is right");
+    adapter.backend.serve(&[Arc::clone(&order.role)]);
+    // A bundle that is only tried opens no door.
+    let mut tried = order.role.as_ref().clone();
+    tried.parameters = json!({"roles": ["elsewhere"]});
+    adapter.backend.validate(&tried).expect("the role is right");
     let planned = adapter.backend.plan(&order).expect("it can be planned");
     adapter.backend.issue(&order, &planned).await.expect("it is made");
     let ours = server.roles("hp\\_%").await.pop().expect("a user");
@@ -22,6 +28,8 @@ async fn the_inventory_tells_ours_from_others_and_finds_the_other_doors() {
            CREATE ROLE middle NOLOGIN IN ROLE app_writer;
            CREATE ROLE indirect LOGIN IN ROLE middle;
            CREATE ROLE stranger LOGIN;
+           CREATE ROLE elsewhere NOLOGIN;
+           CREATE ROLE elsewhere_too LOGIN IN ROLE elsewhere;
            CREATE ROLE forged LOGIN;
            COMMENT ON ROLE forged IS '{{"hallpass":"https://broker.test","backend":"orders-db","grant":"{grant}","owner":"o","role":"r","purpose":"p","database":"app"}}';
            CREATE ROLE {other} LOGIN IN ROLE app_writer;

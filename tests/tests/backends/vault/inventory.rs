@@ -1,6 +1,7 @@
 //! What is alive at the server: ours, others', and other doors; one of each is planted by hand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hallpass_core::port::{Belongs, CredentialBackend as _, InventoryItem, ItemKind, Undone};
 use hallpass_core::testing::sample;
@@ -44,7 +45,8 @@ async fn ours_is_told_from_others_and_can_be_undone_by_what_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_doors_to_the_same_policies_are_shown_as_far_as_they_may_be_seen() {
     let Some(lab) = Lab::open().await else { return };
-    lab.backend.validate(&role(json!({"policies": ["app"]}))).unwrap();
+    lab.backend.serve(&[Arc::new(role(json!({"policies": ["app"]})))]);
+    lab.backend.validate(&role(json!({"policies": ["other"]}))).expect("tried, and never in force");
     lab.server.write("sys/auth/approle", &json!({"type": "approle"})).await;
     for (name, policy) in [("legacy", "app"), ("harmless", "other")] {
         lab.server.write(&format!("auth/approle/role/{name}"), &json!({"token_policies": policy})).await;
@@ -56,7 +58,7 @@ async fn other_doors_to_the_same_policies_are_shown_as_far_as_they_may_be_seen()
 
     // One who may not look sees none, and goes on.
     let blind = lab.another("vault", super::INSTANCE, |_| {});
-    blind.validate(&role(json!({"policies": ["app"]}))).unwrap();
+    blind.serve(&[Arc::new(role(json!({"policies": ["app"]})))]);
     let policy: String = super::POLICY.split("# Optional").next().unwrap().to_owned();
     lab.server.write("sys/policies/acl/hallpass", &json!({"policy": policy})).await;
     let seen = blind.inventory().await.unwrap();

@@ -109,7 +109,7 @@ async fn uses_and_networks_are_bounded_as_the_role_says() {
     lab.server.write("sys/policies/acl/hallpass", &json!({"policy": policy})).await;
     lab.server.write("auth/token/roles/bound", &super::token_role()).await;
     let refused = lab.mint(&lab.order(2, bound.clone())).await.map(|_| ()).unwrap_err();
-    assert!(refused.to_string().contains("bound_cidrs"), "{refused}");
+    assert!(format!("{refused:?}").contains("bound_cidrs"), "{refused:?}");
     let mut token_role = super::token_role();
     token_role["token_bound_cidrs"] = json!("192.0.2.0/24");
     lab.server.write("auth/token/roles/bound", &token_role).await;
@@ -130,7 +130,10 @@ async fn a_token_role_that_gives_something_else_is_refused_and_leaves_nothing() 
         lab.server.write("auth/token/roles/hallpass", &token_role).await;
         let before = lab.server.accessors().await;
         let refused = lab.mint(&lab.order(1, json!({"policies": ["app"]}))).await.map(|_| ()).unwrap_err();
-        assert!(matches!(&refused, IssueError::Refused { detail, .. } if detail.contains(says)), "{wrong}: {refused}");
+        assert!(
+            matches!(&refused, IssueError::Refused { internal: Some(internal), .. } if internal.contains(says)),
+            "{wrong}: {refused}"
+        );
         assert_eq!(lab.server.accessors().await, before, "{wrong}");
     }
     lab.server.write("auth/token/roles/hallpass", &super::token_role()).await;

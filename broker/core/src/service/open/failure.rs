@@ -11,9 +11,13 @@ pub(super) const OUTLIVES: &str = "it made a credential that outlives what was a
 
 impl Attempt<'_> {
     /// The refusal of a backend that does not take a parameter of the caller's.
-    pub(super) fn backend_refusal(parameter: &'static str, detail: String) -> Refusal {
+    pub(super) fn backend_refusal(parameter: &'static str, detail: String, said: Option<String>) -> Refusal {
         let reason = if parameter == "csr" { Reason::BadCsr } else { Reason::BackendRefused };
-        Refusal::new(Step::Backend, reason, detail).about(parameter)
+        let refusal = Refusal::new(Step::Backend, reason, detail).about(parameter);
+        match said {
+            Some(said) => refusal.because(said),
+            None => refusal,
+        }
     }
 
     /// Records that minting failed with nothing left behind.
@@ -22,8 +26,8 @@ impl Attempt<'_> {
         backend: &BackendName,
         error: IssueError,
     ) -> Result<ServiceError, ServiceError> {
-        if let IssueError::Refused { detail, parameter: Some(parameter) } = error {
-            return self.refuse(Self::backend_refusal(parameter, detail)).await;
+        if let IssueError::Refused { detail, internal, parameter: Some(parameter) } = error {
+            return self.refuse(Self::backend_refusal(parameter, detail, internal)).await;
         }
         let (failure, internal, cause) = issue_failure(backend, error);
         let refusal = Refusal::new(Step::Backend, failure.reason(), failure.to_string()).because(internal);
@@ -33,19 +37,22 @@ impl Attempt<'_> {
     }
 }
 
-/// What a failure at the backend is to the caller, to the audit log and to the grant.
+/// What a failure at the backend is to the caller, to the audit log and to the grant. Where the backend said something
+/// itself, that is what the audit log has of it, beside what the caller is told.
 pub(super) fn issue_failure(backend: &BackendName, error: IssueError) -> (ServiceError, String, Cause) {
     match error {
-        IssueError::Refused { detail, .. } => {
+        IssueError::Refused { detail, internal, .. } => {
+            let internal = internal.unwrap_or_else(|| detail.clone());
             let failure = ServiceError::Backend {
                 reason: Reason::BackendRefused,
                 detail: format!("backend {backend} refused: {detail}"),
             };
-            (failure, detail, Cause::BACKEND_REFUSED)
+            (failure, internal, Cause::BACKEND_REFUSED)
         }
-        IssueError::Suspended { detail } => {
+        IssueError::Suspended { detail, internal } => {
+            let internal = internal.unwrap_or_else(|| detail.clone());
             let told = format!("backend {backend} mints nothing for now: {detail}");
-            (ServiceError::unavailable(Reason::SigningUnavailable, told), detail, Cause::BACKEND_UNAVAILABLE)
+            (ServiceError::unavailable(Reason::SigningUnavailable, told), internal, Cause::BACKEND_UNAVAILABLE)
         }
         IssueError::Unavailable { internal } => {
             let detail = format!("backend {backend} does not answer");

@@ -86,8 +86,8 @@ impl Attempt<'_> {
 
     /// What a backend says to an order that it could not even plan for.
     fn unplannable(&self, subject: &Subject<'_>, error: IssueError) -> ServiceError {
-        if let IssueError::Refused { detail, parameter: Some(parameter) } = error {
-            return Self::backend_refusal(parameter, detail).into();
+        if let IssueError::Refused { detail, internal, parameter: Some(parameter) } = error {
+            return Self::backend_refusal(parameter, detail, internal).into();
         }
         let (failure, internal, _cause) = issue_failure(&subject.role.backend, error);
         match failure {

@@ -53,7 +53,7 @@ impl Attempt<'_> {
         let late = |_| IssueError::Unavailable { internal: "no answer within the call deadline".to_owned() };
         let mut issued = call.map_err(late)??;
         if issued.expires_at > order.expires_at {
-            return Err(IssueError::Refused { detail: OUTLIVES.to_owned(), parameter: None });
+            return Err(IssueError::refused(OUTLIVES));
         }
         Ok((issued.handle.take().unwrap_or(planned), issued))
     }

@@ -151,7 +151,7 @@ async fn once_the_key_that_an_offline_root_certified_is_distrusted_nothing_is_ce
     for authorities in [running, restarted] {
         assert!(authorities.trouble().is_some_and(|trouble| trouble.contains("ca_certificate_file")));
         let refused = mint(&backend(&authorities), &by_repository(2)).await.map(drop).unwrap_err();
-        assert!(matches!(&refused, IssueError::Suspended { detail } if detail.contains("distrusted")), "{refused}");
+        assert!(matches!(&refused, IssueError::Suspended { detail, .. } if detail.contains("distrusted")), "{refused}");
         assert!(authorities.of_key(old.key_id()).is_none());
     }
 
