@@ -5,8 +5,10 @@
 -- CREATEROLE reaches every role that is no superuser; from 16 on only those that it made, or was given with ADMIN OPTION.
 CREATE ROLE hallpass LOGIN NOSUPERUSER CREATEROLE;
 
--- A group role has the rights; the users of grants become its members, and what they leave behind becomes its own. It
--- must not be able to make roles itself: Hallpass refuses that.
+-- A group role has the rights; the users of grants become its members, and what they leave behind becomes its own, after
+-- what they let others do with it was taken back (or it is dropped, where a role says owned = "drop"). What is to last as
+-- it is, such as a migration's tables with their grants, is made as the group role: SET ROLE app_writer. A group role must
+-- not be able to make roles, to let others into them, or to reach files and programs: Hallpass refuses that.
 CREATE ROLE app_writer NOLOGIN;
 GRANT app_writer TO hallpass WITH ADMIN OPTION;
 

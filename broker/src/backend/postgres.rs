@@ -10,8 +10,10 @@
 
 mod connections;
 mod failure;
+mod given;
 mod inventory;
 mod parameters;
+mod reach;
 mod statement;
 mod tls;
 mod undo;
@@ -30,12 +32,12 @@ use hallpass_core::port::{
 use hallpass_core::role::Role;
 use hallpass_core::secret::Secret;
 use hallpass_core::time::{Clock, Timestamp, Ttl};
-use tokio_postgres::SimpleQueryMessage;
 use zeroize::Zeroizing;
 
 use self::connections::{Connections, Purpose};
 use self::failure::Failure;
 use self::parameters::Parameters;
+use self::reach::Reach;
 use self::statement::{identifier, literal};
 use self::user::{Comment, Undoing};
 use crate::config::backend::Postgres;
@@ -143,15 +145,9 @@ impl PostgresBackend {
             text.push_str(&statement.filled(&values).map_err(Failure::refused)?);
             text.push_str("\n;");
         }
-        // The role's own statements may have changed it, and a group role may be one that makes others.
-        let user = sql(&undoing.user)?;
-        text.push_str(&format!(
-            "SELECT r.oid, r.rolvaliduntil <= {until}::timestamptz AND r.rolcanlogin AND NOT r.rolsuper AND NOT \
-             r.rolcreaterole AND NOT r.rolreplication AND NOT r.rolbypassrls AND NOT EXISTS (WITH RECURSIVE up(id) AS \
-             (SELECT r.oid UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN up ON m.member = up.id) SELECT \
-             1 FROM up JOIN pg_catalog.pg_roles g ON g.oid = up.id WHERE g.rolsuper OR g.rolcreaterole OR \
-             g.rolreplication OR g.rolbypassrls) FROM pg_catalog.pg_roles r WHERE r.rolname = {user}"
-        ));
+        // The role's own statements may have changed it.
+        let reach = reach::query(&undoing.user, &ends_at.to_rfc3339(), parameters).map_err(Failure::refused)?;
+        text.push_str(&reach);
         Ok(text)
     }
 
@@ -174,21 +170,18 @@ impl PostgresBackend {
                 return Err(if failure.is_duplicate() { failure.into_unknown() } else { failure }.into());
             }
         };
-        let last = answered.into_iter().rev().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some((row.get(0)?.parse().ok()?, row.get(1) == Some("t"))),
-            _ => None,
-        });
-        let Some((oid, true)) = last else {
+        let reach = Reach::of(&answered);
+        let why = reach.as_ref().map_or(Some("the server does not show the user"), |reach| reach.refused.as_deref());
+        if let Some(why) = why {
             // The transaction ends with the connection, which nobody keeps.
-            let why = "the user would outlive its grant, or be able to make others, by its role's statements or groups";
             let _ = connection.batch_execute("ROLLBACK").await;
-            return Err(Failure::refused(why).into());
-        };
+            return Err(Failure::overreaching(why).into());
+        }
         connection.batch_execute("COMMIT").await.map_err(|error| Failure::at_commit(&error))?;
         if parameters.creation.is_empty() {
             connection.keep();
         }
-        undoing.oid = Some(oid);
+        undoing.oid = reach.map(|reach| reach.oid);
         let settings = self.connections.settings();
         let material = CredentialMaterial::Database {
             username: undoing.user.clone(),

@@ -4,6 +4,7 @@ mod conformance;
 mod hostile;
 mod inventory;
 mod life;
+mod owned;
 mod points;
 mod trouble;
 

@@ -1,4 +1,16 @@
 //! A role's table `[postgres]`, validated.
+//!
+//! ```toml
+//! [postgres]
+//! roles = ["app_writer"]           # whose member a user is
+//! database = "app"                 # else the backend's
+//! owned = "reassign"               # or "drop": what becomes of what a user made
+//! reassign_owned_to = "app_owner"  # else the first of `roles`
+//! connection_limit = 10
+//! password_length = 32
+//! # dangerous_allow_roles = ["pg_read_server_files"]   # where a group is a member of that, and it is meant
+//! # creation, renew, revocation = ["GRANT … TO {{name}}"]
+//! ```
 
 use hallpass_core::port::InvalidParameters;
 use hallpass_core::role::Role;
@@ -11,7 +23,9 @@ const KEYS: &[&str] = &[
     "database",
     "connection_limit",
     "password_length",
+    "owned",
     "reassign_owned_to",
+    "dangerous_allow_roles",
     "creation",
     "renew",
     "revocation",
@@ -19,6 +33,16 @@ const KEYS: &[&str] = &[
 /// What statements can name.
 const PLACEHOLDERS: &[&str] =
     &["name", "grant", "role", "owner", "purpose", "issuer", "subject", "database", "expiration"];
+/// Roles that every server has, whose members reach what is no database: they run programs, read and write files, have
+/// the server call others, or end what others run.
+pub(super) const BREAKING_OUT: &[&str] = &[
+    "pg_execute_server_program",
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "pg_create_subscription",
+    "pg_signal_backend",
+    "pg_signal_autovacuum_worker",
+];
 const MAX_ROLES: usize = 16;
 const MAX_STATEMENTS: usize = 16;
 const MAX_CONNECTION_LIMIT: u64 = 1000;
@@ -34,8 +58,16 @@ pub(super) struct Parameters {
     pub(super) connection_limit: u64,
     /// How many characters its password has.
     pub(super) password_length: usize,
-    /// Who gets what a user leaves behind; without it that is dropped.
+    /// Who gets what a user leaves behind; without it that is dropped, with everything that others built on it.
+    ///
+    /// `owned = "reassign"` is the default, to `reassign_owned_to` or else to the first group role. Nothing of a user's
+    /// works for others after its end either way: what it let them use is taken back first, and its routines lose their
+    /// definer's rights. So the default may be the one that loses no data: a migration's tables are not gone because
+    /// nobody said what was to become of them. `owned = "drop"` also ends what runs in the name of whoever sets it off,
+    /// such as a trigger on a table of others.
     pub(super) reassign_owned_to: Option<String>,
+    /// Roles of the server's own that reach out of the database, which a user may be a member of all the same.
+    pub(super) dangerous_allow_roles: Vec<String>,
     /// What is run after a user was created, in the same transaction.
     pub(super) creation: Vec<Statement>,
     /// What is run when its life was extended.
@@ -60,9 +92,31 @@ impl Parameters {
         if roles.is_empty() && creation.is_empty() {
             return Err(invalid("roles", "names the group roles that a user becomes a member of; or give creation"));
         }
-        let reassign_owned_to = match table.text("reassign_owned_to")? {
-            Some(text) => Some(name("reassign_owned_to", text)?),
-            None => roles.first().cloned(),
+        let dangerous_allow_roles = table.texts("dangerous_allow_roles")?.unwrap_or_default();
+        if let Some(other) = dangerous_allow_roles.iter().find(|name| !BREAKING_OUT.contains(name)) {
+            let known = BREAKING_OUT.join(", ");
+            return Err(invalid("dangerous_allow_roles", format!("{other:?} is none of {known}")));
+        }
+        let is_refused =
+            |role: &&String| BREAKING_OUT.contains(&role.as_str()) && !dangerous_allow_roles.contains(&role.as_str());
+        if let Some(role) = roles.iter().find(is_refused) {
+            let why = "reaches out of the database, or at what belongs to others; name it in dangerous_allow_roles as \
+                       well where that is meant";
+            return Err(invalid("roles", format!("{role:?} {why}")));
+        }
+        let heir = table.text("reassign_owned_to")?.map(|text| name("reassign_owned_to", text)).transpose()?;
+        let reassign_owned_to = match (table.text("owned")?.unwrap_or("reassign"), heir.or(roles.first().cloned())) {
+            ("reassign", Some(heir)) => Some(heir),
+            ("reassign", None) => {
+                let why =
+                    "what a user leaves behind needs somebody to have it: give reassign_owned_to, or say \"drop\"";
+                return Err(invalid("owned", why));
+            }
+            ("drop", _) if table.text("reassign_owned_to")?.is_some() => {
+                return Err(invalid("reassign_owned_to", "means nothing where owned = \"drop\"; give one of them"));
+            }
+            ("drop", _) => None,
+            (other, _) => return Err(invalid("owned", format!("{other:?} is not \"reassign\" or \"drop\""))),
         };
         let connection_limit = table.whole("connection_limit")?.unwrap_or(10);
         if !(1..=MAX_CONNECTION_LIMIT).contains(&connection_limit) {
@@ -77,6 +131,7 @@ impl Parameters {
             connection_limit,
             password_length,
             reassign_owned_to,
+            dangerous_allow_roles: dangerous_allow_roles.into_iter().map(str::to_owned).collect(),
             creation,
             renew: statements(&table, "renew", &[])?,
             revocation: statements(&table, "revocation", &["expiration"])?,

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connections::{Connections, Purpose};
 use super::failure::Failure;
+use super::given::take_back;
 use super::statement::{identifier, literal};
 use super::user::Undoing;
 
@@ -123,18 +124,24 @@ async fn revocation(connections: &Connections, undoing: &Undoing) -> Result<(), 
     run(&connection, &format!("BEGIN;\n{filled}\n;COMMIT")).await
 }
 
+/// Has what the user owned belong to its heir, or drops it, and takes back all that it may do.
 async fn disown(connections: &Connections, undoing: &Undoing, user: &str, database: &str) -> Result<(), Failure> {
     let connection = connections.take(Purpose::Undo, database).await?;
-    if let Some(heir) = &undoing.reassign_owned_to {
-        let heir = identifier(heir).map_err(Failure::refused)?;
-        run(&connection, &format!("REASSIGN OWNED BY {user} TO {heir}")).await?;
+    match &undoing.reassign_owned_to {
+        Some(heir) => {
+            // What the user gave away it gave in its own name: it goes before the name does.
+            take_back(&connection, &undoing.user).await?;
+            let heir = identifier(heir).map_err(Failure::refused)?;
+            run(&connection, &format!("REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")).await?;
+        }
+        // With what others built on it: otherwise anybody could keep a user from its end.
+        None => run(&connection, &format!("DROP OWNED BY {user} CASCADE")).await?,
     }
-    run(&connection, &format!("DROP OWNED BY {user}")).await?;
     connection.keep();
     Ok(())
 }
 
-async fn run(client: &Client, statement: &str) -> Result<(), Failure> {
+pub(super) async fn run(client: &Client, statement: &str) -> Result<(), Failure> {
     client.batch_execute(statement).await.map_err(|error| Failure::before_commit(&error))
 }
 

@@ -121,7 +121,7 @@ async fn a_role_whose_statements_would_let_a_user_outlive_its_grant_makes_none()
         json!({"roles": ["app_writer"], "creation": ["ALTER ROLE {{name}} CREATEROLE"]}),
         json!({"roles": ["makers"]}),
         json!({"roles": ["no_such_role"]}),
-        json!({"roles": ["pg_execute_server_program"], "creation": ["DROP TABLE nothing"]}),
+        json!({"roles": ["app_writer"], "creation": ["DROP TABLE nothing"]}),
     ];
     for parameters in refused {
         let order = order(1, parameters.clone(), adapter.now, adapter.now.plus(Ttl::from_mins(10)));
@@ -134,6 +134,46 @@ async fn a_role_whose_statements_would_let_a_user_outlive_its_grant_makes_none()
     let order = order(1, super::writer(), adapter.now, adapter.now.plus(Ttl::from_mins(10)));
     let planned = adapter.backend.plan(&order).expect("it can be planned");
     adapter.backend.issue(&order, &planned).await.expect("an ordinary one is made");
+}
+
+#[tokio::test]
+async fn a_role_whose_groups_reach_out_of_the_database_makes_none_unless_it_says_so() {
+    let Some(server) = server().await else { return };
+    let ways = ["pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_signal_backend"];
+    for way in ways {
+        let inherited = format!(
+            "CREATE ROLE between_{way} IN ROLE {way}; CREATE ROLE by_{way} IN ROLE between_{way};
+             GRANT by_{way} TO hallpass WITH ADMIN OPTION"
+        );
+        server.run("postgres", &inherited).await;
+    }
+    let chiefs =
+        "CREATE ROLE chiefs; GRANT app_writer TO chiefs WITH ADMIN OPTION; GRANT chiefs TO hallpass WITH ADMIN OPTION";
+    server.run("postgres", chiefs).await;
+    let adapter = Adapter::of(&server);
+    let make = async |n: u64, parameters: Value| {
+        let order = order(n, parameters, adapter.now, adapter.now.plus(Ttl::from_mins(10)));
+        let planned = adapter.backend.plan(&order).expect("it can be planned");
+        adapter.backend.issue(&order, &planned).await
+    };
+    for way in ways {
+        let group = format!("by_{way}");
+        let refused = make(1, json!({"roles": ["app_writer", group]})).await.expect_err("it is refused");
+        let IssueError::Refused { detail, internal: Some(internal), .. } = &refused else { panic!("{refused:?}") };
+        assert!(internal.contains(&format!("{way} reaches out of the database")), "{internal}");
+        assert!(!detail.contains(way) && detail.contains("reach further"), "{detail}");
+        // By a statement as well; and with the word of whoever wrote the role.
+        let statement = format!("GRANT {group} TO {{{{name}}}}");
+        make(1, json!({"roles": ["app_writer"], "creation": [statement]})).await.expect_err("it is refused");
+        assert!(server.roles("hp\\_%").await.is_empty(), "{way}");
+    }
+    let refused = make(1, json!({"roles": ["chiefs"]})).await.expect_err("its users could let others in for good");
+    assert!(format!("{refused:?}").contains("chiefs may make others members"), "{refused:?}");
+    for (n, way) in (2..).zip(ways) {
+        let said = json!({"roles": [format!("by_{way}")], "dangerous_allow_roles": [way]});
+        make(n, said).await.unwrap_or_else(|error| panic!("{way}: {error:?}"));
+    }
+    assert_eq!(server.roles("hp\\_%").await.len(), ways.len());
 }
 
 /// Also names that only a configuration could give, which are refused when it is loaded.
@@ -153,7 +193,13 @@ async fn a_table_that_could_not_be_honoured_is_refused_by_its_key() {
         ("creation", json!({"roles": ["a"], "creation": ["SELECT {{password}}"]})),
         ("renew", json!({"roles": ["a"], "renew": ["COMMIT"]})),
         ("revocation", json!({"roles": ["a"], "revocation": ["SELECT {{expiration}}"]})),
+        ("creation", json!({"roles": ["a"], "creation": ["SELECT date'\\', '{{purpose}}'"]})),
         ("reassign_owned_to", json!({"roles": ["a"], "reassign_owned_to": ""})),
+        ("reassign_owned_to", json!({"roles": ["a"], "owned": "drop", "reassign_owned_to": "b"})),
+        ("owned", json!({"roles": ["a"], "owned": "keep"})),
+        ("owned", json!({"creation": ["SELECT 1"]})),
+        ("roles", json!({"roles": ["a", "pg_execute_server_program"]})),
+        ("dangerous_allow_roles", json!({"roles": ["a"], "dangerous_allow_roles": ["a"]})),
         ("owner", json!({"roles": ["a"], "owner": "b"})),
     ];
     for (key, parameters) in refused {
