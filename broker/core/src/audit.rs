@@ -278,6 +278,13 @@ impl AuditEntry {
         entry
     }
 
+    /// Adds for whom it was done, where somebody acted for another.
+    #[must_use]
+    pub fn for_another(mut self, whom: Option<Actor>) -> Self {
+        self.on_behalf_of = whom;
+        self
+    }
+
     /// Adds the request it belongs to.
     #[must_use]
     pub fn in_request(mut self, id: RequestId) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::ActorChain;
 use crate::id::GrantId;
 use crate::identity::Attributes;
 use crate::owner::OwnerSnapshot;
@@ -60,6 +61,8 @@ pub struct IssueOrder {
     pub issuer: String,
     /// Subject of the holder at that issuer.
     pub subject: String,
+    /// Who acts for the holder, where somebody does.
+    pub actors: ActorChain,
     /// Typed attributes of the holder.
     pub attributes: Attributes,
     /// Change and run behind the request.

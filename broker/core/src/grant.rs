@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
+use crate::delegation::ActorChain;
 use crate::id::{BackendName, DecisionId, EnvironmentName, GrantId, IssuerName, LineageId, RevisionId, RoleName};
 use crate::identity::{Attributes, PrincipalKind, VerifiedIdentity};
 use crate::owner::OwnerSnapshot;
@@ -87,8 +88,10 @@ pub struct GrantRecord {
     pub lineage: Option<LineageId>,
     /// Grant that it took the place of.
     pub replaces: Option<GrantId>,
-    /// Grant that it was derived from.
+    /// Grant that it was derived from: when that ends, so does this one.
     pub parent: Option<GrantId>,
+    /// Who acts for the holder, where somebody does.
+    pub actors: ActorChain,
     /// The key of the broker's own that signed its credential (`kid`), where one did.
     pub signed_by: Option<String>,
 }
@@ -136,10 +139,11 @@ impl GrantRecord {
         self.terms.class
     }
 
-    /// Whether `identity` is the one that opened the grant; see [`HolderKey`].
+    /// Whether `identity` is the one that opened the grant, see [`HolderKey`]; of a delegated one, the one that acts or the
+    /// one that it acts for.
     #[must_use]
     pub fn is_held_by(&self, identity: &VerifiedIdentity) -> bool {
-        HolderKey::of(identity).holds(self)
+        HolderKey::of(identity).holds(self) || self.actors.current().is_some_and(|acting| acting.is(identity))
     }
 }
 

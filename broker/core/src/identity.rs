@@ -3,6 +3,7 @@
 //! `Proof` (received) → [`VerifiedProof`] (an adapter checked the signature) → [`VerifiedIdentity`] (this module
 //! checked time, audience and age against the injected clock). Only this module makes the last.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::MayAct;
 use crate::error::{Reason, Refusal};
+use crate::grant::GrantRecord;
 use crate::id::{GrantId, IssuerName};
 use crate::provenance::Provenance;
 use crate::secret::Secret;
@@ -215,7 +218,7 @@ pub struct VerifiedProof {
     /// Configured issuer that signed.
     pub issuer: IssuerName,
     /// The issuer's kind, such as `oidc`.
-    pub issuer_kind: &'static str,
+    pub issuer_kind: Cow<'static, str>,
     /// What kind of caller the issuer's identities are.
     pub principal: PrincipalKind,
     /// `sub`.
@@ -240,6 +243,8 @@ pub struct VerifiedProof {
     pub provenance: Provenance,
     /// The grant behind a proof that this broker minted itself.
     pub grant: Option<GrantId>,
+    /// The only one who may act for the subject, where the issuer said so: then the proof is good with that one's alone.
+    pub may_act: Option<MayAct>,
     /// The issuer's settings.
     pub rules: AcceptanceRules,
 }
@@ -327,6 +332,23 @@ impl VerifiedIdentity {
              your issuer for one whose `{parameter}` is after {last_use}"
         );
         Err(Refusal::proof(Reason::IssuedBeforeRestore, detail).about(parameter))
+    }
+
+    /// Whoever holds `grant`, behind a credential of it that served as proof, for as long as that credential works.
+    #[must_use]
+    pub fn behind_credential_of(mut self, grant: &GrantRecord) -> Self {
+        let holder = grant.holder.clone();
+        let proof = &mut self.proof;
+        proof.issuer = holder.issuer;
+        proof.issuer_kind = Cow::Owned(holder.issuer_kind);
+        proof.principal = holder.principal;
+        proof.subject = holder.subject;
+        proof.attributes = holder.attributes;
+        proof.proof_id = holder.proof_id;
+        proof.key_id = holder.proof_key_id;
+        proof.binding_key = holder.binding_key;
+        proof.provenance = grant.provenance.clone();
+        self
     }
 
     /// Configured issuer.

@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod catalog;
 pub mod credential;
+pub mod delegation;
 pub mod entropy;
 pub mod error;
 pub mod finding;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::credential::RevocationClass;
+use crate::delegation::ActorChain;
 use crate::error::{Reason, Refusal, Step};
 use crate::id::{DecisionId, EnvironmentName, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
 use crate::identity::{Attributes, PrincipalKind, VerifiedIdentity};
@@ -53,6 +54,8 @@ pub struct Principal {
 pub enum Action {
     /// Have a credential minted.
     Mint,
+    /// Have one minted for another, as whoever acts for it.
+    Delegate,
     /// Have a later end.
     Renew,
     /// End a grant.
@@ -75,6 +78,7 @@ impl Action {
     /// Every action.
     pub const ALL: &'static [Self] = &[
         Self::Mint,
+        Self::Delegate,
         Self::Renew,
         Self::Revoke,
         Self::Abandon,
@@ -89,7 +93,7 @@ impl Action {
     #[must_use]
     pub const fn is_asked_of(self, resource: &Resource) -> bool {
         match self {
-            Self::Mint => matches!(resource, Resource::Role(_)),
+            Self::Mint | Self::Delegate => matches!(resource, Resource::Role(_)),
             Self::Renew | Self::Revoke | Self::Abandon => matches!(resource, Resource::Grant { .. }),
             Self::Read => true,
             Self::Preview => matches!(resource, Resource::Role(_) | Resource::Broker),
@@ -104,6 +108,7 @@ impl Action {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mint => "mint",
+            Self::Delegate => "delegate",
             Self::Renew => "renew",
             Self::Revoke => "revoke",
             Self::Abandon => "abandon",
@@ -212,6 +217,29 @@ pub struct QueryContext {
     /// Whether the caller belongs to the owner of the role.
     #[serde(default)]
     pub owner_member: bool,
+    /// Who acts for the subject, the one who asks first. Empty where the subject asks itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actor_chain: Vec<Party>,
+    /// Whom the principal acts for, where it acts for somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Party>,
+}
+
+/// Somebody, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// Configured issuer.
+    pub issuer: IssuerName,
+    /// Subject at that issuer.
+    pub subject: String,
+}
+
+impl Party {
+    /// Everybody who acts, in the order of the chain.
+    #[must_use]
+    pub fn all_of(chain: &ActorChain) -> Vec<Self> {
+        chain.iter().map(|acting| Self { issuer: acting.issuer.clone(), subject: acting.subject.clone() }).collect()
+    }
 }
 
 /// What the policy engine found.
@@ -258,6 +286,15 @@ pub struct Decision {
     pub query: PolicyQuery,
     /// What came out.
     pub verdict: Verdict,
+}
+
+impl Obligations {
+    /// The strictest of both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let max_ttl = [self.max_ttl, other.max_ttl].into_iter().flatten().min();
+        Self { max_ttl }
+    }
 }
 
 impl Decision {
@@ -496,7 +533,7 @@ pub fn principal_of(identity: &VerifiedIdentity, groups: Vec<OwnerName>, via_rol
     Principal {
         kind: proof.principal,
         issuer: proof.issuer.clone(),
-        issuer_kind: proof.issuer_kind.to_owned(),
+        issuer_kind: proof.issuer_kind.clone().into_owned(),
         subject: proof.subject.clone(),
         groups,
         attributes: proof.attributes.clone(),

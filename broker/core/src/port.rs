@@ -57,7 +57,7 @@ pub use standing::{Backlog, LiveGrants, Standing};
 pub use statement::StatementSigner;
 pub use status::StatusRecord;
 pub use store::{
-    Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
+    Acted, Applied, AuditFilter, Change, Fenced, GrantFilter, IdempotencyClaim, Lineage, LineageClaim, LineageKey,
     OpenOutcome, Opening, Page, PageRequest, PageRoom, ProofUse, Replaced, Reserved, Share, Store, StoreError,
 };
 pub use used_proofs::UsedProofs;

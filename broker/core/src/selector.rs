@@ -31,6 +31,9 @@ pub struct Criteria {
     /// Derived from this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<GrantId>,
+    /// Held by this one who acts for another, or acted through: `<issuer>:<subject>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// Decided on this build attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation_digest: Option<String>,
@@ -90,7 +93,7 @@ impl Selector {
 impl Criteria {
     fn select(&self, record: &GrantRecord) -> bool {
         // Exhaustive: a filter that is added is asked here too, or this does not compile.
-        let Self { grants, key_id, proof_id, parent, attestation_digest } = self;
+        let Self { grants, key_id, proof_id, parent, actor, attestation_digest } = self;
         let GrantFilter {
             states: _,
             owner,
@@ -123,15 +126,20 @@ impl Criteria {
             (backend, Some(record.backend.as_str())),
             (purpose, Some(record.purpose.as_str())),
             (ticket, record.ticket.as_deref()),
-            (proof_id, holder.proof_id.as_deref()),
         ];
         let wanted = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
         let among = |wanted: &Option<String>, mut are: Box<dyn Iterator<Item = &str> + '_>| {
             wanted.as_deref().is_none_or(|wanted| are.any(|one| one == wanted))
         };
-        let keys = [holder.proof_key_id.as_deref(), record.signed_by.as_deref()];
+        let acting = || record.actors.iter();
+        let keys = [holder.proof_key_id.as_deref(), record.signed_by.as_deref()].into_iter();
+        let keys = keys.chain(acting().map(|acting| acting.proof_key_id.as_deref())).flatten();
+        let proofs = std::iter::once(holder.proof_id.as_deref());
+        let proofs = proofs.chain(acting().map(|acting| acting.proof_id.as_deref())).flatten();
         texts.into_iter().all(|(asked, is)| wanted(asked, is))
-            && among(key_id, Box::new(keys.into_iter().flatten()))
+            && among(key_id, Box::new(keys))
+            && among(proof_id, Box::new(proofs))
+            && actor.as_ref().is_none_or(|wanted| acting().any(|acting| acting.name() == *wanted))
             && among(policy, Box::new(record.decision.determining.iter().map(|policy| policy.as_str())))
             && among(attestation_digest, Box::new(change.attestation_digests.iter().map(String::as_str)))
             && (parent.is_none() || *parent == record.parent)

@@ -86,11 +86,13 @@ pub struct Limits {
     pub skew: Ttl,
     /// Most live grants of one owner's roles.
     pub max_live_per_owner: Option<u32>,
+    /// Most who may act for one another behind one grant; with 0 nobody acts for anybody.
+    pub max_actors: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2), max_live_per_owner: None }
+        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2), max_live_per_owner: None, max_actors: 3 }
     }
 }
 

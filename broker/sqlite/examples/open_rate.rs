@@ -116,6 +116,7 @@ fn opening(n: u64, repositories: u64, store: &SqliteStore) -> Opening {
         handle: sample::handle(n),
         decision: sample::decision(n),
         entries: vec![entry(AuditAction::GrantOpen), entry(AuditAction::GrantActivate)],
+        acting: None,
         proof_use: Some(ProofUse {
             issuer: grant.record.holder.issuer.clone(),
             proof_id: format!("{:032x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),

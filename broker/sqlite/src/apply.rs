@@ -10,6 +10,7 @@ use rusqlite::params;
 
 use crate::displace::Successor;
 use crate::error::Outcome;
+use crate::family;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{ChangedGrant, seal_handle};
@@ -85,6 +86,11 @@ impl Operation for Apply {
         }
         self.lengthen_lineage(transaction)?;
         transaction.append(&self.entries)?;
+        if !matches!(self.grant.state, GrantState::Pending { .. } | GrantState::Active { .. })
+            && let Some(entry) = self.entries.first()
+        {
+            family::end_derived(transaction, self.grant.record.id, entry.entry.time, self.request_id)?;
+        }
         if let (Some(replaced), GrantState::Active { activated_at }) = (self.replaced, &self.grant.state) {
             let successor = Successor { record: &self.grant.record, at: *activated_at, request_id: self.request_id };
             successor.replace(transaction, replaced)?;

@@ -8,6 +8,7 @@ use hallpass_core::port::{Replaced, StoreError};
 use hallpass_core::time::Timestamp;
 
 use crate::error::Outcome;
+use crate::family;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::grant::{self, ChangedGrant};
 use crate::transaction::Transaction;
@@ -69,6 +70,7 @@ impl Successor<'_> {
             entry = entry.with("fenced_at", &self.at.to_rfc3339());
         }
         entry.request_id = self.request_id;
-        transaction.append(&[EncodedEntry::encode(entry)?])
+        transaction.append(&[EncodedEntry::encode(entry)?])?;
+        family::end_derived(transaction, ended.record.id, self.at, self.request_id)
     }
 }

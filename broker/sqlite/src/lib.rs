@@ -16,6 +16,7 @@ mod data_keys;
 mod displace;
 mod ended;
 mod error;
+mod family;
 mod governance;
 mod history;
 mod keys;

@@ -3,6 +3,7 @@
 //! What can refuse is asked first and writes nothing, so that a refused opening consumes nothing: neither the proof nor
 //! the idempotency key nor a place in a lineage.
 
+use hallpass_core::delegation::Acting;
 use hallpass_core::grant::{Grant, HolderKey, StateName};
 use hallpass_core::id::{GrantId, LineageId, RequestId, SpareId};
 use hallpass_core::in_force::Bar;
@@ -15,6 +16,7 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use crate::displace::Successor;
+use crate::family;
 use crate::error::Outcome;
 use crate::quota;
 use crate::rows::audit::EncodedEntry;
@@ -31,7 +33,9 @@ pub(crate) struct Open {
     decision: NewDecision,
     entries: Vec<EncodedEntry>,
     request_id: Option<RequestId>,
-    proof_use: Option<ProofUse>,
+    /// Of the subject, and of whoever acts for it.
+    proof_uses: Vec<ProofUse>,
+    acting: Option<NewDecision>,
     idempotency: Option<IdempotencyClaim>,
     lineage: LineageClaim,
     quotas: Quotas,
@@ -62,6 +66,7 @@ impl Open {
             decision,
             entries,
             proof_use,
+            acting,
             idempotency,
             lineage,
             quotas,
@@ -71,12 +76,14 @@ impl Open {
             replaced,
             spare,
         } = opening;
+        let (acting, acting_use) = acting.map(|acted| (acted.decision, acted.proof_use)).unzip();
         Ok(Self {
             new: NewGrant::prepare(grant, &handle, &decision, sealer)?,
             decision: NewDecision::prepare(decision)?,
             request_id: entries.first().and_then(|entry| entry.request_id),
             entries: EncodedEntry::encode_all(entries)?,
-            proof_use,
+            proof_uses: proof_use.into_iter().chain(acting_use.flatten()).collect(),
+            acting: acting.map(NewDecision::prepare).transpose()?,
             idempotency,
             lineage,
             quotas,
@@ -112,7 +119,10 @@ impl Operation for Open {
         if !self.spare_is_free(transaction)? {
             return Ok(Found::Moved);
         }
-        if !self.consume_proof(transaction)? {
+        if let Some(refused) = self.kept_by_parent(transaction)? {
+            return Ok(refused);
+        }
+        if !self.consume_proofs(transaction)? {
             return Ok(Found::Replayed);
         }
         self.take_spare(transaction)?;
@@ -120,6 +130,9 @@ impl Operation for Open {
         let replaces = self.new.grant.record.replaces.or(earlier.as_ref().map(|earlier| earlier.record.id));
         let (root, depth) = self.place_below_parent(transaction)?;
         self.decision.insert(transaction)?;
+        if let Some(acting) = &self.acting {
+            acting.insert(transaction)?;
+        }
         let seq = self.new.insert(transaction, &Kin { lineage: lineage.id, replaces, root, depth })?;
         self.depend(transaction, seq)?;
         lineage::hold(transaction.connection, &self.lineage.key, lineage, self.new.grant.expires_at)?;
@@ -217,9 +230,20 @@ impl Open {
         quota::exceeded(transaction, &self.quotas, record, making_room)
     }
 
-    fn consume_proof(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
-        let Some(proof) = &self.proof_use else { return Ok(true) };
-        proof::consume(transaction.connection, proof, self.idempotency.as_ref().map(|claim| claim.scope))
+    fn consume_proofs(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
+        let scope = self.idempotency.as_ref().map(|claim| claim.scope);
+        // Asked of all before any is written: a refused opening consumes nothing.
+        for proof in &self.proof_uses {
+            if self.proof_uses.len() > 1 && !proof::may_be_used(transaction.connection, proof, scope)? {
+                return Ok(false);
+            }
+        }
+        for proof in &self.proof_uses {
+            if !proof::consume(transaction.connection, proof, scope)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether nobody has taken the spare that its credential is to be made with.
@@ -229,6 +253,20 @@ impl Open {
 
     fn take_spare(&self, transaction: &Transaction<'_>) -> Outcome<()> {
         self.spare.map_or(Ok(()), |spare| spares::take(transaction, spare, self.new.grant.record.id))
+    }
+
+    /// Why nothing can be derived from the parent now: it has ended, or what was derived from the same root is too much to
+    /// end in one commit.
+    fn kept_by_parent(&self, transaction: &Transaction<'_>) -> Outcome<Option<Found>> {
+        let Some(parent) = self.new.grant.record.parent else { return Ok(None) };
+        let Some(found) = grant::by_id(transaction.connection, parent)? else { return Ok(None) };
+        if !transaction.numbers.in_force.is_live(&found, self.now) {
+            // Decided again, it is seen to have ended.
+            return Ok(Some(Found::Moved));
+        }
+        let (root, _) = self.place_below_parent(transaction)?;
+        let derived = family::live_below(transaction, root.unwrap_or(parent))?;
+        Ok((derived >= family::MOST_DERIVED).then_some(Found::OverQuota(Quota::Derived)))
     }
 
     fn place_below_parent(&self, transaction: &Transaction<'_>) -> Outcome<(Option<GrantId>, i64)> {
@@ -248,7 +286,9 @@ impl Open {
         let policies = record.decision.determining.iter().map(|policy| ("policy", policy.as_str()));
         let groups = self.decision.decision.query.principal.groups.iter().map(|group| ("group", group.as_str()));
         let digests = record.provenance.attestation_digests.iter().map(|digest| ("attestation", digest.as_str()));
-        for (kind, name) in policies.chain(groups).chain(digests) {
+        let acting: Vec<_> = record.actors.iter().map(Acting::name).collect();
+        let acting = acting.iter().map(|name| ("actor", name.as_str()));
+        for (kind, name) in policies.chain(groups).chain(digests).chain(acting) {
             let sql = "INSERT INTO dependencies (kind, name, created_at, grant_seq) VALUES (?1, ?2, ?3, ?4)
                        ON CONFLICT DO NOTHING";
             transaction.execute(sql, params![kind, name, record.created_at.as_millis(), seq])?;

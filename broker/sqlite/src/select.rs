@@ -57,11 +57,13 @@ impl Select {
         self.narrowly(criteria, &criteria.grants);
         self.widely(&criteria.grants, states);
         if let Some(key) = &criteria.key_id {
-            let keys = [Value::Text(key.clone()), Value::Text(key.clone())];
-            self.with("(g.proof_key_id = ? OR g.signed_by = ?)", keys);
+            let keys = [(); 3].map(|()| Value::Text(key.clone()));
+            let acting = acting_has("proof_key_id");
+            self.with(&format!("(g.proof_key_id = ? OR g.signed_by = ? OR {acting})"), keys);
         }
         if let Some(proof) = &criteria.proof_id {
-            self.with("g.proof_id = ?", [Value::Text(proof.clone())]);
+            let proofs = [(); 2].map(|()| Value::Text(proof.clone()));
+            self.with(&format!("(g.proof_id = ? OR {})", acting_has("proof_id")), proofs);
         }
         self.times(&criteria.grants);
     }
@@ -124,6 +126,9 @@ impl Select {
         if let Some(parent) = criteria.parent {
             let parent = Value::Blob(id_bytes(parent.as_uuid()).to_vec());
             self.checked_or_driven("g.parent_id = ?", vec![parent]);
+        }
+        if let Some(actor) = &criteria.actor {
+            self.dependency("actor", actor);
         }
         if let Some(digest) = &criteria.attestation_digest {
             self.dependency("attestation", digest);
@@ -211,4 +216,9 @@ impl Select {
             self.with(&format!("+{condition}"), words);
         }
     }
+}
+
+/// Whether somebody who acts behind a grant has this.
+fn acting_has(what: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM json_each(g.actor_chain) AS a WHERE a.value ->> '$.{what}' = ?)")
 }

@@ -117,6 +117,8 @@ impl Cause {
     pub const REPLACED: Self = Self(std::borrow::Cow::Borrowed("replaced"));
     /// It was one of a set that was revoked.
     pub const REVOCATION: Self = Self(std::borrow::Cow::Borrowed("revocation"));
+    /// The grant that it was derived from ended.
+    pub const PARENT_ENDED: Self = Self(std::borrow::Cow::Borrowed("parent_ended"));
     /// No sign of life came in time.
     pub const HEARTBEAT_MISSED: Self = Self(std::borrow::Cow::Borrowed("heartbeat_missed"));
     /// The backend did not answer in time.

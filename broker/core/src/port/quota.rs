@@ -26,4 +26,6 @@ pub enum Quota {
     Role,
     /// The room of the fence.
     Fence,
+    /// Of what is derived, at any depth, from the grant that this one is derived from.
+    Derived,
 }

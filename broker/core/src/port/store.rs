@@ -166,6 +166,8 @@ pub struct Opening {
     pub entries: Vec<AuditEntry>,
     /// The proof that it consumes, where the issuer's proofs are for single use.
     pub proof_use: Option<ProofUse>,
+    /// What goes with whoever acts for the subject, where somebody does.
+    pub acting: Option<Acted>,
     /// The caller's idempotency key.
     pub idempotency: Option<IdempotencyClaim>,
     /// The lineage as it was when the terms were computed.
@@ -195,6 +197,15 @@ pub struct Replaced {
     /// Whether the broker's own records are the rule that verifiers of its credential consult, so that the commit itself
     /// fences it.
     pub fenced_by_record: bool,
+}
+
+/// What somebody who acts for another brings to an opening.
+#[derive(Clone, Debug)]
+pub struct Acted {
+    /// The decision that let it act.
+    pub decision: Decision,
+    /// Its own proof, where that issuer's are for single use.
+    pub proof_use: Option<ProofUse>,
 }
 
 /// The use of a single-use proof.

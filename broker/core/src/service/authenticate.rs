@@ -19,8 +19,23 @@ pub enum Use {
     /// To have a credential minted. A token of the broker's own is no proof for that: re-exchanging it would launder
     /// the identity behind it.
     Mint,
+    /// To have a credential minted for whoever it proves, by somebody who acts for that one. A token of the broker's own
+    /// will do: the identity behind it is asked, and what is minted ends with the grant that the token belongs to.
+    BeActedFor,
+    /// To act for somebody who has a credential minted.
+    Act,
     /// To read, end or keep alive what is there, or to ask.
     Manage,
+}
+
+impl Use {
+    const fn takes_own_tokens(self) -> bool {
+        matches!(self, Self::BeActedFor | Self::Manage)
+    }
+
+    const fn mints(self) -> bool {
+        !matches!(self, Self::Manage)
+    }
 }
 
 /// Verifies `proof` and says who is calling. A refusal is audited here.
@@ -37,7 +52,10 @@ pub async fn authenticate(
     let mut signer = None;
     match verify(ports, revision, proof, purpose, origin, &mut signer).instrument(trace::verify()).await {
         Ok(identity) => Ok(identity),
-        Err(ServiceError::Refused(refusal)) => {
+        Err(ServiceError::Refused(mut refusal)) => {
+            if purpose == Use::Act {
+                refusal.detail = format!("`actor_token`: {}", refusal.detail);
+            }
             record_refusal(ports, &refusal, signer, origin).await?;
             Err(match refusal.reason {
                 // No fault of the caller's: the same proof can be good again in a moment.
@@ -64,7 +82,13 @@ async fn verify(
     let verified = route::verify(&candidates, proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
     let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
-    if purpose == Use::Mint
+    if purpose != Use::BeActedFor
+        && let Some(only) = &identity.proof().may_act
+    {
+        let detail = format!("the proof is good with {:?} acting alone", only.subject);
+        return Err(Refusal::proof(Reason::NotAllowedActor, detail).about("may_act").after_signature().into());
+    }
+    if purpose.mints()
         && let Some(restored_at) = ports.store.in_force().restored_at
     {
         identity.confirm_unused_before(restored_at).map_err(Refusal::after_signature)?;

@@ -46,6 +46,8 @@ pub(super) async fn query_of(
         approvals: Vec::new(),
         holder: false,
         owner_member: false,
+        actor_chain: Vec::new(),
+        on_behalf_of: None,
     };
     Ok(with_owner_membership(PolicyQuery { principal, action, resource, context }))
 }
@@ -86,6 +88,8 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         approvals: Vec::new(),
         holder: true,
         owner_member: false,
+        actor_chain: Vec::new(),
+        on_behalf_of: None,
     };
     with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(record), context })
 }
@@ -191,6 +195,8 @@ pub(super) struct Trail<'a> {
     pub action: AuditAction,
     pub object: AuditObject,
     pub origin: &'a Origin,
+    /// For whom, where somebody acts for another.
+    pub on_behalf_of: Option<Actor>,
 }
 
 impl Trail<'_> {
@@ -206,6 +212,7 @@ impl Trail<'_> {
             return Ok(());
         }
         let mut entry = AuditEntry::denied(now, self.actor.clone(), self.action, self.object.clone(), refusal)
+            .for_another(self.on_behalf_of.clone())
             .in_request(self.origin.request_id);
         if let Some(decision) = &decision {
             entry = entry.by_decision(decision.id);
@@ -216,6 +223,7 @@ impl Trail<'_> {
     /// An entry about something that was done.
     pub(super) fn success(&self, ports: &Ports) -> AuditEntry {
         AuditEntry::success(ports.now(), self.actor.clone(), self.action, self.object.clone())
+            .for_another(self.on_behalf_of.clone())
             .in_request(self.origin.request_id)
     }
 }

@@ -217,6 +217,6 @@ impl Caller {
     }
 
     fn trail<'a>(&self, object: AuditObject, origin: &'a Origin) -> Trail<'a> {
-        Trail { actor: Actor::from(&self.identity), action: AuditAction::Read, object, origin }
+        Trail { actor: Actor::from(&self.identity), action: AuditAction::Read, object, origin, on_behalf_of: None }
     }
 }

@@ -15,11 +15,12 @@ pub use foresee::Foreseen;
 pub(super) use foresee::foresee;
 
 use self::plan::Planned;
-use super::decide::Trail;
+use super::decide::{Trail, live_grant};
 use super::{Ports, Use, authenticate, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, IssuedCredential};
+use crate::delegation::{Delegation, Parent, on_behalf_of};
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::grant::Grant;
 use crate::identity::{AttributeValue, Proof, ProofForm, VerifiedIdentity};
@@ -41,7 +42,8 @@ pub struct Opened {
 /// than a decision takes; then refusing is right.
 const MAX_DECISIONS: usize = 4;
 
-/// Verifies, decides, records, mints.
+/// Verifies, decides, records, mints: for whoever `proof` is of, and into the hands of whoever `actor` is of, where somebody
+/// acts for the one.
 ///
 /// A remote backend is called only after the intent is durable; a local one mints before the one commit that records
 /// both. Either way no credential is returned before its grant is durably active (promise 1).
@@ -51,6 +53,7 @@ const MAX_DECISIONS: usize = 4;
 pub async fn open(
     ports: &Ports,
     proof: &Proof,
+    actor: Option<&Proof>,
     request: &GrantRequest,
     origin: &Origin,
 ) -> Result<Opened, ServiceError> {
@@ -62,17 +65,84 @@ pub async fn open(
         // the grant. Read after the revision, a revision published in between would go unnoticed.
         let epoch = ports.store.epoch();
         let revision = ports.governance.current();
-        let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
-        let attempt = Attempt { ports, revision: &revision, identity: &identity, request, origin, epoch };
+        let (identity, delegation) = parties(ports, &revision, proof, actor, origin).await?;
+        let (identity, delegation) = (&identity, delegation.as_ref());
+        let attempt = Attempt { ports, revision: &revision, identity, delegation, request, origin, epoch };
         if !std::mem::replace(&mut counted.of_identity, true) {
             // Not before: anybody can write a name into a token, and would spend its budget with forgeries.
-            rates::identity(ports, &identity, origin).await?;
+            rates::identity(ports, attempt.caller(), origin).await?;
         }
         if let Some(opened) = attempt.run(&mut counted).await? {
             return Ok(opened);
         }
     }
     Err(ServiceError::unavailable(Reason::StateConflict, "policy or revocations are changing too fast to decide"))
+}
+
+/// For whom it is opened, and who acts for that one, if somebody does.
+async fn parties(
+    ports: &Ports,
+    revision: &Revision,
+    proof: &Proof,
+    actor: Option<&Proof>,
+    origin: &Origin,
+) -> Result<(VerifiedIdentity, Option<Delegation>), ServiceError> {
+    let Some(actor) = actor else {
+        return Ok((authenticate::authenticate(ports, revision, proof, Use::Mint, origin).await?, None));
+    };
+    let acting = authenticate::authenticate(ports, revision, actor, Use::Act, origin).await?;
+    let subject = authenticate::authenticate(ports, revision, proof, Use::BeActedFor, origin).await?;
+    let trail = Trail {
+        actor: Actor::from(&acting),
+        action: AuditAction::GrantOpen,
+        object: AuditObject::Broker,
+        origin,
+        on_behalf_of: Some(Actor::from(&subject)),
+    };
+    let found = match delegation(ports, revision, subject, acting).await? {
+        Ok(found) => found,
+        Err(refusal) => {
+            trail.refuse(ports, &refusal, None).await?;
+            return Err(refusal.into());
+        }
+    };
+    Ok((found.0, Some(found.1)))
+}
+
+/// `acting` for `subject`, or for whoever is behind the credential that `subject` is.
+async fn delegation(
+    ports: &Ports,
+    revision: &Revision,
+    subject: VerifiedIdentity,
+    acting: VerifiedIdentity,
+) -> Result<Result<(VerifiedIdentity, Delegation), Refusal>, ServiceError> {
+    if let Some(only) = &subject.proof().may_act {
+        let issuer_is_named = |named: &str| {
+            revision.verifiers.iter().any(|verifier| verifier.issuer() == acting.issuer() && verifier.accepts(named))
+        };
+        let same_issuer =
+            only.issuer.as_deref().map_or_else(|| subject.issuer() == acting.issuer(), issuer_is_named);
+        if !same_issuer || only.subject != acting.subject() {
+            let detail = format!("the proof lets {:?} alone act for its subject", only.subject);
+            return Ok(Err(Refusal::proof(Reason::NotAllowedActor, detail).about("may_act").after_signature()));
+        }
+    }
+    let parent = match subject.proof().grant {
+        None => None,
+        Some(id) => match live_grant(ports, id).await? {
+            Some(grant) => Some(Parent { ends_at: grant.end_at, record: grant.record }),
+            None => {
+                let detail = "the grant behind this token has ended";
+                return Ok(Err(Refusal::proof(Reason::GrantEnded, detail).after_signature()));
+            }
+        },
+    };
+    let subject = match &parent {
+        Some(parent) => subject.behind_credential_of(&parent.record),
+        None => subject,
+    };
+    let delegation = Delegation::new(&subject, acting, parent, ports.limits.max_actors);
+    Ok(delegation.map(|delegation| (subject, delegation)))
 }
 
 /// Which rates a request is counted for.
@@ -86,7 +156,10 @@ struct Counted {
 struct Attempt<'a> {
     ports: &'a Ports,
     revision: &'a Revision,
+    /// For whom.
     identity: &'a VerifiedIdentity,
+    /// Who acts for it, where it does not ask itself.
+    delegation: Option<&'a Delegation>,
     request: &'a GrantRequest,
     origin: &'a Origin,
     epoch: u64,
@@ -107,30 +180,41 @@ impl Attempt<'_> {
             Ok(found) => found,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let permit = self.permit(&subject, stated).await?;
+        let permits = self.permits(&subject, stated).await?;
         if !std::mem::replace(&mut counted.allowed, true) {
-            rates::allowed(self.ports, &subject.owner.name, self.identity, self.trail().object, self.origin).await?;
+            rates::allowed(self.ports, &subject.owner.name, self.caller(), self.trail().object, self.origin).await?;
         }
         let replaced = match self.replaced().await? {
             Ok(replaced) => replaced,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
         let lineage = self.lineage(subject.role).await?;
-        let (purpose, terms) = match self.terms(&subject, &permit, lineage, None) {
+        let (purpose, terms) = match self.terms(&subject, &permits, lineage, None) {
             Ok(agreed) => agreed,
             Err(refusal) => return Err(self.refuse(refusal).await?),
         };
-        let (terms, spare) = self.with_spare(&subject, &permit, lineage, terms);
-        let planned = Planned { replaced, spare, ..self.plan(&subject, permit, purpose, terms, lineage)? };
+        let (terms, spare) = self.with_spare(&subject, &permits, lineage, terms);
+        let planned = Planned { replaced, spare, ..self.plan(&subject, permits, purpose, terms, lineage)? };
         match subject.backend.effect() {
             Effect::Local => self.open_local(&subject, planned).await,
             Effect::Remote => self.open_remote(&subject, planned).await,
         }
     }
 
+    /// Who asks: whoever acts, or the one that it is for.
+    fn caller(&self) -> &VerifiedIdentity {
+        self.delegation.map_or(self.identity, |delegation| &delegation.identity)
+    }
+
+    /// The grant that this one is derived from.
+    fn parent(&self) -> Option<&Parent> {
+        self.delegation.and_then(|delegation| delegation.parent.as_deref())
+    }
+
     fn trail(&self) -> Trail<'_> {
         Trail {
-            actor: Actor::from(self.identity),
+            actor: Actor::from(self.caller()),
+            on_behalf_of: self.delegation.map(|_| Actor::from(self.identity)),
             action: AuditAction::GrantOpen,
             object: AuditObject::Role { name: self.request.role.chars().take(200).collect() },
             origin: self.origin,
@@ -141,10 +225,11 @@ impl Attempt<'_> {
         let record = &grant.record;
         let entry = AuditEntry::success(
             self.ports.now(),
-            Actor::from(self.identity),
+            Actor::from(self.caller()),
             action,
             AuditObject::Grant { id: record.id },
         )
+        .for_another(self.delegation.map(|_| on_behalf_of(&record.holder)))
         .in_request(self.origin.request_id)
         .by_decision(record.decision.id);
         if action != AuditAction::GrantOpen {

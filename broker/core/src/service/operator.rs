@@ -8,6 +8,7 @@ use super::Ports;
 use super::barred::Barred;
 use super::decide::Trail;
 use super::open::Opened;
+use crate::delegation::ActorChain;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::IssueOrder;
 use crate::error::{Reason, Refusal, ServiceError, Step};
@@ -51,7 +52,7 @@ pub async fn open_operator(
     let opened = open(ports, backend, audience, purpose, ttl, origin).await;
     if let Err(ServiceError::Refused(refusal)) = &opened {
         let (actor, object) = (Actor::LocalAdministrator, AuditObject::Role { name: ROLE.to_owned() });
-        let trail = Trail { actor, action: AuditAction::GrantOpen, object, origin };
+        let trail = Trail { actor, action: AuditAction::GrantOpen, object, origin, on_behalf_of: None };
         trail.refuse(ports, refusal, None).await?;
     }
     opened
@@ -96,6 +97,7 @@ async fn open(
         owner: owner.clone(),
         issuer: IssuerName::RESERVED.to_owned(),
         subject: "operator".to_owned(),
+        actors: ActorChain::default(),
         attributes: Attributes::new(),
         provenance: Provenance::default(),
         purpose: purpose.clone(),
@@ -152,6 +154,7 @@ async fn open(
             lineage: None,
             replaces: None,
             parent: None,
+            actors: ActorChain::default(),
             signed_by: issued.signed_by.take(),
         },
     };
@@ -179,6 +182,7 @@ async fn open(
         decision,
         entries: vec![entry],
         proof_use: None,
+        acting: None,
         idempotency: None,
         quotas: Quotas::NONE,
         now,
@@ -270,6 +274,8 @@ fn decision(
                 approvals: Vec::new(),
                 holder: false,
                 owner_member: false,
+                actor_chain: Vec::new(),
+                on_behalf_of: None,
             },
         },
         verdict: Verdict { outcome: Outcome::Allow, determining: vec![rule], obligations: Obligations::default() },

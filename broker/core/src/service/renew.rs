@@ -38,7 +38,7 @@ pub async fn renew(
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
     rates::identity(ports, &identity, origin).await?;
     let object = AuditObject::Grant { id };
-    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin };
+    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin, on_behalf_of: None };
     let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Renew, trail.clone()).await?;
     if !grant.record.is_held_by(&identity) {
         return Err(ServiceError::NotFound);

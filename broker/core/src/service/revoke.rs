@@ -107,7 +107,7 @@ pub(crate) fn is_fenced_by_record(ports: &Ports, grant: &Grant) -> bool {
 }
 
 fn trail(actor: Actor, id: GrantId, origin: &Origin) -> Trail<'_> {
-    Trail { actor, action: AuditAction::GrantRevoke, object: AuditObject::Grant { id }, origin }
+    Trail { actor, action: AuditAction::GrantRevoke, object: AuditObject::Grant { id }, origin, on_behalf_of: None }
 }
 
 /// A reason that is short and on one line.

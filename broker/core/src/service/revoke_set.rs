@@ -336,7 +336,7 @@ impl Order<'_> {
 
     fn trail(&self, id: RevocationId) -> Trail<'_> {
         let object = AuditObject::Revocation { id };
-        Trail { actor: Actor::from(self.identity), action: AuditAction::RevocationBegin, object, origin: self.origin }
+        Trail { actor: Actor::from(self.identity), action: AuditAction::RevocationBegin, object, origin: self.origin, on_behalf_of: None }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::delegation::ActorChain;
 use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
-use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedProof};
+use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedIdentity, VerifiedProof};
 use crate::owner::{Member, Owner, OwnerSnapshot};
 use crate::policy::{
     Action, Decision, Obligations, Outcome, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, Terms,
@@ -95,7 +96,7 @@ pub fn proof(subject: &str, jti: &str) -> VerifiedProof {
     VerifiedProof {
         form: ProofForm::Token,
         issuer: IssuerName::new("ci").unwrap(),
-        issuer_kind: "oidc",
+        issuer_kind: "oidc".into(),
         principal: PrincipalKind::Workload,
         subject: subject.to_owned(),
         audiences: vec!["https://broker.test".to_owned()],
@@ -108,8 +109,22 @@ pub fn proof(subject: &str, jti: &str) -> VerifiedProof {
         attributes: BTreeMap::new(),
         provenance: provenance(),
         grant: None,
+        may_act: None,
         rules: rules(),
     }
+}
+
+/// `subject` of issuer `ci`, verified at [`NOW`].
+#[must_use]
+pub fn identity(subject: &str, jti: &str) -> VerifiedIdentity {
+    VerifiedIdentity::accept(proof(subject, jti), None, NOW).unwrap()
+}
+
+/// These act, the first for the second and so on.
+#[must_use]
+pub fn actors(subjects: &[&str]) -> ActorChain {
+    let outwards = subjects.iter().rev().map(|subject| identity(subject, &format!("jti-of-{subject}")));
+    outwards.fold(ActorChain::default(), |chain, acting| chain.extended(&acting))
 }
 
 /// A run of a workflow on `refs/heads/main`.
@@ -177,6 +192,8 @@ pub fn query(subject: &str, role: &str) -> PolicyQuery {
             approvals: Vec::new(),
             holder: false,
             owner_member: false,
+            actor_chain: Vec::new(),
+            on_behalf_of: None,
         },
     }
 }
@@ -190,6 +207,7 @@ pub fn order(n: u64, role: Role) -> IssueOrder {
         owner: OwnerSnapshot::from(&owner()),
         issuer: "ci".to_owned(),
         subject: "repo:acme/app".to_owned(),
+        actors: ActorChain::default(),
         attributes: BTreeMap::new(),
         provenance: provenance(),
         purpose: "deploy 4f2c to prod".to_owned(),
@@ -296,6 +314,7 @@ pub fn pending(n: u64, class: RevocationClass, now: Timestamp) -> Grant {
             replaces: None,
             parent: None,
             fence: None,
+            actors: ActorChain::default(),
             signed_by: None,
         },
         state: GrantState::Pending { deadline: now.plus(Ttl::from_secs(30)) },

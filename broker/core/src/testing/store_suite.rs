@@ -11,6 +11,7 @@ pub mod changes;
 pub mod data_keys;
 pub mod ended;
 pub mod evidence;
+pub mod families;
 pub mod history;
 pub mod keys;
 pub mod lineages;
@@ -91,6 +92,14 @@ macro_rules! store_suite {
                 a_replaced_grant_ends_with_the_opening_of_its_successor,
                 a_replaced_grant_ends_when_its_successor_becomes_active,
                 what_cannot_be_replaced_is_left_as_it_is,
+            }
+            families {
+                what_is_derived_ends_with_what_it_is_derived_from,
+                what_is_derived_ends_when_a_set_does_or_another_takes_the_place,
+                nothing_is_derived_from_what_has_ended,
+                no_more_is_derived_than_can_end_at_once,
+                an_opening_for_another_consumes_both_proofs_or_none,
+                a_quarantine_stops_whoever_acts_in_anothers_name,
             }
             lineages {
                 a_lineage_goes_on_until_it_pauses,
@@ -268,6 +277,7 @@ pub fn opening_of(store: &Arc<dyn Store>, mut grant: Grant, n: u64) -> Opening {
         decision: sample::decision(n),
         entries: vec![entry_about(grant.record.id, AuditAction::GrantOpen, now)],
         proof_use: None,
+        acting: None,
         idempotency: None,
         lineage: LineageClaim { key: lineage_key(&grant), fresh: sample::id(1_000_000 + n), assumed_start: None },
         quotas: Quotas::NONE,

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::selection::{Examine, Place, Selection, Walked};
 use crate::error::Outcome;
+use crate::family;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::{Columns, id_bytes, json};
 use crate::transaction::Transaction;
@@ -146,6 +147,9 @@ impl Operation for Follow {
         let sql = "UPDATE revocations SET place = ?1 WHERE seq = ?2 AND completed_at IS NULL";
         transaction.execute(sql, params![place, seq])?;
         let followed = Followed { ended: ended.len(), more: goes_on.is_some(), measured: *measured };
+        for id in &ended {
+            family::end_derived(transaction, *id, self.now, None)?;
+        }
         if !ended.is_empty() {
             let object = AuditObject::Grants { ids: ended };
             let entry = AuditEntry::success(self.now, self.author.clone(), AuditAction::GrantRevoke, object)

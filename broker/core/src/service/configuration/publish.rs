@@ -309,6 +309,7 @@ impl Publisher {
             action: AuditAction::ConfigurationPublish,
             object: AuditObject::Configuration { revision: about.to_string() },
             origin: &self.origin,
+            on_behalf_of: None,
         }
     }
 }

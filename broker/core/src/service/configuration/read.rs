@@ -33,7 +33,7 @@ pub async fn reader(ports: &Ports, proof: &Proof, origin: &Origin) -> Result<Rea
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let query = query_of(ports, &revision, &identity, Action::Read, Resource::Bundle).await?;
     let object = AuditObject::Configuration { revision: revision.id.to_string() };
-    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::Read, object, origin };
+    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::Read, object, origin, on_behalf_of: None };
     let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let you read the configuration");
     permit(ports, &revision, query, trail, refusal).await?;
     Ok(Reader(()))

@@ -1,14 +1,17 @@
 //! What is asked for, decided and agreed, before anything is made of it.
 
+use super::plan::Permits;
 use super::{Attempt, Subject};
 use crate::error::{Reason, Refusal, ServiceError, Step};
-use crate::policy::{Action, Permit, PolicyQuery, Resource, Terms, TermsInput};
+use crate::grant::{GrantRecord, HolderKey};
+use crate::policy::{Action, Party, PolicyQuery, QueryContext, Resource, Terms, TermsInput};
 use crate::port::{Lineage, LineageKey, Replaced};
 use crate::request::Purpose;
 use crate::role::{Role, RoleState};
 use crate::service::decide::{ROLE_NOT_AVAILABLE, grant_resource, may, permit, query_of, role_facts};
 use crate::service::revoke::is_fenced_by_record;
 use crate::service::spares::TakenSpare;
+use crate::identity::VerifiedIdentity;
 use crate::time::{Timestamp, Ttl};
 
 /// The longest time without a sign of life that a caller may ask for.
@@ -37,12 +40,20 @@ impl Attempt<'_> {
     pub(super) async fn replaced(&self) -> Result<Result<Option<Replaced>, Refusal>, ServiceError> {
         let Some(id) = self.request.replaces else { return Ok(Ok(None)) };
         let found = self.ports.store.grant(id).await?;
-        let Some(own) = found.filter(|grant| grant.record.is_held_by(self.identity)) else {
+        let is_own = |record: &GrantRecord| match self.delegation {
+            None => record.is_held_by(self.identity),
+            // Nobody replaces what its subject holds itself, or what another acts with for the same subject.
+            Some(delegation) => {
+                HolderKey::of(self.identity).holds(record)
+                    && record.actors.current().is_some_and(|acting| acting.is(&delegation.identity))
+            }
+        };
+        let Some(own) = found.filter(|grant| is_own(&grant.record)) else {
             let detail = "`replaces` is not the id of a grant of yours: of this run, and bound to the same key";
             return Ok(Err(Refusal::request(Reason::MalformedRequest, "replaces", detail)));
         };
         let resource = grant_resource(&own.record);
-        let mut query = query_of(self.ports, self.revision, self.identity, Action::Revoke, resource).await?;
+        let mut query = query_of(self.ports, self.revision, self.caller(), Action::Revoke, resource).await?;
         query.context.holder = true;
         if !may(self.revision, &query) {
             let detail = "policy does not let you end the grant that `replaces` names";
@@ -51,9 +62,37 @@ impl Attempt<'_> {
         Ok(Ok(Some(Replaced { id, fenced_by_record: is_fenced_by_record(self.ports, &own) })))
     }
 
-    pub(super) async fn permit(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permit, ServiceError> {
+    pub(super) async fn permits(&self, subject: &Subject<'_>, stated: Option<String>) -> Result<Permits, ServiceError> {
         let query = self.query(subject, stated).await?;
-        permit(self.ports, self.revision, query, self.trail(), Self::not_available()).await
+        let asked = match self.delegation {
+            Some(_) => Some(self.query_of_actor(&query).await?),
+            None => None,
+        };
+        let refusal = Self::not_available;
+        let mint = permit(self.ports, self.revision, query, self.trail(), refusal()).await?;
+        let delegate = match asked {
+            Some(query) => Some(permit(self.ports, self.revision, query, self.trail(), refusal()).await?),
+            None => None,
+        };
+        Ok(Permits { mint, delegate })
+    }
+
+    /// What is asked of the policy about whoever acts: the same request, by it and for the subject.
+    pub(super) async fn query_of_actor(&self, of_subject: &PolicyQuery) -> Result<PolicyQuery, ServiceError> {
+        let resource = of_subject.resource.clone();
+        let query = query_of(self.ports, self.revision, self.caller(), Action::Delegate, resource).await?;
+        let (own, asked) = (query.context, of_subject.context.clone());
+        let subject = self.identity.proof();
+        let on_behalf_of = Some(Party { issuer: subject.issuer.clone(), subject: subject.subject.clone() });
+        let context = QueryContext {
+            provenance: own.provenance,
+            binding: own.binding,
+            source_ip: own.source_ip,
+            owner_member: own.owner_member,
+            on_behalf_of,
+            ..asked
+        };
+        Ok(PolicyQuery { context, ..query })
     }
 
     /// What is asked of the policy.
@@ -70,6 +109,7 @@ impl Attempt<'_> {
         query.context.task.clone_from(&self.request.task);
         query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));
         query.context.scope.clone_from(&self.request.scope);
+        query.context.actor_chain = self.delegation.map(|delegation| Party::all_of(&delegation.chain)).unwrap_or_default();
         Ok(query)
     }
 
@@ -88,13 +128,13 @@ impl Attempt<'_> {
     pub(super) fn terms(
         &self,
         subject: &Subject<'_>,
-        permit: &Permit,
+        permits: &Permits,
         lineage: Option<Lineage>,
         spare_ends_at: Option<Timestamp>,
     ) -> Result<(Purpose, Terms), Refusal> {
         let purpose = Purpose::resolve(self.request.purpose.as_deref(), subject.role)?;
         // One instant for the whole record: what is counted from creation must not start later.
-        let (role, backend, now) = (subject.role.as_ref(), subject.backend.as_ref(), permit.decision().decided_at);
+        let (role, backend, now) = (subject.role.as_ref(), subject.backend.as_ref(), permits.decision().decided_at);
         let class = backend.class(role);
         if let Some(floor) = role.revocation_floor.filter(|floor| class < *floor) {
             let detail =
@@ -118,13 +158,13 @@ impl Attempt<'_> {
             requested: self.request.ttl,
             role_default: role.ttl.default,
             role_max: role.ttl.max,
-            policy_max: permit.decision().verdict.obligations.max_ttl,
-            proof_ends_at: self.identity.proof().rules.bounds_ttl.then(|| self.identity.expires_at()),
+            policy_max: permits.obligations().max_ttl,
+            proof_ends_at: self.proofs_end_at(),
             approval_ends_at: None,
             exception_ends_at: None,
             continuous_ends_at: role.max_continuous.map(|longest| started_at.plus(longest)),
             environment_ends_at: environment.and_then(|environment| environment.ends_at),
-            parent_ends_at: None,
+            parent_ends_at: self.parent().map(|parent| parent.ends_at),
             spare_ends_at,
             backend_max: backend.max_life(role),
             backend_min: backend.min_life(role),
@@ -134,8 +174,24 @@ impl Attempt<'_> {
         let scope = backend
             .scope(role, &self.request.scope)
             .map_err(|error| Refusal::new(Step::Terms, Reason::ScopeNotGranted, error.to_string()).about("scope"))?;
+        self.refuse_wider_than_parent(&scope)?;
         let parameters = role.parameters.clone();
         Ok((purpose, Terms { scope, heartbeat, parameters, ..terms }))
+    }
+
+    /// When the first of the proofs ends whose issuers say that nothing minted with them outlives them.
+    fn proofs_end_at(&self) -> Option<Timestamp> {
+        let acting = self.delegation.map(|delegation| &delegation.identity);
+        let bounding = [Some(self.identity), acting].into_iter().flatten().filter(|one| one.proof().rules.bounds_ttl);
+        bounding.map(VerifiedIdentity::expires_at).min()
+    }
+
+    /// Where the grant that this one is derived from has a scope, nothing beyond it is handed on.
+    fn refuse_wider_than_parent(&self, scope: &[String]) -> Result<(), Refusal> {
+        let Some(parent) = self.parent().filter(|parent| !parent.record.terms.scope.is_empty()) else { return Ok(()) };
+        let Some(beyond) = scope.iter().find(|one| !parent.record.terms.scope.contains(one)) else { return Ok(()) };
+        let detail = format!("the grant behind `subject_token` has no scope {beyond:?} to hand on; ask for less");
+        Err(Refusal::new(Step::Terms, Reason::ScopeNotGranted, detail).about("scope"))
     }
 
     pub(super) fn lineage_key(&self, role: &Role) -> LineageKey {
@@ -146,18 +202,18 @@ impl Attempt<'_> {
     pub(super) fn with_spare(
         &self,
         subject: &Subject<'_>,
-        permit: &Permit,
+        permits: &Permits,
         lineage: Option<Lineage>,
         terms: Terms,
     ) -> (Terms, Option<TakenSpare>) {
         let three_quarters = Ttl::from_secs(terms.ttl.as_secs().saturating_mul(3).div_ceil(4));
-        let earliest = permit.decision().decided_at.plus(three_quarters);
+        let earliest = permits.decision().decided_at.plus(three_quarters);
         let role = subject.role;
         let spare = self.ports.spares.take(&role.backend, &role.digest, earliest, terms.expires_at);
         // One of a server that the backend was configured for before is left to whoever keeps the spares.
         let spare = spare.filter(|spare| spare.handle().is_some_and(|handle| subject.backend.recognises(&handle)));
         let ends_at = spare.as_ref().and_then(TakenSpare::expires_at);
-        match ends_at.map(|ends_at| self.terms(subject, permit, lineage, Some(ends_at))) {
+        match ends_at.map(|ends_at| self.terms(subject, permits, lineage, Some(ends_at))) {
             Some(Ok((_, with_spare))) => (with_spare, spare),
             Some(Err(_)) | None => (terms, None),
         }

@@ -2,13 +2,14 @@
 
 use tracing::Instrument as _;
 
-use super::plan::Intent;
+use super::plan::{Intent, Permits};
 use super::{Attempt, Subject};
 use crate::credential::Effect;
+use crate::delegation::Acting;
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::Grant;
 use crate::identity::VerifiedIdentity;
-use crate::port::{IdempotencyClaim, LineageClaim, OpenOutcome, Opening, ProofUse, Quota, Quotas};
+use crate::port::{Acted, IdempotencyClaim, LineageClaim, OpenOutcome, Opening, ProofUse, Quota, Quotas};
 use crate::request::Idempotency;
 use crate::service::barred::Barred;
 use crate::service::idempotency;
@@ -17,14 +18,20 @@ use crate::trace;
 
 impl Attempt<'_> {
     pub(super) async fn commit(&self, subject: &Subject<'_>, intent: Intent) -> Result<Option<Grant>, ServiceError> {
-        let Intent { grant, handle, permit, assumed_start, entries, replaced, spare } = intent;
+        let Intent { grant, handle, permits, assumed_start, entries, replaced, spare } = intent;
+        let Permits { mint, delegate } = permits;
         let proof_use = proof_use_of(self.identity);
+        let acting = self.delegation.zip(delegate).map(|(delegation, permit)| Acted {
+            decision: permit.spend(),
+            proof_use: proof_use_of(&delegation.identity),
+        });
         let now = grant.record.created_at;
         let opening = Opening {
             handle,
-            decision: permit.spend(),
+            decision: mint.spend(),
             entries,
             proof_use,
+            acting,
             idempotency: self.request.idempotency.as_ref().map(|key| self.idempotency_claim(key, now)),
             lineage: LineageClaim { key: self.lineage_key(subject.role), fresh: self.ports.fresh_id()?, assumed_start },
             quotas: Quotas {
@@ -84,6 +91,8 @@ impl Attempt<'_> {
     /// The scope of an idempotency key: nobody else's, and no other proof's, can meet it.
     fn idempotency_claim(&self, key: &Idempotency, now: Timestamp) -> IdempotencyClaim {
         let proof = self.identity.proof();
+        // Whoever else acts for the same subject has keys of its own.
+        let acting = self.delegation.map(|delegation| Acting::of(&delegation.identity).name()).unwrap_or_default();
         let scope = idempotency::scope([
             proof.issuer.as_str(),
             &proof.subject,
@@ -92,6 +101,7 @@ impl Attempt<'_> {
             proof.provenance.run_attempt.as_deref().unwrap_or_default(),
             proof.proof_id.as_deref().unwrap_or_default(),
             proof.binding_key.as_deref().unwrap_or_default(),
+            &acting,
             &key.key,
         ]);
         let keep_until = self.identity.replay_horizon().max(now.plus(Ttl::from_hours(24)));
@@ -108,6 +118,9 @@ impl Attempt<'_> {
                 "the backend could not stop one more credential of this role before it expires: the fence that would hold \
                  all of them is full. Room comes as they expire, not as they end; shorter lives make more of it, and so \
                  does a role that lets all older ones be fenced together"
+            }
+            Quota::Derived => {
+                "as much is derived from the grant behind `subject_token` as may be, at any depth; ending some of it makes room"
             }
         };
         let detail = detail.to_owned();

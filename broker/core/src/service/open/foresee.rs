@@ -3,12 +3,13 @@
 
 use super::commit::{proof_use_of, replayed};
 use super::failure::issue_failure;
+use super::plan::Permits;
 use super::{Attempt, Subject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::id::IssuerName;
 use crate::identity::VerifiedIdentity;
-use crate::policy::{Decision, Permit, Terms};
+use crate::policy::{Decision, Terms};
 use crate::port::IssueError;
 use crate::request::{GrantRequest, Origin, Purpose};
 use crate::service::Ports;
@@ -34,7 +35,7 @@ pub(in crate::service) async fn foresee(
     request: &GrantRequest,
     origin: &Origin,
 ) -> Result<Foreseen, ServiceError> {
-    let attempt = Attempt { ports, revision, identity, request, origin, epoch: ports.store.epoch() };
+    let attempt = Attempt { ports, revision, identity, delegation: None, request, origin, epoch: ports.store.epoch() };
     let mut decision = None;
     match attempt.foresee(&mut decision).await {
         Ok(terms) => Ok(Foreseen { decision, terms: Ok(terms) }),
@@ -55,12 +56,12 @@ impl Attempt<'_> {
         }
         let stated = Purpose::stated(self.request.purpose.as_deref())?;
         let subject = self.subject()?;
-        let permit = self.foreseen_permit(&subject, stated, decided).await?;
+        let permits = self.foreseen_permits(&subject, stated, decided).await?;
         let _replaced = self.replaced().await??;
         let lineage = self.lineage(subject.role).await?;
-        let (purpose, terms) = self.terms(&subject, &permit, lineage, None)?;
+        let (purpose, terms) = self.terms(&subject, &permits, lineage, None)?;
         // No index of the status list is spent on what is never minted.
-        let order = self.order(&subject, &purpose, &terms, permit.decision().decided_at, 0)?;
+        let order = self.order(&subject, &purpose, &terms, permits.decision().decided_at, 0)?;
         if let Err(error) = subject.backend.plan(&order) {
             return Err(self.unplannable(&subject, error));
         }
@@ -70,18 +71,18 @@ impl Attempt<'_> {
         }
     }
 
-    async fn foreseen_permit(
+    async fn foreseen_permits(
         &self,
         subject: &Subject<'_>,
         stated: Option<String>,
         decided: &mut Option<Decision>,
-    ) -> Result<Permit, ServiceError> {
+    ) -> Result<Permits, ServiceError> {
         let query = self.query(subject, stated).await?;
         let (id, now) = (self.ports.fresh_id()?, self.ports.now());
         let decision =
             Decision::make(self.revision.policy.as_ref(), query, id, now).map_err(|_| Self::not_available())?;
         *decided = Some(decision.clone());
-        Ok(decision.into_permit().map_err(|_| Self::not_available())?)
+        Ok(Permits { mint: decision.into_permit().map_err(|_| Self::not_available())?, delegate: None })
     }
 
     /// What a backend says to an order that it could not even plan for.

@@ -23,7 +23,7 @@ impl Attempt<'_> {
             Err(error) => return Err(self.refuse_issue(&subject.role.backend, error).await?),
         };
         let fingerprint = self.ports.sealer.fingerprint(issued.material.fingerprint_input());
-        let Planned { grant, permit, assumed_start, replaced, .. } = planned;
+        let Planned { grant, permits, assumed_start, replaced, .. } = planned;
         let now = self.ports.now();
         let activated = grant.activate(now, issued.expires_at, fingerprint).ok();
         // Whatever took too long to sign has not left the broker: nothing is recorded, and nothing is returned.
@@ -34,7 +34,7 @@ impl Attempt<'_> {
         fail::fail_point!("open::before-commit");
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen), self.entry(&grant, AuditAction::GrantActivate)];
         grant.record.signed_by = issued.signed_by.take();
-        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced, spare: None };
+        let intent = Intent { grant, handle, permits, assumed_start, entries, replaced, spare: None };
         let opened = self.commit(subject, intent).await?;
         fail::fail_point!("open::after-commit");
         Ok(opened.map(|grant| Opened { grant, credential: issued }))

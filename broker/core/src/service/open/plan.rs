@@ -9,7 +9,7 @@ use crate::error::ServiceError;
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::SpareId;
 use crate::owner::OwnerSnapshot;
-use crate::policy::{Decision, Permit, Terms};
+use crate::policy::{Decision, Obligations, Permit, Terms};
 use crate::port::{Lineage, Replaced};
 use crate::request::Purpose;
 use crate::service::spares::TakenSpare;
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub(super) struct Planned {
     pub(super) order: IssueOrder,
     pub(super) grant: Grant,
-    pub(super) permit: Permit,
+    pub(super) permits: Permits,
     pub(super) assumed_start: Option<Option<Timestamp>>,
     /// The grant whose place it takes when it becomes active.
     pub(super) replaced: Option<Replaced>,
@@ -31,11 +31,44 @@ pub(super) struct Planned {
 pub(super) struct Intent {
     pub(super) grant: Grant,
     pub(super) handle: Handle,
-    pub(super) permit: Permit,
+    pub(super) permits: Permits,
     pub(super) assumed_start: Option<Option<Timestamp>>,
     pub(super) entries: Vec<AuditEntry>,
     pub(super) replaced: Option<Replaced>,
     pub(super) spare: Option<SpareId>,
+}
+
+/// What policy allowed: the subject the role, and whoever acts for it to do so.
+pub(super) struct Permits {
+    pub(super) mint: Permit,
+    pub(super) delegate: Option<Permit>,
+}
+
+impl Permits {
+    /// The decision on the role itself.
+    pub(super) fn decision(&self) -> &Decision {
+        self.mint.decision()
+    }
+
+    /// Every decision.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        [Some(&self.mint), self.delegate.as_ref()].into_iter().flatten().map(Permit::decision)
+    }
+
+    /// What all of them ask for.
+    pub(super) fn obligations(&self) -> Obligations {
+        self.decisions().fold(Obligations::default(), |all, decision| all.and(&decision.verdict.obligations))
+    }
+}
+
+impl From<&Permits> for DecisionSummary {
+    fn from(permits: &Permits) -> Self {
+        let mut determining: Vec<_> =
+            permits.decisions().flat_map(|decision| decision.verdict.determining.iter().cloned()).collect();
+        determining.sort();
+        determining.dedup();
+        Self { determining, obligations: permits.obligations(), ..Self::from(permits.decision()) }
+    }
 }
 
 impl Attempt<'_> {
@@ -43,12 +76,12 @@ impl Attempt<'_> {
     pub(super) fn plan(
         &self,
         subject: &Subject<'_>,
-        permit: Permit,
+        permits: Permits,
         purpose: Purpose,
         terms: Terms,
         lineage: Option<Lineage>,
     ) -> Result<Planned, ServiceError> {
-        let (role, proof, now) = (subject.role, self.identity.proof(), permit.decision().decided_at);
+        let (role, proof, now) = (subject.role, self.identity.proof(), permits.decision().decided_at);
         let order = self.order(subject, &purpose, &terms, now, self.ports.store.next_status_index())?;
         let grant = Grant {
             end_at: terms.end_at,
@@ -76,18 +109,19 @@ impl Attempt<'_> {
                 task: self.request.task.clone(),
                 holder: self.holder(),
                 provenance: proof.provenance.clone(),
-                decision: DecisionSummary::from(permit.decision()),
+                decision: DecisionSummary::from(&permits),
                 terms,
                 created_at: now,
                 status_index: order.status_index,
                 lineage: None,
                 replaces: self.request.replaces,
-                parent: None,
+                parent: self.parent().map(|parent| parent.record.id),
+                actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
                 signed_by: None,
             },
         };
         let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
-        Ok(Planned { order, grant, permit, assumed_start, replaced: None, spare: None })
+        Ok(Planned { order, grant, permits, assumed_start, replaced: None, spare: None })
     }
 
     /// The order that mints a credential of these terms.
@@ -106,6 +140,7 @@ impl Attempt<'_> {
             owner: OwnerSnapshot::from(subject.owner),
             issuer: proof.issuer.as_str().to_owned(),
             subject: proof.subject.clone(),
+            actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
             attributes: proof.attributes.clone(),
             provenance: proof.provenance.clone(),
             purpose: purpose.as_str().to_owned(),
@@ -122,7 +157,7 @@ impl Attempt<'_> {
         Holder {
             principal: proof.principal,
             issuer: proof.issuer.clone(),
-            issuer_kind: proof.issuer_kind.to_owned(),
+            issuer_kind: proof.issuer_kind.clone().into_owned(),
             subject: proof.subject.clone(),
             attributes: proof.attributes.clone(),
             proof_id: proof.proof_id.clone(),

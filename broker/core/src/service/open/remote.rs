@@ -15,7 +15,7 @@ use crate::audit::AuditAction;
 use crate::credential::{Handle, IssueOrder, IssuedCredential, RevocationClass};
 use crate::error::{Reason, ServiceError};
 use crate::grant::{Cause, Ending, Grant, GrantState, IllegalTransition};
-use crate::id::{BackendName, GrantId};
+use crate::id::{BackendName, GrantId, IssuerName};
 use crate::policy::{Outcome, PolicyQuery};
 use crate::port::{Applied, Change, CredentialBackend, IssueError, Replaced, StoreError};
 use crate::role::RoleState;
@@ -56,7 +56,7 @@ impl Attempt<'_> {
         planned: Planned,
     ) -> Result<Option<Opened>, ServiceError> {
         let backend_name = &subject.role.backend;
-        let Planned { order, grant, permit, assumed_start, replaced, spare } = planned;
+        let Planned { order, grant, permits, assumed_start, replaced, spare } = planned;
         let taken = spare.as_ref().and_then(TakenSpare::handle);
         let is_prepared = taken.is_some();
         let handle = match taken.map_or_else(|| subject.backend.plan(&order), Ok) {
@@ -64,11 +64,11 @@ impl Attempt<'_> {
             Err(error) => return Err(self.refuse_issue(backend_name, error).await?),
         };
         let entries = vec![self.entry(&grant, AuditAction::GrantOpen)];
-        let query = permit.decision().query.clone();
+        let queries = permits.decisions().map(|decision| decision.query.clone()).collect();
         let call_handle = handle.duplicate();
         let spare_id = spare.as_ref().and_then(TakenSpare::id);
         fail::fail_point!("open::before-intent");
-        let intent = Intent { grant, handle, permit, assumed_start, entries, replaced: None, spare: spare_id };
+        let intent = Intent { grant, handle, permits, assumed_start, entries, replaced: None, spare: spare_id };
         let committed = self.commit(subject, intent).await;
         // Whatever came of it: the store knows who has the spare now.
         if let Some(spare) = spare {
@@ -83,7 +83,7 @@ impl Attempt<'_> {
         fail::fail_point!("open::after-call");
         let Minting { grant, handle, is_prepared, .. } = minting;
         match outcome {
-            Ok(issued) => self.activate_remote(subject, grant, issued, handle, query, replaced).await.map(Some),
+            Ok(issued) => self.activate_remote(subject, grant, issued, handle, queries, replaced).await.map(Some),
             Err(error) => Err(self.abort_remote(backend_name, grant, error, is_prepared).await?),
         }
     }
@@ -137,7 +137,7 @@ impl Attempt<'_> {
         grant: Grant,
         mut issued: IssuedCredential,
         planned: Handle,
-        query: PolicyQuery,
+        queries: Vec<PolicyQuery>,
         replaced: Option<Replaced>,
     ) -> Result<Opened, ServiceError> {
         let (id, now) = (grant.record.id, self.ports.now());
@@ -154,7 +154,7 @@ impl Attempt<'_> {
             _ => None,
         };
         let recorded = match &activated {
-            Some(grant) => self.record_activation(grant, unwanted.better.as_ref(), query, replaced).await,
+            Some(grant) => self.record_activation(grant, unwanted.better.as_ref(), &queries, replaced).await,
             None => Ok(false),
         };
         if let (Some(grant), Ok(true)) = (activated, &recorded) {
@@ -177,7 +177,7 @@ impl Attempt<'_> {
         &self,
         grant: &Grant,
         handle: Option<&Handle>,
-        query: PolicyQuery,
+        queries: &[PolicyQuery],
         replaced: Option<Replaced>,
     ) -> Result<bool, StoreError> {
         let mut epoch = self.epoch;
@@ -196,7 +196,7 @@ impl Attempt<'_> {
                 Applied::Conflict | Applied::Replayed | Applied::Barred(_) => return Ok(false),
                 Applied::Moved => {
                     epoch = self.ports.store.epoch();
-                    if !self.still_allowed(grant, &query) {
+                    if !self.still_allowed(grant, queries) {
                         return Ok(false);
                     }
                 }
@@ -207,7 +207,7 @@ impl Attempt<'_> {
 
     /// Whether the grant would be opened as it is now that the world has moved: the same role, an owner who answers for
     /// it, an issuer that is still trusted, and a policy that allows it for as long.
-    fn still_allowed(&self, grant: &Grant, query: &PolicyQuery) -> bool {
+    fn still_allowed(&self, grant: &Grant, queries: &[PolicyQuery]) -> bool {
         let revision = self.ports.governance.current();
         let (record, catalog) = (&grant.record, &revision.catalog);
         let role = catalog.roles.get(&record.role);
@@ -216,15 +216,18 @@ impl Attempt<'_> {
                 && role.digest == record.role_digest
                 && catalog.owners.get(&role.owner).is_some_and(|owner| owner.resolves())
         });
-        let issuer_stands = revision.verifiers.iter().any(|verifier| verifier.issuer() == &record.holder.issuer);
-        let mut query = query.clone();
-        query.context.time = self.ports.now();
-        let allowed = revision.policy.decide(&query).is_ok_and(|verdict| {
-            let longest = verdict.obligations.max_ttl;
-            verdict.outcome == Outcome::Allow
-                && longest.is_none_or(|longest| grant.end_at <= record.created_at.plus(longest))
-        });
-        role_stands && issuer_stands && allowed
+        let stands = |issuer: &IssuerName| revision.verifiers.iter().any(|verifier| verifier.issuer() == issuer);
+        let issuers_stand = stands(&record.holder.issuer) && record.actors.iter().all(|acting| stands(&acting.issuer));
+        let allows = |query: &PolicyQuery| {
+            let mut query = query.clone();
+            query.context.time = self.ports.now();
+            revision.policy.decide(&query).is_ok_and(|verdict| {
+                let longest = verdict.obligations.max_ttl;
+                verdict.outcome == Outcome::Allow
+                    && longest.is_none_or(|longest| grant.end_at <= record.created_at.plus(longest))
+            })
+        };
+        role_stands && issuers_stand && queries.iter().all(allows)
     }
 
     /// A credential whose grant is over is undone at once, and again by the worker: the worker may have undone it before

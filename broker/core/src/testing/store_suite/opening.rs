@@ -24,6 +24,7 @@ pub async fn what_was_opened_is_read_back_whole(store: &Arc<dyn Store>) {
     let active = classes.map(|class| sample::active(20 + class as u64, class, NOW));
     let mut full = everything_said(sample::active(30, RevocationClass::Hard, NOW));
     full.record.parent = Some(parent.record.id);
+    full.record.actors = sample::actors(&["agent-2", "agent-1"]);
     let sparse = nothing_said(sample::pending(31, RevocationClass::Hard, NOW));
     for (n, grant) in (40_u64..).zip(pending.into_iter().chain(active).chain([full, sparse])) {
         let mut opening = opening_of(store, grant, n);

@@ -48,6 +48,11 @@ async fn add(store: &Arc<dyn Store>, order: QuarantineOrder) -> QuarantineId {
     id
 }
 
+/// Stops what `selector` selects, whatever its role.
+pub async fn stop(store: &Arc<dyn Store>, n: u64, selector: Selector) {
+    add(store, order(n, selector, Roles::All)).await;
+}
+
 fn of_repository(n: u64, class: RevocationClass, repository: &str) -> Grant {
     let mut grant = sample::pending(n, class, NOW);
     grant.record.provenance.repository_id = Some(repository.to_owned());

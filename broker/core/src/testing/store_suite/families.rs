@@ -1,0 +1,172 @@
+//! What is derived from a grant lives no longer than that.
+
+use std::sync::Arc;
+
+use super::revocations::{begin, follow};
+use super::{apply, audit_about, audit_len, open, opening, opening_of, proof, read};
+use crate::audit::{Actor, AuditAction};
+use crate::credential::RevocationClass;
+use crate::grant::{Cause, Ending, Grant, GrantState, StateName};
+use crate::port::{Acted, GrantFilter, OpenOutcome, Opening, Quota, Replaced, Store};
+use crate::selector::{Criteria, Selector};
+use crate::testing::sample::{self, NOW};
+use crate::time::{Timestamp, Ttl};
+
+fn later() -> Timestamp {
+    NOW.plus(Ttl::from_secs(5))
+}
+
+/// The opening of grant `n`, which `agent` acts with, derived from `parent`.
+fn derived(store: &Arc<dyn Store>, n: u64, parent: &Grant) -> Opening {
+    derived_at(store, n, parent, NOW)
+}
+
+fn derived_at(store: &Arc<dyn Store>, n: u64, parent: &Grant, at: Timestamp) -> Opening {
+    let mut opening = opening(store, n, at);
+    opening.grant.record.parent = Some(parent.record.id);
+    opening.grant.record.actors = sample::actors(&["agent"]);
+    opening
+}
+
+/// One, one derived from it that is pending, one that is active, and one derived from that.
+async fn a_family(store: &Arc<dyn Store>, n: u64) -> [Grant; 4] {
+    let root = open(store, opening(store, n, NOW)).await;
+    let mut pending = opening_of(store, sample::pending(n + 1, RevocationClass::Hard, NOW), n + 1);
+    pending.grant.record.parent = Some(root.record.id);
+    let pending = open(store, pending).await;
+    let child = open(store, derived(store, n + 2, &root)).await;
+    let grandchild = open(store, derived(store, n + 3, &child)).await;
+    [root, pending, child, grandchild]
+}
+
+fn ending_of(grant: &Grant) -> &Ending {
+    let GrantState::Revoking { ending, .. } = &grant.state else { panic!("{:?}", grant.state) };
+    ending
+}
+
+async fn assert_ended_with(store: &Arc<dyn Store>, family: &[Grant; 4]) {
+    let [root, pending, child, grandchild] = family;
+    for (derived, parent) in [(pending, root), (child, root), (grandchild, child)] {
+        let ended = read(store, derived.record.id).await;
+        assert_eq!(ended.state_name(), StateName::Revoking);
+        let ending = ending_of(&ended);
+        assert_eq!((&ending.cause, ending.at), (&Cause::PARENT_ENDED, later()));
+        assert_eq!(ended.step_due_at(), Some(later()), "it is undone at once");
+        let entries = audit_about(store, derived.record.id).await;
+        let entry = &entries.last().unwrap().entry;
+        assert_eq!((entry.action, &entry.actor), (AuditAction::GrantRevoke, &Actor::Broker));
+        assert_eq!(entry.reason.as_deref(), Some("parent_ended"));
+        assert_eq!(entry.detail.get("parent"), Some(&parent.record.id.to_string()));
+    }
+}
+
+/// At any depth, whether its credential is there or on its way, in the commit that ends the other; and nobody else's.
+pub async fn what_is_derived_ends_with_what_it_is_derived_from(store: &Arc<dyn Store>) {
+    let (family, other) = (a_family(store, 1).await, a_family(store, 11).await);
+    let asked = Ending::by_broker(Cause::REQUESTED, later());
+    let ending = family[0].clone().begin_ending(asked.clone(), true).unwrap();
+    apply(store, ending, AuditAction::GrantRevoke, later()).await;
+    assert_ended_with(store, &family).await;
+    for (at, grant) in other.iter().enumerate() {
+        assert_eq!(read(store, grant.record.id).await.version, grant.version, "{at} of the other family");
+    }
+    // From the middle, what is above lives on.
+    let [root, pending, child, grandchild] = &other;
+    let ending = child.clone().begin_ending(asked, true).unwrap();
+    apply(store, ending, AuditAction::GrantRevoke, later()).await;
+    assert_eq!(read(store, grandchild.record.id).await.state_name(), StateName::Revoking);
+    assert_eq!(read(store, root.record.id).await, *root);
+    assert_eq!(read(store, pending.record.id).await, *pending);
+}
+
+/// Whichever way the other ends.
+pub async fn what_is_derived_ends_when_a_set_does_or_another_takes_the_place(store: &Arc<dyn Store>) {
+    let family = a_family(store, 1).await;
+    let mut selected = opening(store, 11, NOW);
+    selected.grant.record.provenance.commit = Some("aaaa".to_owned());
+    let selected = open(store, selected).await;
+    let child = open(store, derived(store, 12, &selected)).await;
+    let grants = GrantFilter { commit: Some("aaaa".to_owned()), ..GrantFilter::default() };
+    let selector = Selector::of(Criteria { grants, ..Criteria::default() }).unwrap();
+    let id = begin(store, 1, selector, later()).await;
+    assert_eq!(follow(store, id, later()).await, 1, "exactly what was selected");
+    let ended = read(store, child.record.id).await;
+    assert_eq!(ending_of(&ended).cause, Cause::PARENT_ENDED);
+
+    let mut successor = opening(store, 20, later());
+    successor.replaced = Some(Replaced { id: family[0].record.id, fenced_by_record: true });
+    open(store, successor).await;
+    assert_ended_with(store, &family).await;
+}
+
+/// Neither from what is ending, nor from what a revocation ends whose rows have yet to follow.
+pub async fn nothing_is_derived_from_what_has_ended(store: &Arc<dyn Store>) {
+    let parent = open(store, opening(store, 1, NOW)).await;
+    open(store, derived(store, 2, &parent)).await;
+    let asked = Ending::by_broker(Cause::REQUESTED, later());
+    apply(store, parent.clone().begin_ending(asked, true).unwrap(), AuditAction::GrantRevoke, later()).await;
+    let written = audit_len(store).await;
+    let late = store.open(derived_at(store, 3, &parent, later())).await.unwrap();
+    assert!(matches!(late, OpenOutcome::Moved), "decided again, and then refused: {late:?}");
+    assert_eq!(audit_len(store).await, written);
+
+    let mut selected = opening(store, 4, later());
+    selected.grant.record.provenance.commit = Some("aaaa".to_owned());
+    let selected = open(store, selected).await;
+    let grants = GrantFilter { commit: Some("aaaa".to_owned()), ..GrantFilter::default() };
+    begin(store, 1, Selector::of(Criteria { grants, ..Criteria::default() }).unwrap(), later()).await;
+    let late = store.open(derived_at(store, 5, &selected, later())).await.unwrap();
+    assert!(matches!(late, OpenOutcome::Moved), "{late:?}");
+}
+
+/// What ends in one commit is bounded, at any depth together.
+pub async fn no_more_is_derived_than_can_end_at_once(store: &Arc<dyn Store>) {
+    const MOST: u64 = 256;
+    let root = open(store, opening(store, 1, NOW)).await;
+    let child = open(store, derived(store, 2, &root)).await;
+    for n in 3..MOST + 2 {
+        open(store, derived(store, n, if n % 2 == 0 { &root } else { &child })).await;
+    }
+    for parent in [&root, &child] {
+        let over = store.open(derived(store, 900, parent)).await.unwrap();
+        assert!(matches!(over, OpenOutcome::OverQuota(Quota::Derived)), "{over:?}");
+    }
+    let asked = Ending::by_broker(Cause::REQUESTED, later());
+    apply(store, child.clone().begin_ending(asked, true).unwrap(), AuditAction::GrantRevoke, later()).await;
+    open(store, derived_at(store, 901, &root, later())).await;
+}
+
+/// Neither is consumed by an opening that the other is refused in.
+pub async fn an_opening_for_another_consumes_both_proofs_or_none(store: &Arc<dyn Store>) {
+    let with = |n: u64, subject: &str, acting: &str| {
+        let mut opening = opening(store, n, NOW);
+        opening.grant.record.actors = sample::actors(&["agent"]);
+        opening.proof_use = Some(proof(subject, NOW));
+        let decision = sample::decision(n + 500);
+        opening.acting = Some(Acted { decision, proof_use: Some(proof(acting, NOW)) });
+        opening
+    };
+    let first = with(1, "subject-1", "acting-1");
+    let decision = first.acting.as_ref().unwrap().decision.clone();
+    open(store, first).await;
+    assert_eq!(store.decision(decision.id).await.unwrap(), Some(decision), "what let it act is recorded, too");
+    let used = store.open(with(2, "subject-2", "acting-1")).await.unwrap();
+    assert!(matches!(used, OpenOutcome::Replayed), "{used:?}");
+    let used = store.open(with(3, "subject-1", "acting-2")).await.unwrap();
+    assert!(matches!(used, OpenOutcome::Replayed), "{used:?}");
+    open(store, with(4, "subject-2", "acting-2")).await;
+    let same = store.open(with(5, "subject-3", "subject-3")).await.unwrap();
+    assert!(matches!(same, OpenOutcome::Replayed), "one proof does not serve as both: {same:?}");
+}
+
+/// Whoever is stopped by name does not go on by acting for somebody else.
+pub async fn a_quarantine_stops_whoever_acts_in_anothers_name(store: &Arc<dyn Store>) {
+    let grants = GrantFilter { subject: Some("agent".to_owned()), ..GrantFilter::default() };
+    let selector = Selector::of(Criteria { grants, ..Criteria::default() }).unwrap();
+    let parent = open(store, opening(store, 1, NOW)).await;
+    open(store, derived(store, 2, &parent)).await;
+    super::quarantines::stop(store, 7, selector).await;
+    open(store, opening(store, 3, NOW)).await;
+    let stopped = store.open(derived(store, 4, &parent)).await.unwrap();
+    assert!(matches!(stopped, OpenOutcome::Barred(_)), "{stopped:?}");
+}
