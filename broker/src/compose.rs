@@ -94,6 +94,8 @@ pub struct Foundation {
     pub rates: RateRules,
     /// Most live grants of one owner's roles.
     pub max_live_per_owner: Option<u32>,
+    /// Most who may act for one another.
+    pub max_actors: usize,
     /// Audit entries for refusals after that, per identity and minute.
     pub refusals_per_minute: u32,
 }
@@ -180,7 +182,11 @@ impl Broker {
             revocations: Arc::new(Notify::new()),
             nudge: Arc::new(Notify::new()),
             spares: Arc::default(),
-            limits: Limits { max_live_per_owner: foundation.max_live_per_owner, ..Limits::default() },
+            limits: Limits {
+                max_live_per_owner: foundation.max_live_per_owner,
+                max_actors: foundation.max_actors,
+                ..Limits::default()
+            },
         };
         let waiting = store.resume(ports.now()).await?;
         tracing::debug!(waiting, "the silence of holders counts from now");

@@ -153,9 +153,8 @@ impl Delegation {
         parent: Option<Parent>,
         longest: usize,
     ) -> Result<Self, Refusal> {
-        let refuse = |detail: String| {
-            Refusal::proof(Reason::NotAllowedActor, detail).about("actor_token").after_signature()
-        };
+        let refuse =
+            |detail: String| Refusal::proof(Reason::NotAllowedActor, detail).about("actor_token").after_signature();
         let (of, by) = (subject.proof(), identity.proof());
         if (&of.issuer, &of.subject) == (&by.issuer, &by.subject) {
             return Err(refuse("an identity does not act for itself: leave `actor_token` out".to_owned()));

@@ -16,8 +16,8 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use crate::displace::Successor;
-use crate::family;
 use crate::error::Outcome;
+use crate::family;
 use crate::quota;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;

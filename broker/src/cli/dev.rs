@@ -120,6 +120,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         unverified_refusals_per_minute: Limits::default().unverified_refusals_per_source_per_minute,
         rates: Limits::default().rates,
         max_live_per_owner: Limits::default().max_live_grants_per_owner,
+        max_actors: Limits::default().max_actors,
         refusals_per_minute: Limits::default().refusals_per_identity_per_minute,
     };
     let database = match arguments.with.contains(&With::Postgres) {

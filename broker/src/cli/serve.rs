@@ -42,6 +42,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         unverified_refusals_per_minute: config.limits.unverified_refusals_per_source_per_minute,
         rates: config.limits.rates,
         max_live_per_owner: config.limits.max_live_grants_per_owner,
+        max_actors: config.limits.max_actors,
         refusals_per_minute: config.limits.refusals_per_identity_per_minute,
     }
 }

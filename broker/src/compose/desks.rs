@@ -28,6 +28,7 @@ impl TokenDesk for Desk {
             issued_at: token.issued_at,
             expires_at: token.expires_at,
             key_id: token.key_id,
+            act: token.act,
         })
     }
 }

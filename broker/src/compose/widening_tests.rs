@@ -149,6 +149,8 @@ fn question(issuer: &str, kind: PrincipalKind, subject: &str) -> PolicyQuery {
             approvals: Vec::new(),
             holder: false,
             owner_member: false,
+            actor_chain: Vec::new(),
+            on_behalf_of: None,
         },
     }
 }

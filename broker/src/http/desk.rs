@@ -34,6 +34,8 @@ pub struct OwnToken {
     pub expires_at: Timestamp,
     /// `kid` of the key that signed it.
     pub key_id: String,
+    /// Who acts for the subject (`act`).
+    pub act: Option<serde_json::Value>,
 }
 
 /// The keys that verify what the broker signs.

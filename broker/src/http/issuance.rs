@@ -16,7 +16,7 @@ use hallpass_core::grant::Grant;
 use hallpass_core::id::GrantId;
 use hallpass_core::identity::Proof;
 use hallpass_core::request::{GrantRequest, Origin};
-use hallpass_core::service::open::open;
+use hallpass_core::service::open::{open, open_for_actor};
 use hallpass_core::service::undelivered::undelivered;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
@@ -37,6 +37,7 @@ pub(super) struct Issued {
 pub(super) async fn issue(
     state: &Arc<ApiState>,
     proof: Proof,
+    actor: Option<Proof>,
     request: GrantRequest,
     origin: Origin,
 ) -> Result<Issued, Failure> {
@@ -44,7 +45,11 @@ pub(super) async fn issue(
     let worker = Arc::clone(state);
     let began = state.ports.clock.monotonic();
     let opening = async move {
-        let outcome = open(&worker.ports, &proof, &request, &origin).await.map(|opened| {
+        let opened = match &actor {
+            None => open(&worker.ports, &proof, &request, &origin).await,
+            Some(actor) => open_for_actor(&worker.ports, &proof, actor, &request, &origin).await,
+        };
+        let outcome = opened.map(|opened| {
             measure::opened(&opened.grant, worker.ports.clock.monotonic().saturating_sub(began));
             // A repetition under the same key supersedes the grant; without a key nobody can ask for it again.
             let wanted = request.idempotency.is_none();

@@ -23,7 +23,7 @@ pub(super) use credential::credential;
 pub(super) use decision::foreseen;
 pub(super) use grant::{Origins, grant};
 pub(super) use identity::who_am_i;
-pub(super) use request::{grant_request, life, replaces, scope, ticket};
+pub(super) use request::{grant_request, life, replaces, scope, task, ticket};
 
 /// An instant; one outside the years that RFC 3339 can write is moved to their end.
 fn at(instant: Timestamp) -> wire::Timestamp {

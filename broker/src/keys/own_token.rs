@@ -89,6 +89,8 @@ pub struct OwnToken {
     pub owner: String,
     /// `kid` of the key that signed.
     pub key_id: String,
+    /// `act`: who acts for the subject.
+    pub act: Option<serde_json::Value>,
 }
 
 impl OwnTokens {
@@ -162,6 +164,7 @@ impl OwnTokens {
             role: claims.role,
             owner: claims.owner,
             key_id: header.kid.to_owned(),
+            act: claims.act,
         })
     }
 }
@@ -195,7 +198,7 @@ impl IdentityVerifier for OwnTokens {
         Ok(VerifiedProof {
             form: ProofForm::Token,
             issuer: self.issuer.clone(),
-            issuer_kind: IssuerName::RESERVED,
+            issuer_kind: IssuerName::RESERVED.into(),
             principal,
             subject,
             audiences: token.audiences,
@@ -208,6 +211,7 @@ impl IdentityVerifier for OwnTokens {
             attributes,
             provenance: Provenance::default(),
             grant: Some(token.grant),
+            may_act: None,
             rules: AcceptanceRules {
                 audiences: vec![self.public_url.clone()],
                 // Our own clock signed it: nothing to forgive, but for the clocks of two replicas.
@@ -251,6 +255,8 @@ struct Claims {
     jti: GrantId,
     #[serde(default)]
     scope: Option<String>,
+    #[serde(default)]
+    act: Option<serde_json::Value>,
     role: String,
     owner: String,
 }

@@ -19,8 +19,6 @@ const NOT_FILLED: &[(&str, &str)] = &[
     ("resource", "owner_recertified_at"),
     ("context", "risk"),
     ("context", "zone"),
-    ("context", "actor_chain"),
-    ("context", "actor_depth"),
     ("context", "held_roles"),
     ("context", "change"),
     ("context", "approval_records"),

@@ -8,7 +8,7 @@ use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUi
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::RoleName;
 use hallpass_core::identity::{AttributeValue, PrincipalKind};
-use hallpass_core::policy::{Action, PolicyQuery, Principal, Resource, RoleFacts};
+use hallpass_core::policy::{Action, Party, PolicyQuery, Principal, Resource, RoleFacts};
 use hallpass_core::port::EvaluationError;
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::Timestamp;
@@ -240,6 +240,9 @@ impl Vocabulary {
             ("environment", environment.map(|name| text(name.as_str()))),
             ("source_ip", context.source_ip.map(|address| self.addresses.expression(address))),
             ("exception", context.exception.as_deref().map(text)),
+            ("actor_chain", actor_chain(&context.actor_chain)?),
+            ("actor_depth", actor_depth(&context.actor_chain)),
+            ("on_behalf_of", context.on_behalf_of.as_ref().map(party).transpose()?),
         ];
         let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let pairs = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
@@ -283,6 +286,25 @@ fn facts_entity(itself: EntityUid, facts: &RoleFacts, ancestors: &[EntityUid]) -
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
     let attributes = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
     Entity::new_with_tags(itself, attributes, ancestors.iter().cloned(), []).map_err(failed)
+}
+
+/// Nothing where nobody acts for another.
+fn actor_chain(chain: &[Party]) -> Result<Option<RestrictedExpression>, EvaluationError> {
+    if chain.is_empty() {
+        return Ok(None);
+    }
+    let parties = chain.iter().map(party).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(RestrictedExpression::new_set(parties)))
+}
+
+fn actor_depth(chain: &[Party]) -> Option<RestrictedExpression> {
+    let depth = i64::try_from(chain.len()).unwrap_or(i64::MAX);
+    (depth > 0).then(|| RestrictedExpression::new_long(depth))
+}
+
+fn party(party: &Party) -> Result<RestrictedExpression, EvaluationError> {
+    let fields = [("issuer", party.issuer.as_str()), ("subject", party.subject.as_str())];
+    RestrictedExpression::new_record(fields.map(|(name, value)| (name.to_owned(), text(value)))).map_err(failed)
 }
 
 fn provenance(provenance: &Provenance) -> Result<RestrictedExpression, EvaluationError> {

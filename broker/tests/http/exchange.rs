@@ -53,7 +53,12 @@ async fn what_is_wrong_with_a_request_is_said_and_recorded() {
         (format!("{good}&resource=https://b"), "invalid_target", "role_not_available", "audience"),
         (format!("{good}&actor_token=a"), "invalid_request", "malformed_request", "actor_token_type"),
         (format!("{good}{}", type_of("jwt")), "invalid_request", "malformed_request", "actor_token"),
-        (format!("{good}&actor_token=a{}", type_of("jwt")), "invalid_request", "not_allowed_actor", "actor_token"),
+        (
+            format!("{good}&actor_token=a{}", type_of("saml2")),
+            "invalid_request",
+            "wrong_token_type",
+            "actor_token_type",
+        ),
         (format!("{good}&requested_token_type=x"), "invalid_request", "malformed_request", "requested_token_type"),
         (format!("{good}&ttl=-1"), "invalid_request", "malformed_request", "ttl"),
         (format!("{good}&ttl=99999999999999999999s"), "invalid_request", "malformed_request", "ttl"),

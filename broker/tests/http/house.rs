@@ -271,6 +271,7 @@ impl TokenDesk for Desk {
     fn read(&self, token: &str) -> Option<OwnToken> {
         let grant: GrantId = token.strip_prefix("own.")?.parse().ok()?;
         Some(OwnToken {
+            act: None,
             grant,
             subject: "ci:repo:acme/app".to_owned(),
             audiences: vec!["https://api.example".to_owned()],

@@ -57,6 +57,9 @@ pub(crate) struct Selection {
     /// Id of the grant that it was delegated from
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) parent: Option<String>,
+    /// Who acts with it for another, or is acted through: ISSUER:SUBJECT
+    #[arg(long, value_name = "IDENTITY", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) actor: Option<String>,
     /// Digest of a build attestation that it was decided on
     #[arg(long, value_name = "DIGEST", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) attestation_digest: Option<String>,
@@ -90,6 +93,7 @@ impl Selection {
             key_id: self.key_id,
             proof_id: self.proof_id,
             parent: self.parent,
+            actor: self.actor,
             attestation_digest: self.attestation_digest,
         };
         match (all, criteria == Selector::default()) {

@@ -75,6 +75,9 @@ pub struct Selector {
     /// Id of the grant that it was delegated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// Who acts with it for another, or is acted through: `<issuer>:<subject>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// Digest of a build attestation that it was decided on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attestation_digest: Option<String>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::audit::Receipt;
 use super::credential::Credential;
-use super::identity::{Identity, Provenance};
+use super::identity::{Acting, Identity, Provenance};
 use super::time::{Duration, Timestamp};
 
 /// A grant. `null` in an optional field means that it has not happened or does not apply.
@@ -83,7 +83,10 @@ pub struct Grant {
     pub last_seen_at: Option<Timestamp>,
     /// How it can be stopped, and how far that has come.
     pub revocation: Revocation,
-    /// Grant that it was delegated from.
+    /// Who acts for `identity`, the one who holds the credential first (RFC 8693 §4.1). Empty where nobody does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<Acting>,
+    /// Grant that it was delegated from: it ends when that does.
     #[serde(default)]
     pub parent: Option<String>,
     /// Grant that it took the place of.

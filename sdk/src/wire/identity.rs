@@ -21,6 +21,18 @@ pub struct Identity {
     pub attributes: Map<String, Value>,
 }
 
+/// Somebody who acts for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Acting {
+    /// Name of the configured issuer that vouches for it.
+    pub issuer: String,
+    /// What kind of thing it is, such as `agent`.
+    pub kind: String,
+    /// Subject at that issuer.
+    pub subject: String,
+}
+
 /// What a proof says of the change and the run behind a request (the term is SLSA's).
 ///
 /// Every field is optional: an issuer fills what it vouches for. Ids are immutable at the code host, names are not.

@@ -100,6 +100,10 @@ pub struct Introspection {
     /// Grant that records it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_id: Option<String>,
+    /// Who acts for `sub`, and for whom that one does (RFC 8693 §4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub act: Option<Value>,
     /// Other claims.
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]

@@ -110,7 +110,7 @@ async fn an_actor_token_and_its_type_come_together() {
 
 // CASE TX-006
 #[tokio::test]
-async fn an_actor_token_is_refused_whatever_the_subject_token_is() {
+async fn an_actor_token_that_does_not_verify_is_refused_whatever_the_subject_token_is() {
     let house = House::open().await;
     let forged = SigningKey::es256(house.key.kid()).sign(&house.claims());
     let exchange = Exchange::of(&house.proof()).with("actor_token", &forged).with("actor_token_type", JWT);

@@ -17,6 +17,7 @@ mod commands;
 mod comparing;
 mod configuration;
 mod credentials;
+mod delegation;
 mod description;
 mod endpoints;
 mod exchange;

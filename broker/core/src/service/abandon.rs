@@ -29,7 +29,8 @@ pub async fn abandon(
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let object = AuditObject::Grant { id };
-    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantAbandon, object, origin, on_behalf_of: None };
+    let trail =
+        Trail { actor: Actor::from(&identity), action: AuditAction::GrantAbandon, object, origin, on_behalf_of: None };
     let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Abandon, trail.clone()).await?;
     let actor = format!("{}:{}", identity.issuer(), identity.subject());
     let conflict = |detail: String| ServiceError::Conflict { reason: Reason::StateConflict, detail, retry_after: None };

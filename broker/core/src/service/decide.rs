@@ -3,12 +3,13 @@
 use super::Ports;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
+use crate::delegation::ActorChain;
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Grant, GrantRecord};
 use crate::id::RoleName;
 use crate::identity::VerifiedIdentity;
 use crate::policy::{
-    Action, Decision, Permit, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, principal_of,
+    Action, Decision, Party, Permit, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, principal_of,
 };
 use crate::port::{CredentialBackend, StoreError};
 use crate::request::Origin;
@@ -29,7 +30,7 @@ pub(super) async fn query_of(
     resource: Resource,
 ) -> Result<PolicyQuery, ServiceError> {
     let groups = revision.catalog.owners_of(identity.issuer(), identity.subject()).cloned().collect();
-    let via_role = via_role(ports, identity).await?;
+    let (via_role, actors) = behind_credential(ports, identity).await?.unzip();
     let principal = principal_of(identity, groups, via_role);
     let binding = if identity.proof().binding_key.is_some() { "bound" } else { "bearer" };
     let context = QueryContext {
@@ -46,17 +47,20 @@ pub(super) async fn query_of(
         approvals: Vec::new(),
         holder: false,
         owner_member: false,
-        actor_chain: Vec::new(),
+        actor_chain: actors.as_ref().map(Party::all_of).unwrap_or_default(),
         on_behalf_of: None,
     };
     Ok(with_owner_membership(PolicyQuery { principal, action, resource, context }))
 }
 
-/// Role of the grant whose credential is the proof, where it is one of ours.
-async fn via_role(ports: &Ports, identity: &VerifiedIdentity) -> Result<Option<RoleName>, ServiceError> {
+/// Role of the grant whose credential is the proof, and who acts with it, where it is one of ours.
+async fn behind_credential(
+    ports: &Ports,
+    identity: &VerifiedIdentity,
+) -> Result<Option<(RoleName, ActorChain)>, ServiceError> {
     match identity.proof().grant {
         None => Ok(None),
-        Some(id) => Ok(ports.store.grant(id).await?.map(|grant| grant.record.role)),
+        Some(id) => Ok(ports.store.grant(id).await?.map(|grant| (grant.record.role, grant.record.actors))),
     }
 }
 
@@ -88,7 +92,7 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         approvals: Vec::new(),
         holder: true,
         owner_member: false,
-        actor_chain: Vec::new(),
+        actor_chain: Party::all_of(&record.actors),
         on_behalf_of: None,
     };
     with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(record), context })

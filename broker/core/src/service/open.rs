@@ -42,8 +42,7 @@ pub struct Opened {
 /// than a decision takes; then refusing is right.
 const MAX_DECISIONS: usize = 4;
 
-/// Verifies, decides, records, mints: for whoever `proof` is of, and into the hands of whoever `actor` is of, where somebody
-/// acts for the one.
+/// Verifies, decides, records, mints.
 ///
 /// A remote backend is called only after the intent is durable; a local one mints before the one commit that records
 /// both. Either way no credential is returned before its grant is durably active (promise 1).
@@ -51,6 +50,29 @@ const MAX_DECISIONS: usize = 4;
 /// # Errors
 /// [`ServiceError`]; a refusal leaves no grant and consumes nothing.
 pub async fn open(
+    ports: &Ports,
+    proof: &Proof,
+    request: &GrantRequest,
+    origin: &Origin,
+) -> Result<Opened, ServiceError> {
+    open_between(ports, proof, None, request, origin).await
+}
+
+/// The same for whoever `proof` is of, into the hands of whoever `actor` is of, who acts for the one (RFC 8693 §2.1).
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for_actor(
+    ports: &Ports,
+    proof: &Proof,
+    actor: &Proof,
+    request: &GrantRequest,
+    origin: &Origin,
+) -> Result<Opened, ServiceError> {
+    open_between(ports, proof, Some(actor), request, origin).await
+}
+
+async fn open_between(
     ports: &Ports,
     proof: &Proof,
     actor: Option<&Proof>,
@@ -120,8 +142,7 @@ async fn delegation(
         let issuer_is_named = |named: &str| {
             revision.verifiers.iter().any(|verifier| verifier.issuer() == acting.issuer() && verifier.accepts(named))
         };
-        let same_issuer =
-            only.issuer.as_deref().map_or_else(|| subject.issuer() == acting.issuer(), issuer_is_named);
+        let same_issuer = only.issuer.as_deref().map_or_else(|| subject.issuer() == acting.issuer(), issuer_is_named);
         if !same_issuer || only.subject != acting.subject() {
             let detail = format!("the proof lets {:?} alone act for its subject", only.subject);
             return Ok(Err(Refusal::proof(Reason::NotAllowedActor, detail).about("may_act").after_signature()));

@@ -69,7 +69,13 @@ pub async fn lift(ports: &Ports, proof: &Proof, id: QuarantineId, origin: &Origi
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     let mut quarantine = ports.store.quarantine(id).await?.ok_or(ServiceError::NotFound)?;
     let object = AuditObject::Quarantine { id };
-    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::QuarantineLift, object, origin, on_behalf_of: None };
+    let trail = Trail {
+        actor: Actor::from(&identity),
+        action: AuditAction::QuarantineLift,
+        object,
+        origin,
+        on_behalf_of: None,
+    };
     if !may_see(ports, &revision, &identity, &quarantine.author).await? {
         let detail = "policy does not let you see this quarantine";
         trail.refuse(ports, &Refusal::new(Step::Policy, Reason::PolicyDenied, detail), None).await?;
@@ -118,7 +124,8 @@ pub(super) async fn order(
 ) -> Result<QuarantineOrder, ServiceError> {
     let (id, now): (QuarantineId, Timestamp) = (ports.fresh_id()?, ports.now());
     let object = AuditObject::Quarantine { id };
-    let trail = Trail { actor: Actor::from(identity), action: AuditAction::QuarantineAdd, object, origin, on_behalf_of: None };
+    let trail =
+        Trail { actor: Actor::from(identity), action: AuditAction::QuarantineAdd, object, origin, on_behalf_of: None };
     let (selector, reason) = match checked(asked, now, place) {
         Ok(checked) => checked,
         Err(refusal) => {

@@ -38,10 +38,15 @@ pub async fn renew(
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Mint, origin).await?;
     rates::identity(ports, &identity, origin).await?;
     let object = AuditObject::Grant { id };
-    let trail = Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin, on_behalf_of: None };
+    let trail =
+        Trail { actor: Actor::from(&identity), action: AuditAction::GrantRenew, object, origin, on_behalf_of: None };
     let (grant, permit) = permitted_grant(ports, &revision, &identity, id, Action::Renew, trail.clone()).await?;
     if !grant.record.is_held_by(&identity) {
         return Err(ServiceError::NotFound);
+    }
+    if !grant.record.actors.is_empty() {
+        let detail = "a delegated grant is not renewed: ask for another, with fresh proofs of both";
+        return Err(conflict(Reason::CannotExtend, detail.to_owned()));
     }
     let in_force = ports.store.in_force();
     if let Some(id) = in_force.ends(&grant) {

@@ -336,7 +336,13 @@ impl Order<'_> {
 
     fn trail(&self, id: RevocationId) -> Trail<'_> {
         let object = AuditObject::Revocation { id };
-        Trail { actor: Actor::from(self.identity), action: AuditAction::RevocationBegin, object, origin: self.origin, on_behalf_of: None }
+        Trail {
+            actor: Actor::from(self.identity),
+            action: AuditAction::RevocationBegin,
+            object,
+            origin: self.origin,
+            on_behalf_of: None,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::delegation::ActorChain;
 use crate::credential::{Handle, IssueOrder, RevocationClass};
+use crate::delegation::ActorChain;
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
 use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedIdentity, VerifiedProof};

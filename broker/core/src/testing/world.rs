@@ -169,7 +169,7 @@ impl World {
     /// # Errors
     /// As [`open::open`].
     pub async fn open(&self, request: &GrantRequest) -> Result<Opened, ServiceError> {
-        open::open(&self.ports, &self.proof(Self::SUBJECT), None, request, &self.origin()).await
+        open::open(&self.ports, &self.proof(Self::SUBJECT), request, &self.origin()).await
     }
 
     /// Who opens grants here.

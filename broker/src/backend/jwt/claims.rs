@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::credential::IssueOrder;
+use hallpass_core::delegation::ActorChain;
 use hallpass_core::id::GrantId;
 use hallpass_core::port::IssueError;
 use hallpass_core::time::Timestamp;
@@ -43,6 +44,9 @@ pub(super) struct Claims<'a> {
     commit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a str>,
+    /// Who acts for `sub`, and for whom that one does (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Act>>,
     status: Status,
     #[serde(flatten)]
     of_role: Option<&'a Map<String, Value>>,
@@ -60,6 +64,21 @@ enum Audience<'a> {
 #[derive(Serialize)]
 struct Status {
     status_list: Listed,
+}
+
+/// One who acts.
+#[derive(Serialize)]
+struct Act {
+    sub: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Self>>,
+}
+
+impl Act {
+    fn of(actors: &ActorChain) -> Option<Box<Self>> {
+        let outwards = actors.iter().rev();
+        outwards.fold(None, |act, one| Some(Box::new(Self { sub: subject(one.issuer.as_str(), &one.subject), act })))
+    }
 }
 
 impl<'a> Claims<'a> {
@@ -93,6 +112,7 @@ impl<'a> Claims<'a> {
             repository_id: provenance.repository_id.as_deref(),
             commit: provenance.commit.as_deref(),
             run: provenance.run.as_deref(),
+            act: Act::of(&order.actors),
             status: Status { status_list: Listed::at(order.status_index, public_url) },
             of_role: parameters.claims,
         })

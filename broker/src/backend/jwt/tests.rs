@@ -41,6 +41,7 @@ fn order(role: Role, issued_at: Timestamp, expires_at: Timestamp) -> IssueOrder 
         owner: OwnerSnapshot::from(&sample::owner()),
         issuer: "ci".to_owned(),
         subject: "repo:acme/app".to_owned(),
+        actors: hallpass_core::delegation::ActorChain::default(),
         attributes: Default::default(),
         provenance: sample::provenance(),
         purpose: "deploy \"4f2c\" to prod".to_owned(),

@@ -45,6 +45,7 @@ fn order(n: u64, parameters: serde_json::Value) -> IssueOrder {
         owner: OwnerSnapshot::from(&sample::owner()),
         issuer: "ci".to_owned(),
         subject: "job-1".to_owned(),
+        actors: hallpass_core::delegation::ActorChain::default(),
         attributes: Default::default(),
         provenance: sample::provenance(),
         purpose: "deploy 4f2c to prod".to_owned(),

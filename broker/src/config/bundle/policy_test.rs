@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{GrantId, IssuerName, OwnerName, PolicyId, RoleName};
 use hallpass_core::identity::{Attributes, PrincipalKind};
-use hallpass_core::policy::{Action, Outcome, PolicyQuery, Principal, QueryContext, Resource};
+use hallpass_core::policy::{Action, Outcome, Party, PolicyQuery, Principal, QueryContext, Resource};
 use hallpass_core::port::PolicyEngine;
 use hallpass_core::provenance::Provenance;
 use hallpass_core::time::{Timestamp, Ttl};
@@ -80,6 +80,11 @@ struct RawIdentity {
     via_role: Option<RoleName>,
     source_ip: Option<IpAddr>,
     binding: Option<String>,
+    /// Who acts for it, the one who asks first; of `delegate`, it is one of them.
+    #[serde(default)]
+    actors: Vec<Party>,
+    /// Whom it acts for.
+    on_behalf_of: Option<Party>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,6 +169,8 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
             approvals: Vec::new(),
             holder: request.holder,
             owner_member: role.is_some_and(|role| groups.contains(&role.owner)),
+            actor_chain: identity.actors,
+            on_behalf_of: identity.on_behalf_of,
         },
         principal: Principal {
             kind,
@@ -185,7 +192,7 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
 
 fn resource(entry: &Document<'_>, request: &RawRequest, scene: &Scene<'_>) -> Result<Resource, Finding> {
     let standard = match request.action {
-        Action::Mint | Action::Preview | Action::Suspend => On::Role,
+        Action::Mint | Action::Delegate | Action::Preview | Action::Suspend => On::Role,
         Action::Renew | Action::Revoke | Action::Abandon | Action::Read | Action::Introspect => On::Grant,
         Action::Publish => On::Bundle,
     };

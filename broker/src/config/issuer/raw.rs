@@ -134,9 +134,6 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     if raw.name.as_str() == IssuerName::RESERVED {
         findings.push(entry.finding("name", "\"hallpass\" is the broker itself; choose another name"));
     }
-    if raw.principal == PrincipalKind::Agent {
-        findings.push(entry.finding("principal", "this version does not support agents; use \"workload\""));
-    }
     let url = issuer_url(entry, &raw, standard, findings)?;
     if raw.audiences.is_empty() {
         findings.push(entry.finding("audiences", "name at least one audience that means this broker"));

@@ -36,6 +36,8 @@ pub struct Limits {
     pub rates: RateRules,
     /// Most live grants of one owner's roles; not limited unless written.
     pub max_live_grants_per_owner: Option<u32>,
+    /// Most who may act for one another behind one grant (RFC 8693 §4.1); with 0 nobody acts for anybody.
+    pub max_actors: usize,
     /// Refusals after that which are audited one by one, per identity (issuer and subject) and minute; the rest are
     /// counted. Without the bound one workload in a loop could fill the disk.
     pub refusals_per_identity_per_minute: u32,
@@ -54,6 +56,7 @@ impl Default for Limits {
             unverified_refusals_per_source_per_minute: 10,
             rates: RateRules::default(),
             max_live_grants_per_owner: None,
+            max_actors: MAX_ACTORS.standard,
             refusals_per_identity_per_minute: 120,
         }
     }
@@ -89,6 +92,7 @@ struct RawLimits {
     #[serde(default)]
     rate: RawRates,
     max_live_grants_per_owner: Option<u32>,
+    max_actors: Option<usize>,
     refusals_per_identity_per_minute: Option<u32>,
 }
 
@@ -124,6 +128,9 @@ const CONNECTIONS: Count = Count { standard: 8_192, min: 1, max: 1_000_000 };
 /// Enough for a fleet of runners behind one address, and an eighth of all.
 const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_000_000 };
 
+/// A person, an agent of theirs, and what that one hands a part of its task to.
+const MAX_ACTORS: Count = Count { standard: 3, min: 0, max: 8 };
+
 const REQUEST_TIMEOUT: Bounded =
     Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
 
@@ -147,6 +154,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     let concurrency_per_source = count("concurrency_per_source", raw.concurrency_per_source, &of_source);
     let connections = count("connections", raw.connections, &CONNECTIONS);
     let connections_per_source = count("connections_per_source", raw.connections_per_source, &CONNECTIONS_PER_SOURCE);
+    let max_actors = count("max_actors", raw.max_actors, &MAX_ACTORS);
     let mut rate = |key: &str, written: Option<&String>| match parse_rate(written?) {
         Ok(rate) => Some(rate),
         Err(reason) => {
@@ -166,6 +174,7 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     Some(Limits {
         rates,
         max_live_grants_per_owner: raw.max_live_grants_per_owner,
+        max_actors,
         body_bytes,
         concurrency,
         concurrency_per_source,

@@ -20,7 +20,7 @@ use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
 use crate::http::openapi;
 use crate::http::router::ApiState;
-use crate::http::wire::{life, scope, ticket};
+use crate::http::wire::{life, scope, task, ticket};
 
 /// Exchanges a proof for a credential that is one token (RFC 8693).
 ///
@@ -50,9 +50,13 @@ pub(in crate::http) async fn exchange(
     Certificate(certificate): Certificate,
     Form(form): Form,
 ) -> Result<Response, Failure> {
-    let Exchange { proof, request, issued_as, with_receipt } = Exchange::read(form, key)?;
-    let proof = Proof { certificate, ..proof };
-    let issued = issue(&state, proof, request, origin).await?;
+    let Exchange { proof, actor, request, issued_as, with_receipt } = Exchange::read(form, key)?;
+    // Whoever calls is whoever acts, where somebody does.
+    let (proof, actor) = match actor {
+        None => (Proof { certificate, ..proof }, None),
+        Some(actor) => (proof, Some(Proof { certificate, ..actor })),
+    };
+    let issued = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &issued.grant, with_receipt).await?;
     answer(&state, issued, issued_as, receipt)
 }
@@ -60,6 +64,7 @@ pub(in crate::http) async fn exchange(
 /// A token exchange that was asked for.
 struct Exchange {
     proof: Proof,
+    actor: Option<Proof>,
     request: GrantRequest,
     issued_as: &'static str,
     with_receipt: bool,
@@ -75,8 +80,8 @@ impl Exchange {
             return Err(Unreadable::new(Fault::GrantType, refusal));
         }
         let token = Secret::new(form.require("subject_token")?);
-        let token_type = subject_token_type(&form.require("subject_token_type")?)?;
-        refuse_actor(&mut form)?;
+        let token_type = proof_type("subject_token_type", &form.require("subject_token_type")?)?;
+        let actor = actor(&mut form)?;
         let issued_as = issued_as(form.take("requested_token_type"))?;
         let role = target(&mut form)?;
         let ttl = form.take("ttl").map(|text| ttl(&text)).transpose()?;
@@ -84,6 +89,7 @@ impl Exchange {
             form.take("scope").unwrap_or_default().split(' ').map(str::to_owned).filter(|s| !s.is_empty()).collect(),
         )?;
         let (purpose, ticket) = (form.take("purpose"), ticket(form.take("ticket"))?);
+        let task = task(form.take("task"))?;
         let with_receipt = flag(&mut form, "receipt")?;
         // Says which client this is and proves nothing (RFC 6749 §3.2.1).
         form.take("client_id");
@@ -97,6 +103,8 @@ impl Exchange {
             seconds.as_ref().map_or(&[], <[u8; 8]>::as_slice),
             issued_as.as_bytes(),
             &[u8::from(with_receipt)],
+            task.as_deref().unwrap_or_default().as_bytes(),
+            actor.as_ref().map(|actor| actor.token.expose().as_bytes()).unwrap_or_default(),
         ];
         let idempotency = idempotency(key, digest_parts.into_iter().chain(scope.iter().map(String::as_bytes)));
         let request = GrantRequest {
@@ -104,7 +112,7 @@ impl Exchange {
             purpose,
             ttl,
             ticket,
-            task: None,
+            task,
             scope,
             csr: None,
             heartbeat: None,
@@ -112,33 +120,32 @@ impl Exchange {
             idempotency,
             single_token: true,
         };
-        Ok(Self { proof: Proof::of_token(token, token_type), request, issued_as, with_receipt })
+        Ok(Self { proof: Proof::of_token(token, token_type), actor, request, issued_as, with_receipt })
     }
 }
 
 /// What the caller says that its proof is. A type that can be no proof here is refused before anything is parsed.
-fn subject_token_type(identifier: &str) -> Result<TokenType, Unreadable> {
+fn proof_type(parameter: &str, identifier: &str) -> Result<TokenType, Unreadable> {
     match identifier {
         token_type::JWT => Ok(TokenType::Jwt),
         token_type::ID_TOKEN => Ok(TokenType::IdToken),
         token_type::ACCESS_TOKEN => Ok(TokenType::AccessToken),
         _ => {
             let detail = "a proof is a `jwt`, an `id_token` or an `access_token` (RFC 8693 section 3)";
-            let refusal = Refusal::request(Reason::WrongTokenType, "subject_token_type", detail);
+            let refusal = Refusal::request(Reason::WrongTokenType, parameter, detail);
             Err(Unreadable::new(Fault::Content, refusal))
         }
     }
 }
 
-/// Nobody acts for another in this version. RFC 8693 §2.1: both actor parameters, or neither.
-fn refuse_actor(form: &mut Parameters) -> Result<(), Unreadable> {
+/// Who acts for the subject. RFC 8693 §2.1: both actor parameters, or neither.
+fn actor(form: &mut Parameters) -> Result<Option<Proof>, Unreadable> {
     match (form.take("actor_token").map(Secret::new), form.take("actor_token_type")) {
-        (None, None) => Ok(()),
+        (None, None) => Ok(None),
         (Some(_), None) => Err(Unreadable::content("actor_token_type", "`actor_token` needs `actor_token_type`")),
         (None, Some(_)) => Err(Unreadable::content("actor_token", "`actor_token_type` needs `actor_token`")),
-        (Some(_), Some(_)) => {
-            let detail = "this version does not support `actor_token`";
-            Err(Unreadable::new(Fault::Content, Refusal::request(Reason::NotAllowedActor, "actor_token", detail)))
+        (Some(token), Some(identifier)) => {
+            Ok(Some(Proof { token, token_type: proof_type("actor_token_type", &identifier)? }))
         }
     }
 }

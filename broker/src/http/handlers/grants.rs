@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
 use hallpass_core::grant::Grant;
+use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::port::{GrantFilter, PageRequest};
+use hallpass_core::secret::Secret;
 use hallpass_core::service::{abandon, heartbeat, inspect, renew, revoke};
 use hallpass_sdk::wire::{
     self as sdk, AbandonRequest, CreateGrant, CreateGrantResponse, GrantQuery, Page, RenewRequest, RevokeRequest,
@@ -50,12 +52,13 @@ pub(in crate::http) async fn open(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<CreateGrant>,
 ) -> Result<Response, Failure> {
-    let asked = body.and_then(|body| {
+    let asked = body.and_then(|mut body| {
+        let actor = body.value.actor_token.take().map(acting);
         let idempotency = idempotency(key, [b"grant".as_slice(), &body.raw]);
-        Ok((body.value.receipt, wire::grant_request(body.value, idempotency)?))
+        Ok((actor, body.value.receipt, wire::grant_request(body.value, idempotency)?))
     });
-    let (with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
-    let Issued { grant, credential, handover } = issue(&state, proof, request, origin).await?;
+    let (actor, with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
+    let Issued { grant, credential, handover } = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &grant, with_receipt).await?;
     let grant = wire::grant(&grant, state.origins());
     let place = format!("{}/v1/grants/{}", state.public_url, grant.id);
@@ -251,6 +254,11 @@ fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
     Ok(response)
+}
+
+/// The proof of whoever acts for the caller. Whose it is, its issuer says.
+fn acting(token: sdk::Secret) -> Proof {
+    Proof { token: Secret::new(token.expose().to_owned()), token_type: TokenType::Jwt }
 }
 
 /// What the body says, or nothing where there is none.

@@ -67,6 +67,7 @@ fn shown(own: OwnToken, grant: &Grant, issuer: &str) -> Introspection {
         nbf: None,
         jti: own.token_id,
         grant_id: Some(grant.record.id.to_string()),
+        act: own.act,
         claims: serde_json::Map::new(),
     }
 }

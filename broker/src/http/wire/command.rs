@@ -93,6 +93,7 @@ fn selector(name: &str, asked: wire::Selector) -> Result<Selector, Unreadable> {
         key_id: text("key_id", asked.key_id)?,
         proof_id: text("proof_id", asked.proof_id)?,
         parent: parent.transpose()?,
+        actor: text("actor", asked.actor)?,
         attestation_digest: text("attestation_digest", asked.attestation_digest)?,
     };
     match (all, Selector::of(criteria)) {
@@ -104,7 +105,7 @@ fn selector(name: &str, asked: wire::Selector) -> Result<Selector, Unreadable> {
 }
 
 fn shown(selector: &Selector) -> wire::Selector {
-    let Some(Criteria { grants, key_id, proof_id, parent, attestation_digest }) = selector.criteria() else {
+    let Some(Criteria { grants, key_id, proof_id, parent, actor, attestation_digest }) = selector.criteria() else {
         return wire::Selector::everything();
     };
     let filter = grants.clone();
@@ -129,6 +130,7 @@ fn shown(selector: &Selector) -> wire::Selector {
         key_id: key_id.clone(),
         proof_id: proof_id.clone(),
         parent: parent.map(|id| id.to_string()),
+        actor: actor.clone(),
         attestation_digest: attestation_digest.clone(),
     }
 }

@@ -60,6 +60,7 @@ pub(in crate::http) fn grant(grant: &Grant, origins: Origins<'_>) -> wire::Grant
             last_error: progress.last_error.map(str::to_owned),
             exposure_seconds: exposure_seconds(grant, &progress),
         },
+        actors: record.actors.iter().map(identity::of_acting).collect(),
         parent: record.parent.map(|id| id.to_string()),
         replaces: record.replaces.map(|id| id.to_string()),
         links: links(grant, origins),

@@ -1,5 +1,6 @@
 //! Who somebody is, as the world sees it.
 
+use hallpass_core::delegation::Acting;
 use hallpass_core::grant::Holder;
 use hallpass_core::id::OwnerName;
 use hallpass_core::identity::VerifiedIdentity;
@@ -14,6 +15,14 @@ pub(super) fn of_holder(holder: &Holder) -> wire::Identity {
         kind: holder.principal.as_str().to_owned(),
         subject: holder.subject.clone(),
         attributes: members(&holder.attributes),
+    }
+}
+
+pub(super) fn of_acting(acting: &Acting) -> wire::Acting {
+    wire::Acting {
+        issuer: acting.issuer.to_string(),
+        kind: acting.principal.as_str().to_owned(),
+        subject: acting.subject.clone(),
     }
 }
 

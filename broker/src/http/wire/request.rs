@@ -27,7 +27,6 @@ pub(in crate::http) fn grant_request(
     let unsupported = [
         ("exception", asked.exception.is_some()),
         ("attestations", !asked.attestations.is_empty()),
-        ("actor_token", asked.actor_token.is_some()),
         ("ends_when.run", ends_when.run),
         ("ends_when.ticket", ends_when.ticket),
         ("ends_when.environment", ends_when.environment),
@@ -43,7 +42,7 @@ pub(in crate::http) fn grant_request(
         purpose: asked.purpose,
         ttl: asked.ttl.map(life),
         ticket: ticket(asked.ticket)?,
-        task: bounded_line("task", asked.task, MAX_TASK_CHARS)?,
+        task: task(asked.task)?,
         scope: scope(asked.scope)?,
         csr: asked.csr,
         heartbeat: ends_when.heartbeat.map(life),
@@ -62,6 +61,11 @@ pub(in crate::http) fn replaces(written: Option<&str>) -> Result<Option<GrantId>
 /// A length of time.
 pub(in crate::http) fn life(duration: wire::Duration) -> Ttl {
     Ttl::from_secs(duration.as_secs())
+}
+
+/// What an agent was asked to do.
+pub(in crate::http) fn task(text: Option<String>) -> Result<Option<String>, Unreadable> {
+    bounded_line("task", text, MAX_TASK_CHARS)
 }
 
 /// A ticket or change reference.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use hallpass_core::delegation::MayAct;
 use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::identity::{AttributeValue, Attributes, ProofForm, VerifiedProof};
 use hallpass_core::provenance::Provenance;
@@ -57,7 +58,7 @@ pub(super) fn type_claims(
     Ok(VerifiedProof {
         form: ProofForm::Token,
         issuer: settings.name.clone(),
-        issuer_kind: settings.kind.as_str(),
+        issuer_kind: settings.kind.as_str().into(),
         principal: settings.principal,
         subject,
         audiences: audiences(claims)?,
@@ -70,22 +71,40 @@ pub(super) fn type_claims(
         attributes,
         provenance,
         grant: None,
+        may_act: may_act(claims)?,
         rules: settings.rules.clone(),
     })
 }
 
-/// A proof that is bound to a key (RFC 7800 `cnf`) proves nothing without that key; one that says who acts for whom
-/// (RFC 8693 §4.1, §4.4) asks for delegation, which is not configured.
+/// A proof that is bound to a key (RFC 7800 `cnf`) proves nothing without that key. One that says who acts for its subject
+/// already (`act`, RFC 8693 §4.1) speaks of a delegation that this broker has not decided on.
 pub(in crate::identity) fn refuse_bound_or_delegated(claims: &Object) -> Result<(), Refusal> {
     if claims.contains_key("cnf") {
         let detail = "the proof is bound to a key, and possession of that key was not shown";
         return Err(Refusal::proof(Reason::PopRequired, detail).about("cnf"));
     }
-    if let Some(claim) = ["act", "may_act"].into_iter().find(|claim| claims.contains_key(*claim)) {
-        let detail = format!("the proof has `{claim}`, and delegation is not configured");
-        return Err(Refusal::proof(Reason::NotAllowedActor, detail).about(claim));
+    if claims.contains_key("act") {
+        let detail =
+            "the proof has `act`: somebody acts for its subject already, which is decided here and not by its issuer";
+        return Err(Refusal::proof(Reason::NotAllowedActor, detail).about("act"));
     }
     Ok(())
+}
+
+/// Who alone may act for the subject (RFC 8693 §4.4). In another form than that section's it could mean anybody.
+fn may_act(claims: &Object) -> Result<Option<MayAct>, Refusal> {
+    let Some(claim) = claims.get("may_act") else { return Ok(None) };
+    let refuse = || malformed("may_act", "`may_act` is an object with `sub` and, at most, `iss`".to_owned());
+    let Json::Object(named) = claim else { return Err(refuse()) };
+    if named.keys().any(|name| !["iss", "sub"].contains(&name.as_str())) {
+        return Err(refuse());
+    }
+    let text = |name: &str| match named.get(name) {
+        None => Ok(None),
+        Some(Json::Text(text)) if !text.is_empty() && text.len() <= MAX_SUBJECT_BYTES => Ok(Some(text.clone())),
+        Some(_) => Err(refuse()),
+    };
+    Ok(Some(MayAct { issuer: text("iss")?, subject: text("sub")?.ok_or_else(refuse)? }))
 }
 
 fn subject(claims: &Object) -> Result<String, Refusal> {

@@ -4,6 +4,7 @@ use super::plan::Permits;
 use super::{Attempt, Subject};
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{GrantRecord, HolderKey};
+use crate::identity::VerifiedIdentity;
 use crate::policy::{Action, Party, PolicyQuery, QueryContext, Resource, Terms, TermsInput};
 use crate::port::{Lineage, LineageKey, Replaced};
 use crate::request::Purpose;
@@ -11,7 +12,6 @@ use crate::role::{Role, RoleState};
 use crate::service::decide::{ROLE_NOT_AVAILABLE, grant_resource, may, permit, query_of, role_facts};
 use crate::service::revoke::is_fenced_by_record;
 use crate::service::spares::TakenSpare;
-use crate::identity::VerifiedIdentity;
 use crate::time::{Timestamp, Ttl};
 
 /// The longest time without a sign of life that a caller may ask for.
@@ -109,7 +109,8 @@ impl Attempt<'_> {
         query.context.task.clone_from(&self.request.task);
         query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));
         query.context.scope.clone_from(&self.request.scope);
-        query.context.actor_chain = self.delegation.map(|delegation| Party::all_of(&delegation.chain)).unwrap_or_default();
+        query.context.actor_chain =
+            self.delegation.map(|delegation| Party::all_of(&delegation.chain)).unwrap_or_default();
         Ok(query)
     }
 

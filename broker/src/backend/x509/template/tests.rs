@@ -16,6 +16,7 @@ fn order(subject: &str) -> IssueOrder {
         owner: OwnerSnapshot::from(&sample::owner()),
         issuer: "ci".to_owned(),
         subject: subject.to_owned(),
+        actors: hallpass_core::delegation::ActorChain::default(),
         attributes: [
             ("team".to_owned(), AttributeValue::Text("core".to_owned())),
             ("shard".to_owned(), AttributeValue::Long(-3)),
