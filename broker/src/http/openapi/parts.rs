@@ -33,6 +33,15 @@ pub(in crate::http) struct ExchangeForm {
     /// Narrows what the credential may do; entries are separated by spaces.
     #[schema(nullable = false)]
     scope: Option<String>,
+    /// The proof of whoever acts for the one that `subject_token` is of.
+    #[schema(nullable = false)]
+    actor_token: Option<Secret>,
+    /// What kind of token that is; with `actor_token` alone, and always with it.
+    #[schema(nullable = false)]
+    actor_token_type: Option<TokenType>,
+    /// What an agent was asked to do.
+    #[schema(nullable = false, max_length = 400)]
+    task: Option<String>,
     /// Says which client this is, and proves nothing.
     #[schema(nullable = false)]
     client_id: Option<String>,
