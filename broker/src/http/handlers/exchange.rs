@@ -104,7 +104,11 @@ impl Exchange {
             issued_as.as_bytes(),
             &[u8::from(with_receipt)],
             task.as_deref().unwrap_or_default().as_bytes(),
-            actor.as_ref().map(|actor| actor.token.expose().as_bytes()).unwrap_or_default(),
+            actor
+                .as_ref()
+                .and_then(|actor| actor.token().ok())
+                .map(|token| token.expose().as_bytes())
+                .unwrap_or_default(),
         ];
         let idempotency = idempotency(key, digest_parts.into_iter().chain(scope.iter().map(String::as_bytes)));
         let request = GrantRequest {
@@ -145,7 +149,7 @@ fn actor(form: &mut Parameters) -> Result<Option<Proof>, Unreadable> {
         (Some(_), None) => Err(Unreadable::content("actor_token_type", "`actor_token` needs `actor_token_type`")),
         (None, Some(_)) => Err(Unreadable::content("actor_token", "`actor_token_type` needs `actor_token`")),
         (Some(token), Some(identifier)) => {
-            Ok(Some(Proof { token, token_type: proof_type("actor_token_type", &identifier)? }))
+            Ok(Some(Proof::of_token(token, proof_type("actor_token_type", &identifier)?)))
         }
     }
 }

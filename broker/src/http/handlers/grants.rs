@@ -58,6 +58,8 @@ pub(in crate::http) async fn open(
         Ok((actor, body.value.receipt, wire::grant_request(body.value, idempotency)?))
     });
     let (actor, with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
+    // Whoever calls is whoever acts, where somebody does.
+    let actor = actor.map(|actor: Proof| Proof { certificate: proof.certificate.clone(), ..actor });
     let Issued { grant, credential, handover } = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &grant, with_receipt).await?;
     let grant = wire::grant(&grant, state.origins());
@@ -258,7 +260,7 @@ fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
 
 /// The proof of whoever acts for the caller. Whose it is, its issuer says.
 fn acting(token: sdk::Secret) -> Proof {
-    Proof { token: Secret::new(token.expose().to_owned()), token_type: TokenType::Jwt }
+    Proof::of_token(Secret::new(token.expose().to_owned()), TokenType::Jwt)
 }
 
 /// What the body says, or nothing where there is none.

@@ -92,7 +92,7 @@ pub(in crate::identity) fn refuse_bound_or_delegated(claims: &Object) -> Result<
 }
 
 /// Who alone may act for the subject (RFC 8693 §4.4). In another form than that section's it could mean anybody.
-fn may_act(claims: &Object) -> Result<Option<MayAct>, Refusal> {
+pub(in crate::identity) fn may_act(claims: &Object) -> Result<Option<MayAct>, Refusal> {
     let Some(claim) = claims.get("may_act") else { return Ok(None) };
     let refuse = || malformed("may_act", "`may_act` is an object with `sub` and, at most, `iss`".to_owned());
     let Json::Object(named) = claim else { return Err(refuse()) };

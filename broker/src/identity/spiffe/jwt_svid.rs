@@ -42,7 +42,7 @@ impl SpiffeVerifier {
             Ok(VerifiedProof {
                 form: ProofForm::Token,
                 issuer: self.settings.name.clone(),
-                issuer_kind: KIND,
+                issuer_kind: KIND.into(),
                 principal: self.settings.principal,
                 subject: id.as_str().to_owned(),
                 audiences: claims::audiences(members)?,
@@ -55,6 +55,7 @@ impl SpiffeVerifier {
                 attributes,
                 provenance: Provenance::default(),
                 grant: None,
+                may_act: claims::may_act(members)?,
                 rules: self.settings.rules.clone(),
             })
         };

@@ -168,7 +168,10 @@ async fn svids_of_the_domains_own_authorities_are_proofs() {
         let identity = judged(&verifier, &shown(&chain), sample::NOW).await;
         let identity = identity.unwrap_or_else(|refusal| panic!("{what}: {refusal:?}"));
         let proof = identity.proof();
-        assert_eq!((identity.subject(), identity.issuer().as_str(), proof.issuer_kind), (ID, "prod", "spiffe"));
+        assert_eq!(
+            (identity.subject(), identity.issuer().as_str(), proof.issuer_kind.as_ref()),
+            (ID, "prod", "spiffe")
+        );
         let sha256 = ClientCertificate::new(vec![chain[0].to_vec()]).unwrap().sha256();
         let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(proof.attributes["x509_sha256"], AttributeValue::Text(sha256), "{what}");

@@ -83,7 +83,7 @@ impl SpiffeVerifier {
         Ok(VerifiedProof {
             form: ProofForm::Certificate,
             issuer: self.settings.name.clone(),
-            issuer_kind: KIND,
+            issuer_kind: KIND.into(),
             principal: self.settings.principal,
             subject: id.as_str().to_owned(),
             audiences: Vec::new(),
@@ -96,6 +96,7 @@ impl SpiffeVerifier {
             attributes,
             provenance: Provenance::default(),
             grant: None,
+            may_act: None,
             rules: AcceptanceRules {
                 // The chain was judged at this very moment, without leeway; how long it may be valid, just above.
                 leeway: Ttl::ZERO,

@@ -40,7 +40,7 @@ pub(super) fn candidates<'r>(
         let mut owners: Vec<_> = verifiers.iter().filter(|verifier| verifier.accepts(issuer)).collect();
         if !owners.is_empty() {
             // Of those whose `iss` it is, never of somebody else because none of them will do.
-            owners.retain(|verifier| purpose == Use::Manage || verifier.issuer().as_str() != IssuerName::RESERVED);
+            owners.retain(|verifier| purpose.takes_own_tokens() || verifier.issuer().as_str() != IssuerName::RESERVED);
             return if owners.is_empty() { Err(unknown("the broker's own tokens mint nothing")) } else { Ok(owners) };
         }
     }
