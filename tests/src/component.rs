@@ -13,6 +13,14 @@ pub fn python() -> Option<PathBuf> {
     present(components().join("venv/bin/python"), "the Python packages of tests/cases/requirements.txt")
 }
 
+/// The Python interpreter that has the packages of `tests/spiffe/requirements.txt`.
+#[must_use]
+pub fn spiffe_python() -> Option<PathBuf> {
+    let folder = components().join("spiffe");
+    let installed = folder.join(".installed-for");
+    present(installed, "the Python packages of tests/spiffe/requirements.txt").map(|_| folder.join("bin/python"))
+}
+
 /// The folder of the programs of the packages of `tests/api/requirements.txt`, such as `st`.
 #[must_use]
 pub fn api_programs() -> Option<PathBuf> {

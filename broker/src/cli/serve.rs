@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::compose::{self, Beginning, Broker, Foundation};
 use crate::config;
 use crate::config::bundle::Bundle;
-use crate::config::server::{BundleSource, Limits, Server, ServerConfig, Tls};
+use crate::config::server::{BundleSource, Limits, OwnCertificate, Server, ServerConfig, Tls};
 use crate::http::certificate_header::{CertificateHeader, CertificateProxies};
 use crate::http::forwarded::{Proxies, ProxyHeader};
 use crate::http::places::Bounds;
@@ -212,8 +212,14 @@ impl Gate {
     }
 
     async fn open(name: &'static str, address: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Self> {
-        let load = |files: &Tls| Certificates::load(&files.certificate_file, &files.private_key_file);
-        let certificate = tls.map(load).transpose()?.map(|certificates| Named { name, certificates });
+        let certificates = match tls.map(|tls| &tls.own) {
+            None => None,
+            Some(OwnCertificate::Files { certificate_file, private_key_file }) => {
+                Some(Certificates::load(certificate_file, private_key_file)?)
+            }
+            Some(OwnCertificate::WorkloadApi(socket)) => Some(Certificates::of_agent(socket).await?),
+        };
+        let certificate = certificates.map(|certificates| Named { name, certificates });
         let asked = tls.is_some_and(|files| files.client_certificates);
         let clients = if asked { ClientCertificates::Asked } else { ClientCertificates::NotAsked };
         Ok(Self { listener: TcpListener::bind(address).await.context(address)?, certificate, clients })

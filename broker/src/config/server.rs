@@ -12,7 +12,7 @@ mod tests;
 pub use audit::{Audit, Destination, Export};
 pub use keys::{KeySource, Keys, Transit};
 pub use limits::Limits;
-pub use listener::{Admin, CertificateHeader, CertificateProxies, ProxyHeader, Server, Tls};
+pub use listener::{Admin, CertificateHeader, CertificateProxies, OwnCertificate, ProxyHeader, Server, Tls};
 pub use storage::{BundleSource, Store};
 pub use telemetry::{LogFormat, Telemetry, TraceSettings};
 

@@ -1,5 +1,7 @@
 //! URLs in configuration, checked and otherwise left as they are written: issuers are compared byte for byte.
 
+use std::path::{Path, PathBuf};
+
 use url::{Host, Url};
 
 /// Checks an absolute URL that the broker will fetch from or compare with.
@@ -23,6 +25,13 @@ pub(crate) fn check(text: &str, allow_http: bool) -> Result<Url, String> {
         )),
         other => Err(format!("{text:?} has the scheme {other:?}; use https")),
     }
+}
+
+/// The path of a Unix socket, written `unix:///run/agent.sock` or `unix:/run/agent.sock`.
+pub(crate) fn unix_socket(text: &str) -> Option<PathBuf> {
+    let path = text.strip_prefix("unix:")?;
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    path.is_absolute().then(|| path.to_owned())
 }
 
 /// Checks an origin: scheme, host and port, nothing behind.

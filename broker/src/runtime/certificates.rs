@@ -39,6 +39,10 @@ pub async fn look(all: &[Named], now: Timestamp) {
     for Named { name, certificates } in all {
         let looking = Arc::clone(certificates);
         let Ok(looked) = tokio::task::spawn_blocking(move || looking.look(now)).await else { continue };
+        let looked = match looked {
+            Ok(Looked::Same) => certificates.ask(now).await,
+            other => other,
+        };
         let expires_at = certificates.expires_at();
         match looked {
             Ok(Looked::Same) => {}

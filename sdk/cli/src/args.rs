@@ -28,6 +28,12 @@ pub(crate) struct Global {
     /// Trust the certificates in this file (PEM) beside the public ones
     #[arg(long, global = true, env = "HALLPASS_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Show the certificate chain in this file (PEM) to the broker, such as an X.509-SVID: the proof where none is named
+    #[arg(long, global = true, env = "HALLPASS_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, global = true, env = "HALLPASS_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
     /// Where the proof of identity comes from: env:NAME, file:PATH, github, gitlab, kubernetes or buildkite. Found by
     /// itself when not said: HALLPASS_PROOF, HALLPASS_PROOF_FILE, then the platform that this runs on
     #[arg(long, global = true, value_name = "SOURCE")]

@@ -22,6 +22,12 @@ pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
             .map_err(|error| UsageError(format!("the CA file {} cannot be read: {error}", path.display())))?;
         builder = builder.ca_pem(pem);
     }
+    if let (Some(chain), Some(key)) = (&global.client_cert, &global.client_key) {
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).map_err(|error| UsageError(format!("{} cannot be read: {error}", path.display())))
+        };
+        builder = builder.client_certificate_pem(read(chain)?, read(key)?);
+    }
     if let Some(audience) = &global.audience {
         builder = builder.audience(audience);
     }

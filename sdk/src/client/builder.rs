@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use super::error::{ConfigurationError, Error};
 use super::held_proof::HeldProof;
-use super::proof::{ProofSource, Surroundings, discover};
+use super::proof::{ClientCertificate, ProofSource, Surroundings, discover};
 use super::retry::RetryPolicy;
 use super::transport::Transport;
 use super::{Client, Inner};
@@ -23,6 +24,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct ClientBuilder {
     url: String,
     ca_pem: Vec<Vec<u8>>,
+    certificate: Option<OwnCertificate>,
     timeout: Duration,
     audience: Option<String>,
     proof: Option<Arc<dyn ProofSource>>,
@@ -36,6 +38,7 @@ impl ClientBuilder {
         Self {
             url,
             ca_pem: Vec::new(),
+            certificate: None,
             timeout: DEFAULT_TIMEOUT,
             audience: None,
             proof: None,
@@ -49,6 +52,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem.push(pem.into());
+        self
+    }
+
+    /// Shows this certificate chain in handshakes, such as an X.509-SVID, and signs with its key; both in PEM. It is the
+    /// proof where no other source is named.
+    #[must_use]
+    pub fn client_certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.certificate = Some(OwnCertificate { chain: chain.into(), key: Zeroizing::new(key.into()) });
         self
     }
 
@@ -109,8 +120,10 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let base = broker_url(&self.url, self.plain_http)?;
         let audience = self.audience.unwrap_or_else(|| base.as_str().trim_end_matches('/').to_owned());
-        let proof = self.proof.or_else(|| discover(&Surroundings::of_this_process()));
-        let transport = Transport::new(http_client(&base, &self.ca_pem, self.timeout)?);
+        let own = self.certificate.as_ref();
+        let shown = own.map(|_| Arc::new(ClientCertificate) as Arc<dyn ProofSource>);
+        let proof = self.proof.or(shown).or_else(|| discover(&Surroundings::of_this_process()));
+        let transport = Transport::new(http_client(&base, &self.ca_pem, own, self.timeout)?);
         Ok(Client {
             inner: Arc::new(Inner {
                 base,
@@ -149,10 +162,21 @@ pub(super) fn is_this_machine(url: &Url) -> bool {
     }
 }
 
-fn http_client(base: &Url, ca_pem: &[Vec<u8>], timeout: Duration) -> Result<reqwest::Client, ConfigurationError> {
+/// A certificate chain and its key, PEM.
+struct OwnCertificate {
+    chain: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+fn http_client(
+    base: &Url,
+    ca_pem: &[Vec<u8>],
+    own: Option<&OwnCertificate>,
+    timeout: Duration,
+) -> Result<reqwest::Client, ConfigurationError> {
     #[expect(clippy::disallowed_methods, reason = "this is the bounded client: deadline, size cap, no redirects")]
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(ca_pem)?)
+        .tls_backend_preconfigured(tls(ca_pem, own)?)
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
@@ -165,7 +189,7 @@ fn http_client(base: &Url, ca_pem: &[Vec<u8>], timeout: Duration) -> Result<reqw
     builder.build().map_err(ConfigurationError::Http)
 }
 
-fn tls(ca_pem: &[Vec<u8>]) -> Result<rustls::ClientConfig, ConfigurationError> {
+fn tls(ca_pem: &[Vec<u8>], own: Option<&OwnCertificate>) -> Result<rustls::ClientConfig, ConfigurationError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     for pem in ca_pem {
@@ -179,11 +203,15 @@ fn tls(ca_pem: &[Vec<u8>]) -> Result<rustls::ClientConfig, ConfigurationError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(ConfigurationError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_root_certificates(roots);
+    let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+    let unreadable = |_| ConfigurationError::ClientCertificate;
+    let chain = CertificateDer::pem_slice_iter(&own.chain).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let key = PrivateKeyDer::from_pem_slice(&own.key).map_err(unreadable)?;
+    builder.with_client_auth_cert(chain, key).map_err(ConfigurationError::Tls)
 }
 
 fn system_time() -> Timestamp {
@@ -215,7 +243,9 @@ mod tests {
 
     #[test]
     fn a_ca_file_without_a_certificate_is_refused() {
-        assert!(matches!(tls(&[b"nothing here".to_vec()]), Err(ConfigurationError::Ca)));
-        assert!(tls(&[]).is_ok());
+        assert!(matches!(tls(&[b"nothing here".to_vec()], None), Err(ConfigurationError::Ca)));
+        assert!(tls(&[], None).is_ok());
+        let nothing = OwnCertificate { chain: b"nothing".to_vec(), key: Zeroizing::new(b"here".to_vec()) };
+        assert!(matches!(tls(&[], Some(&nothing)), Err(ConfigurationError::ClientCertificate)));
     }
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Client;
 use super::error::{ConfigurationError, Error, TransportError};
-use super::proof::Proof;
+use super::proof::{Proof, ProofError};
 use super::retry::{Repeat, idempotency_key};
 use super::transport::{MAX_ANSWER_BYTES, MAX_LARGE_ANSWER_BYTES, Reply};
 use crate::wire::Secret;
@@ -156,6 +156,9 @@ impl Client {
 
     /// Every try carries the same proof and the same key: the broker takes a single-use proof twice only then.
     async fn try_with(&self, call: &Call, proof: &Arc<Proof>) -> Result<Reply, Error> {
+        if call.proof_in_body.is_some() && !proof.is_token() {
+            return Err(ProofError::NotAToken.into());
+        }
         let key = match call.repeat {
             Repeat::Keyed => Some(idempotency_key().map_err(|_| Error::Unexpected {
                 status: 0,
@@ -183,7 +186,7 @@ impl Client {
         if let Some(tag) = &call.if_match {
             request = request.header("if-match", tag);
         }
-        if call.proof_in_body.is_none() {
+        if call.proof_in_body.is_none() && proof.is_token() {
             request = request.bearer_auth(proof.token().expose());
         }
         request = match &call.body {

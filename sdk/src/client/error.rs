@@ -224,6 +224,9 @@ pub enum ConfigurationError {
     /// What was given as a name or id cannot be one: it would address something else.
     #[error("{0:?} is not a name")]
     NotAName(String),
+    /// The client's own certificate or its key cannot be read.
+    #[error("the client certificate or its key is not PEM")]
+    ClientCertificate,
     /// The extra certificates cannot be used.
     #[error("the extra CA is not one or more certificates in PEM")]
     Ca,

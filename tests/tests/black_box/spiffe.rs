@@ -335,7 +335,9 @@ async fn an_svid_that_expires_while_its_connection_stays_open_is_refused() {
         (answer.status == 401).then_some(answer)
     })
     .await;
-    assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["bad_svid"]);
+    // By the chain's clock, which counts whole seconds, or within the last of them by the proof's.
+    let reasons = house.broker.store().reasons_of(answer.request_id());
+    assert!(reasons == ["bad_svid"] || reasons == ["expired"], "{reasons:?}");
 }
 
 #[tokio::test]

@@ -166,6 +166,17 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
+fn the_trust_domains_that_deploy_shows_load() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/spiffe/issuers.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let document = Document::parse(&file, &text).unwrap();
+    let mut findings = Vec::new();
+    let shown = issuer::spiffe::read(&document, file.parent(), &mut findings);
+    assert_eq!((shown.len(), findings), (3, Vec::new()));
+    assert!(issuer::raw::read(&document, file.parent(), &mut Vec::new()).is_empty(), "they are no other issuers");
+}
+
+#[test]
 fn what_a_trust_domain_gets_wrong_is_named_with_its_line() {
     let domain = "[[issuer]]\nname = \"prod\"\nkind = \"spiffe\"\ntrust_domain = \"prod.example\"\naudiences = [\"hallpass\"]\n\
                   bundle = '{\"keys\": []}'\n";

@@ -285,8 +285,7 @@ fn bundle(
         return Some(BundleSource::HttpsWeb { url: url.clone(), dangerous_allow_http: raw.dangerous_allow_http });
     }
     let socket = raw.workload_api.as_deref().unwrap_or_default();
-    let path = socket.strip_prefix("unix:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    let Some(path) = path.map(Path::new).filter(|path| path.is_absolute()) else {
+    let Some(path) = url::unix_socket(socket) else {
         let reason =
             "write the socket of the agent as \"unix:///run/spire/agent.sock\": the broker asks over no network";
         findings.push(entry.finding("workload_api", reason));
@@ -297,7 +296,7 @@ fn bundle(
         findings.push(entry.finding("workload_api", reason));
         return None;
     }
-    Some(BundleSource::WorkloadApi(path.to_owned()))
+    Some(BundleSource::WorkloadApi(path))
 }
 
 fn algorithms(entry: &Document<'_>, written: Option<&[String]>, findings: &mut Vec<Finding>) -> Vec<JwsAlgorithm> {

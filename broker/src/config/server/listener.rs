@@ -82,12 +82,24 @@ pub enum CertificateHeader {
 /// Certificate and key of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificate chain, PEM, leaf first.
-    pub certificate_file: PathBuf,
-    /// Its private key, PEM.
-    pub private_key_file: PathBuf,
+    /// Where they come from.
+    pub own: OwnCertificate,
     /// Whether clients are asked for a certificate. They need none.
     pub client_certificates: bool,
+}
+
+/// Where a listener's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnCertificate {
+    /// Two files.
+    Files {
+        /// Certificate chain, PEM, leaf first.
+        certificate_file: PathBuf,
+        /// Its private key, PEM.
+        private_key_file: PathBuf,
+    },
+    /// The X.509-SVID that the agent at this Unix socket gives the broker.
+    WorkloadApi(PathBuf),
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,8 +139,9 @@ struct RawCertificateProxies {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTls {
-    certificate_file: PathBuf,
-    private_key_file: PathBuf,
+    certificate_file: Option<PathBuf>,
+    private_key_file: Option<PathBuf>,
+    workload_api: Option<String>,
     #[serde(default)]
     client_certificates: bool,
 }
@@ -171,17 +184,6 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
             );
         }
     }
-    let tls = |raw: Option<RawTls>| {
-        raw.map(|tls| Tls {
-            certificate_file: beside(section.file(), &tls.certificate_file),
-            private_key_file: beside(section.file(), &tls.private_key_file),
-            client_certificates: tls.client_certificates,
-        })
-    };
-    let trusted_proxies = trusted_proxies(section, &raw.trusted_proxies, findings);
-    if raw.proxy_header.is_some() && raw.trusted_proxies.is_empty() {
-        findings.push(section.finding("proxy_header", "is read of trusted_proxies alone, and there are none"));
-    }
     let certificate_proxies = raw.certificate_proxies.map(|proxies| {
         if proxies.names.is_empty() || proxies.names.iter().any(|name| name.is_empty() || name.contains('*')) {
             let reason = "name each proxy as its own certificate does: whoever has a certificate of that authority and \
@@ -200,18 +202,59 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
             names: proxies.names,
         }
     });
+    let mut tls = |key: &str, raw: Option<RawTls>| {
+        let tls = raw?;
+        let own = own_certificate(section, key, &tls, findings)?;
+        Some(Tls { own, client_certificates: tls.client_certificates })
+    };
+    let (api_tls, ops_tls) = (tls("tls", raw.tls), tls("ops_tls", raw.ops_tls));
+    let admin = raw.admin.map(|admin| {
+        let tls = tls("admin.tls", admin.tls);
+        Admin { listen: admin.listen, public_url: admin.public_url, tls }
+    });
+    let trusted_proxies = trusted_proxies(section, &raw.trusted_proxies, findings);
+    if raw.proxy_header.is_some() && raw.trusted_proxies.is_empty() {
+        findings.push(section.finding("proxy_header", "is read of trusted_proxies alone, and there are none"));
+    }
     Some(Server {
         certificate_proxies,
         listen: raw.listen,
         ops_listen: raw.ops_listen,
         public_url: raw.public_url,
-        tls: tls(raw.tls),
-        admin: raw.admin.map(|admin| Admin { listen: admin.listen, public_url: admin.public_url, tls: tls(admin.tls) }),
-        ops_tls: tls(raw.ops_tls),
+        tls: api_tls,
+        admin,
+        ops_tls,
         trusted_proxies,
         proxy_header: raw.proxy_header.unwrap_or_default(),
         drain_timeout: DRAIN_TIMEOUT.check(section, "drain_timeout", raw.drain_timeout, findings),
     })
+}
+
+fn own_certificate(
+    section: &Document<'_>,
+    key: &str,
+    tls: &RawTls,
+    findings: &mut Vec<Finding>,
+) -> Option<OwnCertificate> {
+    match (&tls.certificate_file, &tls.private_key_file, &tls.workload_api) {
+        (Some(certificate), Some(private_key), None) => Some(OwnCertificate::Files {
+            certificate_file: beside(section.file(), certificate),
+            private_key_file: beside(section.file(), private_key),
+        }),
+        (None, None, Some(socket)) => {
+            let path = url::unix_socket(socket);
+            if path.is_none() {
+                let reason = "write the socket of the agent as \"unix:///run/spire/agent.sock\"";
+                findings.push(section.finding(&format!("{key}.workload_api"), reason));
+            }
+            path.map(OwnCertificate::WorkloadApi)
+        }
+        _ => {
+            let reason = "give certificate_file and private_key_file, or workload_api alone";
+            findings.push(section.finding(key, reason));
+            None
+        }
+    }
 }
 
 /// Networks such as `10.0.0.0/8`, or single addresses.

@@ -30,7 +30,21 @@ fn other_machines_are_served_over_tls_or_by_a_dangerous_word() {
     assert!(parse(&open).is_err());
     let tls = open.replace("[bundle]", "[server.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n[bundle]");
     let tls = parse(&tls).unwrap().server.tls.unwrap();
-    assert_eq!(tls.private_key_file, Path::new("/etc/hallpass/k"));
+    assert_eq!(tls.own, files("/etc/hallpass/c", "/etc/hallpass/k"));
+    assert!(!tls.client_certificates);
+    let agent = "[server.tls]\nworkload_api = \"unix:///run/agent.sock\"\nclient_certificates = true\n[bundle]";
+    let agent = parse(&open.replace("[bundle]", agent)).unwrap().server.tls.unwrap();
+    assert_eq!(agent.own, OwnCertificate::WorkloadApi("/run/agent.sock".into()));
+    assert!(agent.client_certificates);
+    for wrong in [
+        "workload_api = \"tcp://127.0.0.1:1\"",
+        "workload_api = \"unix:agent.sock\"",
+        "certificate_file = \"c\"",
+        "certificate_file = \"c\"\nprivate_key_file = \"k\"\nworkload_api = \"unix:///run/agent.sock\"",
+        "client_certificates = true",
+    ] {
+        assert!(parse(&open.replace("[bundle]", &format!("[server.tls]\n{wrong}\n[bundle]"))).is_err(), "{wrong}");
+    }
     assert!(parse(&open.replace("[bundle]", "dangerous_plain_http = true\n[bundle]")).is_ok());
 }
 
@@ -109,8 +123,29 @@ fn operators_have_a_listener_of_their_own_where_it_is_written() {
     assert_eq!(admin.listen.to_string(), "10.0.0.1:8702");
     assert_eq!(admin.public_url.as_deref(), Some("https://ops.example"));
     let tls = admin.tls.unwrap();
-    assert_eq!((tls.certificate_file, tls.private_key_file), ("/etc/hallpass/c".into(), "/k".into()));
-    assert_eq!(server.ops_tls.unwrap().certificate_file, Path::new("/etc/hallpass/o"));
+    assert_eq!(tls.own, files("/etc/hallpass/c", "/k"));
+    assert_eq!(server.ops_tls.unwrap().own, files("/etc/hallpass/o", "/etc/hallpass/p"));
+}
+
+fn files(certificate: &str, private_key: &str) -> OwnCertificate {
+    OwnCertificate::Files { certificate_file: certificate.into(), private_key_file: private_key.into() }
+}
+
+#[test]
+fn proxies_that_end_tls_are_believed_by_a_certificate_of_their_own() {
+    let tls = "[server.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n";
+    let asks = format!("{tls}client_certificates = true\n");
+    let proxies =
+        "[server.certificate_proxies]\nheader = \"client-cert\"\nca_file = \"edge.pem\"\nnames = [\"edge.example\"]\n";
+    let written = |tls: &str, proxies: &str| parse(&format!("{SMALL}{tls}{proxies}")).map(|config| config.server);
+    let believed = written(&asks, proxies).unwrap().certificate_proxies.unwrap();
+    assert_eq!(believed.ca_file, Path::new("/etc/hallpass/edge.pem"));
+    assert!(written(tls, proxies).is_err(), "nobody is asked for a certificate");
+    for names in ["[]", "[\"*\"]", "[\"\"]"] {
+        assert!(written(&asks, &proxies.replace("[\"edge.example\"]", names)).is_err(), "{names}");
+    }
+    let ops = "[server.ops_tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\nclient_certificates = true\n";
+    assert!(written(ops, "").is_err(), "nothing asks who calls there");
 }
 
 #[test]

@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use hallpass_core::time::Timestamp;
+use hallpass_core::time::{Timestamp, Ttl};
 use ring::digest;
 use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use super::client::AnySoundCertificate;
+use crate::outbound::workload_api::{self, ApiError};
 
 /// How many TLS 1.2 sessions are remembered. TLS 1.3 and clients with tickets cost no memory.
 const REMEMBERED_SESSIONS: usize = 4_096;
@@ -29,6 +30,8 @@ const REMEMBERED_SESSIONS: usize = 4_096;
 pub struct Certificates {
     certificate_chain: PathBuf,
     private_key: PathBuf,
+    /// Who gives them, where no files do; then both paths are its socket's.
+    agent: Option<workload_api::Client>,
     served: ArcSwap<Served>,
     /// Why the files that are there now are not served with; so that it is told once.
     refused: Mutex<Option<String>>,
@@ -55,6 +58,7 @@ pub enum Looked {
 
 struct Served {
     key: Arc<CertifiedKey>,
+    begins_at: Timestamp,
     expires_at: Timestamp,
     /// Of both files.
     digest: digest::Digest,
@@ -70,9 +74,38 @@ impl Certificates {
         Ok(Arc::new(Self {
             certificate_chain: certificate_chain.to_owned(),
             private_key: private_key.to_owned(),
+            agent: None,
             served: ArcSwap::from_pointee(files.served()?),
             refused: Mutex::default(),
         }))
+    }
+
+    /// The broker's own X.509-SVID, of the agent at this Unix socket.
+    ///
+    /// # Errors
+    /// [`TlsFilesError`] names the socket.
+    pub async fn of_agent(socket: &Path) -> Result<Arc<Self>, TlsFilesError> {
+        let agent = workload_api::Client::new(socket.to_owned());
+        let served = given_by(&agent, socket).await?;
+        let (certificate_chain, private_key) = (socket.to_owned(), socket.to_owned());
+        let (served, refused) = (ArcSwap::from_pointee(served), Mutex::default());
+        Ok(Arc::new(Self { certificate_chain, private_key, agent: Some(agent), served, refused }))
+    }
+
+    /// Asks the agent, where there is one, once half of the life of what is served with is over.
+    ///
+    /// # Errors
+    /// As [`Certificates::look`].
+    pub async fn ask(&self, now: Timestamp) -> Result<Looked, TlsFilesError> {
+        let Some(agent) = &self.agent else { return Ok(Looked::Same) };
+        let served = self.served.load_full();
+        let half = served.expires_at.since(served.begins_at).as_secs() / 2;
+        if now < served.begins_at.plus(Ttl::from_secs(half)) {
+            return Ok(Looked::Same);
+        }
+        let given = given_by(agent, &self.certificate_chain).await;
+        let given = given.map(|given| if given.expires_at > served.expires_at { Some(given) } else { None });
+        self.take(given)
     }
 
     /// Looks at the files, and serves with what they have if that is new and good at `now`.
@@ -80,8 +113,16 @@ impl Certificates {
     /// # Errors
     /// Why they cannot be served with; once, however often it is looked. What was served with before still is.
     pub fn look(&self, now: Timestamp) -> Result<Looked, TlsFilesError> {
+        if self.agent.is_some() {
+            return Ok(Looked::Same);
+        }
+        self.take(self.found(now))
+    }
+
+    /// Serves with what was found, or says why not, once.
+    fn take(&self, found: Result<Option<Served>, TlsFilesError>) -> Result<Looked, TlsFilesError> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.found(now) {
+        match found {
             Ok(None) => {
                 *refused = None;
                 Ok(Looked::Same)
@@ -190,18 +231,40 @@ impl<'a> Files<'a> {
         let chain: Vec<_> =
             CertificateDer::pem_slice_iter(&self.chain).collect::<Result<_, _>>().map_err(unreadable)?;
         let leaf = chain.first().ok_or_else(|| unreadable(pem::Error::NoItemsFound))?;
-        let expires_at = expires_at(leaf).ok_or_else(|| unreadable(pem::Error::NoItemsFound))?;
+        let (begins_at, expires_at) = validity(leaf).ok_or_else(|| unreadable(pem::Error::NoItemsFound))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|source| TlsFilesError::unreadable(self.private_key, source))?;
         let key = CertifiedKey::from_der(chain, key, &provider::default_provider())
             .map_err(|source| TlsFilesError::unusable(self.certificate_chain, self.private_key, source))?;
-        Ok(Served { key: Arc::new(key), expires_at, digest: self.digest() })
+        Ok(Served { key: Arc::new(key), begins_at, expires_at, digest: self.digest() })
     }
 }
 
-fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+/// What the agent at `socket` gives the broker.
+async fn given_by(agent: &workload_api::Client, socket: &Path) -> Result<Served, TlsFilesError> {
+    let failed = |source| TlsFilesError::Agent { socket: socket.to_owned(), source };
+    let malformed = || failed(ApiError::Malformed("its X.509-SVID is none"));
+    let svid = agent.x509_svid().await.map_err(failed)?;
+    let (mut chain, mut rest) = (Vec::new(), svid.chain.as_slice());
+    while !rest.is_empty() {
+        let (behind, _) = x509_parser::parse_x509_certificate(rest).map_err(|_| malformed())?;
+        let (der, _) = rest.split_at(rest.len().saturating_sub(behind.len()));
+        chain.push(CertificateDer::from(der.to_vec()));
+        rest = behind;
+    }
+    let (begins_at, expires_at) = chain.first().and_then(validity).ok_or_else(malformed)?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(svid.key.to_vec()));
+    let key = CertifiedKey::from_der(chain, key, &provider::default_provider())
+        .map_err(|source| TlsFilesError::unusable(socket, socket, source))?;
+    let digest = digest::digest(&digest::SHA256, &svid.chain);
+    Ok(Served { key: Arc::new(key), begins_at, expires_at, digest })
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(Timestamp::from_secs(parsed.validity().not_after.timestamp()))
+    let validity = parsed.validity();
+    let secs = |time: x509_parser::time::ASN1Time| Timestamp::from_secs(time.timestamp());
+    Some((secs(validity.not_before), secs(validity.not_after)))
 }
 
 /// The error with what is behind it, on one line.
@@ -230,6 +293,14 @@ pub enum TlsFilesError {
         private_key: PathBuf,
         /// What is wrong with them.
         source: rustls::Error,
+    },
+    /// An agent that gives none.
+    #[error("the agent at {} gives the broker no X.509-SVID", socket.display())]
+    Agent {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why not.
+        source: ApiError,
     },
     /// A certificate that is over.
     #[error("{}: the certificate expired at {at}", file.display())]

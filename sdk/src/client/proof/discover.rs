@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::github_actions::{REQUEST_TOKEN, REQUEST_URL};
-use super::{Buildkite, GitHubActions, Given, ProofError, ProofSource, TokenFile};
+use super::{Buildkite, ClientCertificate, GitHubActions, Given, ProofError, ProofSource, TokenFile};
 use crate::wire::Secret;
 
 /// Where a Kubernetes pod projects the token that is meant for the broker.
@@ -13,11 +13,14 @@ pub const KUBERNETES_TOKEN_PATH: &str = "/var/run/secrets/hallpass/token";
 const PROOF: &str = "HALLPASS_PROOF";
 const PROOF_FILE: &str = "HALLPASS_PROOF_FILE";
 const ID_TOKEN: &str = "HALLPASS_ID_TOKEN";
+const CLIENT_CERT: &str = "HALLPASS_CLIENT_CERT";
+const CLIENT_KEY: &str = "HALLPASS_CLIENT_KEY";
 const KUBERNETES_FILE: &str = "HALLPASS_KUBERNETES_TOKEN_FILE";
 
 /// Variables that carry a proof, name a file with one, or let one be fetched. A child process that is to have a credential only must not
 /// inherit them.
-pub const PROOF_VARIABLES: [&str; 6] = [PROOF, PROOF_FILE, ID_TOKEN, KUBERNETES_FILE, REQUEST_URL, REQUEST_TOKEN];
+pub const PROOF_VARIABLES: [&str; 8] =
+    [PROOF, PROOF_FILE, ID_TOKEN, KUBERNETES_FILE, REQUEST_URL, REQUEST_TOKEN, CLIENT_CERT, CLIENT_KEY];
 
 /// The environment that sources are looked for in.
 pub struct Surroundings {
@@ -81,7 +84,8 @@ pub fn discover(surroundings: &Surroundings) -> Option<Arc<dyn ProofSource>> {
     Some(named(&name, surroundings).unwrap_or_else(|error| Arc::new(Unusable { name, error: error.to_string() })))
 }
 
-/// The source of this name: `env:NAME`, `file:PATH`, `github`, `gitlab`, `kubernetes` or `buildkite`.
+/// The source of this name: `env:NAME`, `file:PATH`, `github`, `gitlab`, `kubernetes`, `buildkite` or `certificate`, which
+/// is the one that the client is built with.
 ///
 /// # Errors
 /// [`ProofError::UnknownSource`] for another name, [`ProofError::Missing`] where its variables are not set, and what
@@ -107,6 +111,7 @@ pub fn named(name: &str, surroundings: &Surroundings) -> Result<Arc<dyn ProofSou
                 Ok(Arc::new(TokenFile::kubernetes(path.unwrap_or_else(|| PathBuf::from(KUBERNETES_TOKEN_PATH)))))
             }
             "buildkite" => Ok(Arc::new(Buildkite::new())),
+            "certificate" => Ok(Arc::new(ClientCertificate)),
             _ => Err(ProofError::UnknownSource(name.to_owned())),
         },
     }

@@ -4,6 +4,7 @@
 //! is opaque but for its expiry, which is read unverified to know when to fetch another.
 
 mod buildkite;
+mod certificate;
 mod discover;
 mod file;
 mod github_actions;
@@ -16,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub use buildkite::Buildkite;
+pub use certificate::ClientCertificate;
 pub use discover::{KUBERNETES_TOKEN_PATH, PROOF_VARIABLES, Surroundings, discover, named};
 pub use file::TokenFile;
 pub use github_actions::GitHubActions;
@@ -83,7 +85,19 @@ impl Proof {
         Ok(Self { unverified_expires_at: unverified_expiry(token), token: Secret::new(token.to_owned()) })
     }
 
-    /// The token itself.
+    /// What is no token: the certificate of the connection is the proof.
+    #[must_use]
+    pub fn shown_in_the_handshake() -> Self {
+        Self { token: Secret::new(String::new()), unverified_expires_at: None }
+    }
+
+    /// Whether it is a token, which has to be sent.
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        !self.token.expose().is_empty()
+    }
+
+    /// The token itself; empty where it is none.
     #[must_use]
     pub fn token(&self) -> &Secret {
         &self.token
@@ -116,8 +130,11 @@ pub enum ProofError {
          id token (GitHub Actions: permission `id-token: write`; GitLab: `id_tokens: HALLPASS_ID_TOKEN`)"
     )]
     NotFound,
+    /// The call sends its proof as a token, and a certificate is none.
+    #[error("a client certificate cannot be exchanged as a token: open a grant with it")]
+    NotAToken,
     /// A source was named that does not exist.
-    #[error("{0:?} is not a proof source: github, gitlab, kubernetes, buildkite, env:NAME or file:PATH")]
+    #[error("{0:?} is not a proof source: github, gitlab, kubernetes, buildkite, certificate, env:NAME or file:PATH")]
     UnknownSource(String),
     /// An environment variable that the source needs is not set.
     #[error("the proof source {name} needs the environment variable {variable}")]
