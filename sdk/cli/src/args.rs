@@ -34,7 +34,7 @@ pub(crate) struct Global {
     /// The key of that certificate (PEM)
     #[arg(long, global = true, env = "HALLPASS_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
     pub(crate) client_key: Option<PathBuf>,
-    /// Where the proof of identity comes from: env:NAME, file:PATH, github, gitlab, kubernetes or buildkite. Found by
+    /// Where the proof of identity comes from: env:NAME, file:PATH, github, gitlab, kubernetes, spiffe or buildkite. Found by
     /// itself when not said: HALLPASS_PROOF, HALLPASS_PROOF_FILE, then the platform that this runs on
     #[arg(long, global = true, value_name = "SOURCE")]
     pub(crate) proof: Option<String>,

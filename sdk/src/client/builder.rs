@@ -163,7 +163,7 @@ pub(super) fn is_this_machine(url: &Url) -> bool {
 }
 
 /// A certificate chain and its key, PEM.
-struct OwnCertificate {
+pub(super) struct OwnCertificate {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
@@ -189,7 +189,10 @@ fn http_client(
     builder.build().map_err(ConfigurationError::Http)
 }
 
-fn tls(ca_pem: &[Vec<u8>], own: Option<&OwnCertificate>) -> Result<rustls::ClientConfig, ConfigurationError> {
+pub(super) fn tls(
+    ca_pem: &[Vec<u8>],
+    own: Option<&OwnCertificate>,
+) -> Result<rustls::ClientConfig, ConfigurationError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     for pem in ca_pem {

@@ -105,6 +105,11 @@ impl Reply {
         text.map_err(|_| self.unexpected("it is not text".to_owned()))
     }
 
+    /// The body of a success as it is, or the refusal that it is.
+    pub(crate) fn into_bytes(self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        if self.is_success() { Ok(self.body) } else { Err(self.into_refusal()) }
+    }
+
     /// Takes a success without reading its body.
     pub(crate) fn into_nothing(self) -> Result<(), Error> {
         if self.is_success() { Ok(()) } else { Err(self.into_refusal()) }

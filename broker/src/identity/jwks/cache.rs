@@ -364,6 +364,7 @@ impl Inner {
             }
             Ok(Fetched::Unchanged(max_age)) => match self.held.load_full() {
                 Some(held) => {
+                    let max_age = held.keys.refresh_hint.or(max_age);
                     self.hold(Arc::clone(&held.keys), began, max_age);
                     Ok(())
                 }

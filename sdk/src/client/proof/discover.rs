@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::github_actions::{REQUEST_TOKEN, REQUEST_URL};
-use super::{Buildkite, ClientCertificate, GitHubActions, Given, ProofError, ProofSource, TokenFile};
+use super::{Buildkite, ClientCertificate, GitHubActions, Given, ProofError, ProofSource, TokenFile, WorkloadApi};
 use crate::wire::Secret;
 
 /// Where a Kubernetes pod projects the token that is meant for the broker.
@@ -13,14 +13,16 @@ pub const KUBERNETES_TOKEN_PATH: &str = "/var/run/secrets/hallpass/token";
 const PROOF: &str = "HALLPASS_PROOF";
 const PROOF_FILE: &str = "HALLPASS_PROOF_FILE";
 const ID_TOKEN: &str = "HALLPASS_ID_TOKEN";
+/// Where the agent of the SPIFFE Workload API listens (SPIFFE Workload Endpoint §4).
+pub(super) const SPIFFE_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 const CLIENT_CERT: &str = "HALLPASS_CLIENT_CERT";
 const CLIENT_KEY: &str = "HALLPASS_CLIENT_KEY";
 const KUBERNETES_FILE: &str = "HALLPASS_KUBERNETES_TOKEN_FILE";
 
 /// Variables that carry a proof, name a file with one, or let one be fetched. A child process that is to have a credential only must not
 /// inherit them.
-pub const PROOF_VARIABLES: [&str; 8] =
-    [PROOF, PROOF_FILE, ID_TOKEN, KUBERNETES_FILE, REQUEST_URL, REQUEST_TOKEN, CLIENT_CERT, CLIENT_KEY];
+pub const PROOF_VARIABLES: [&str; 9] =
+    [PROOF, PROOF_FILE, ID_TOKEN, KUBERNETES_FILE, REQUEST_URL, REQUEST_TOKEN, CLIENT_CERT, CLIENT_KEY, SPIFFE_SOCKET];
 
 /// The environment that sources are looked for in.
 pub struct Surroundings {
@@ -58,7 +60,7 @@ impl Surroundings {
 }
 
 /// Finds a source: `HALLPASS_PROOF`, `HALLPASS_PROOF_FILE`, GitHub Actions, GitLab (`id_tokens: HALLPASS_ID_TOKEN`), the
-/// projected token of Kubernetes, Buildkite, in this order. `None` when there is none.
+/// projected token of Kubernetes, the SPIFFE Workload API, Buildkite, in this order. `None` when there is none.
 ///
 /// What is there but unusable, such as an empty token, is found all the same: its error is more use than another
 /// identity.
@@ -76,6 +78,8 @@ pub fn discover(surroundings: &Surroundings) -> Option<Arc<dyn ProofSource>> {
         "gitlab".to_owned()
     } else if set(KUBERNETES_FILE) || kubernetes_file() {
         "kubernetes".to_owned()
+    } else if set(SPIFFE_SOCKET) {
+        "spiffe".to_owned()
     } else if surroundings.variable("BUILDKITE").as_deref() == Some("true") {
         "buildkite".to_owned()
     } else {
@@ -84,8 +88,8 @@ pub fn discover(surroundings: &Surroundings) -> Option<Arc<dyn ProofSource>> {
     Some(named(&name, surroundings).unwrap_or_else(|error| Arc::new(Unusable { name, error: error.to_string() })))
 }
 
-/// The source of this name: `env:NAME`, `file:PATH`, `github`, `gitlab`, `kubernetes`, `buildkite` or `certificate`, which
-/// is the one that the client is built with.
+/// The source of this name: `env:NAME`, `file:PATH`, `github`, `gitlab`, `kubernetes`, `buildkite`, `spiffe` (the
+/// agent at `SPIFFE_ENDPOINT_SOCKET`) or `certificate`, which is the one that the client is built with.
 ///
 /// # Errors
 /// [`ProofError::UnknownSource`] for another name, [`ProofError::Missing`] where its variables are not set, and what
@@ -111,6 +115,7 @@ pub fn named(name: &str, surroundings: &Surroundings) -> Result<Arc<dyn ProofSou
                 Ok(Arc::new(TokenFile::kubernetes(path.unwrap_or_else(|| PathBuf::from(KUBERNETES_TOKEN_PATH)))))
             }
             "buildkite" => Ok(Arc::new(Buildkite::new())),
+            "spiffe" => Ok(Arc::new(WorkloadApi::new(&surroundings.needed("spiffe", SPIFFE_SOCKET)?)?)),
             "certificate" => Ok(Arc::new(ClientCertificate)),
             _ => Err(ProofError::UnknownSource(name.to_owned())),
         },
@@ -188,7 +193,7 @@ mod tests {
         for name in ["", "nonsense", "env:", "file:", "env", "aws:x"] {
             assert!(matches!(named(name, &nothing), Err(ProofError::UnknownSource(_))), "{name}");
         }
-        for name in ["env:MY_TOKEN", "github", "gitlab"] {
+        for name in ["env:MY_TOKEN", "github", "gitlab", "spiffe"] {
             assert!(matches!(named(name, &nothing), Err(ProofError::Missing { .. })), "{name}");
         }
         let mine = surroundings(&[("MY_TOKEN", "t")], false);

@@ -9,6 +9,7 @@ mod discover;
 mod file;
 mod github_actions;
 mod given;
+mod spiffe;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ pub use discover::{KUBERNETES_TOKEN_PATH, PROOF_VARIABLES, Surroundings, discove
 pub use file::TokenFile;
 pub use github_actions::GitHubActions;
 pub use given::Given;
+pub use spiffe::WorkloadApi;
 
 use super::error::TransportError;
 use super::transport::Transport;
@@ -134,7 +136,9 @@ pub enum ProofError {
     #[error("a client certificate cannot be exchanged as a token: open a grant with it")]
     NotAToken,
     /// A source was named that does not exist.
-    #[error("{0:?} is not a proof source: github, gitlab, kubernetes, buildkite, certificate, env:NAME or file:PATH")]
+    #[error(
+        "{0:?} is not a proof source: github, gitlab, kubernetes, buildkite, spiffe, certificate, env:NAME or file:PATH"
+    )]
     UnknownSource(String),
     /// An environment variable that the source needs is not set.
     #[error("the proof source {name} needs the environment variable {variable}")]

@@ -230,3 +230,27 @@ async fn served(broker: &Broker) -> Vec<u8> {
     client_that_sees(&seen).get(url).send().await.expect("an answer");
     seen.0.lock().expect("nobody panics with it").pop().expect("a certificate")
 }
+
+fn pem(what: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", STANDARD.encode(der))
+}
+
+#[tokio::test]
+async fn a_client_shows_a_certificate_or_sends_what_its_agent_gives_it() {
+    let Some(agent) = Agent::start() else { return };
+    let endpoint = format!("unix://{}", agent.socket.display());
+    let folder = TempDir::with_prefix("hallpass-bundle-").expect("a temporary folder");
+    let house = Domain::open_from(folder, json!({"workload_api": endpoint}), |setup| setup).await;
+    let url = format!("https://{}", house.broker.address());
+    let builder = || hallpass_sdk::Client::builder(&url).ca_pem(pem("CERTIFICATE", &house.server)).audience(AUDIENCE);
+
+    let (svid, _) = agent.given();
+    let (chain, key) = (pem("CERTIFICATE", &svid.chain[0]), pem("PRIVATE KEY", &svid.key));
+    let shows = builder().client_certificate_pem(chain, key).build().expect("a client");
+    assert_eq!(shows.proof_source(), Some("certificate"));
+    assert_eq!(shows.whoami().await.expect("an answer").subject, ID);
+
+    let source = hallpass_sdk::client::proof::WorkloadApi::new(&endpoint).expect("an endpoint");
+    let sends = builder().proof(source).build().expect("a client");
+    assert_eq!(sends.whoami().await.expect("an answer").subject, ID);
+}
