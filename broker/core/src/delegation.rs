@@ -10,6 +10,7 @@ use crate::error::{Reason, Refusal};
 use crate::grant::{GrantRecord, Holder};
 use crate::id::IssuerName;
 use crate::identity::{PrincipalKind, VerifiedIdentity};
+use crate::provenance::Provenance;
 use crate::time::Timestamp;
 
 /// Who acts, as it was when the grant was opened.
@@ -29,15 +30,15 @@ pub struct Acting {
     /// `kid` of the key that verified that proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof_key_id: Option<String>,
-    /// Run that it is, where its proof names one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<String>,
-    /// Attempt of that run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_attempt: Option<String>,
+    /// Change and run that it is, where its proof names them.
+    #[serde(default)]
+    pub provenance: Provenance,
     /// Key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding_key: Option<String>,
+    /// Whether the subject's issuer named it as the only one who may act (`may_act`): then it hands nothing on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 impl Acting {
@@ -52,9 +53,9 @@ impl Acting {
             subject: proof.subject.clone(),
             proof_id: proof.proof_id.clone(),
             proof_key_id: proof.key_id.clone(),
-            run: proof.provenance.run.clone(),
-            run_attempt: proof.provenance.run_attempt.clone(),
+            provenance: proof.provenance.clone(),
             binding_key: proof.binding_key.clone(),
+            alone: false,
         }
     }
 
@@ -64,8 +65,8 @@ impl Acting {
         let proof = identity.proof();
         self.issuer == proof.issuer
             && self.subject == proof.subject
-            && self.run == proof.provenance.run
-            && self.run_attempt == proof.provenance.run_attempt
+            && self.provenance.run == proof.provenance.run
+            && self.provenance.run_attempt == proof.provenance.run_attempt
             && self.binding_key == proof.binding_key
     }
 
@@ -106,10 +107,10 @@ impl ActorChain {
         self.0.is_empty()
     }
 
-    /// The chain once `identity` acts for the one who did so far.
+    /// The chain once `acting` acts for the one who did so far.
     #[must_use]
-    pub fn extended(&self, identity: &VerifiedIdentity) -> Self {
-        Self(std::iter::once(Acting::of(identity)).chain(self.0.iter().cloned()).collect())
+    pub fn extended(&self, acting: Acting) -> Self {
+        Self(std::iter::once(acting).chain(self.0.iter().cloned()).collect())
     }
 }
 
@@ -146,7 +147,8 @@ impl Delegation {
     /// `identity` acting for `subject`, on whose side there may be a grant already.
     ///
     /// # Errors
-    /// A [`Refusal`] for a chain that is longer than `longest`, and for an identity that would act for itself.
+    /// A [`Refusal`] for a chain that is longer than `longest`, for an identity that would act for itself, for what was given
+    /// to one that alone may act, and for the broker's own identities: nobody acts for those.
     pub fn new(
         subject: &VerifiedIdentity,
         identity: VerifiedIdentity,
@@ -159,8 +161,14 @@ impl Delegation {
         if (&of.issuer, &of.subject) == (&by.issuer, &by.subject) {
             return Err(refuse("an identity does not act for itself: leave `actor_token` out".to_owned()));
         }
+        if of.issuer.as_str() == IssuerName::RESERVED {
+            return Err(refuse("nobody acts for an identity of the broker's own".to_owned()));
+        }
         let before = parent.as_ref().map(|parent| parent.record.actors.clone()).unwrap_or_default();
-        let chain = before.extended(&identity);
+        if let Some(alone) = before.iter().find(|acting| acting.alone) {
+            return Err(refuse(format!("{:?} alone may act for the subject, and hands nothing on", alone.subject)));
+        }
+        let chain = before.extended(Acting { alone: of.may_act.is_some(), ..Acting::of(&identity) });
         if chain.depth() > longest {
             let detail = match longest {
                 0 => "this broker lets nobody act for another".to_owned(),
@@ -176,4 +184,17 @@ impl Delegation {
 #[must_use]
 pub fn on_behalf_of(holder: &Holder) -> Actor {
     Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() }
+}
+
+/// Whoever has the credential of a grant, and for whom it acts if it acts for another, for the audit log.
+#[must_use]
+pub fn parties(record: &GrantRecord) -> (Actor, Option<Actor>) {
+    let holder = on_behalf_of(&record.holder);
+    match record.actors.current() {
+        None => (holder, None),
+        Some(acting) => {
+            let acting = Actor::Identity { issuer: acting.issuer.clone(), subject: acting.subject.clone() };
+            (acting, Some(holder))
+        }
+    }
 }

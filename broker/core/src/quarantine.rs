@@ -89,6 +89,7 @@ impl Quarantine {
                 let mut as_holder = record.clone();
                 as_holder.holder.issuer.clone_from(&acting.issuer);
                 as_holder.holder.subject.clone_from(&acting.subject);
+                as_holder.provenance.clone_from(&acting.provenance);
                 self.selector.selects(&as_holder)
             })
         };

@@ -59,6 +59,9 @@ impl Operation for Apply {
         if let Some(bar) = self.barred(transaction)? {
             return Ok(Applied::Barred(bar));
         }
+        if self.outlives_ancestor(transaction)? {
+            return Ok(Applied::Conflict);
+        }
         // What lengthens a life is decided by the clock, and so refused when that is behind. An end waits for no clock.
         if let Some(decision) = self.examination() {
             transaction.observe_clock(decision.decided_at)?;
@@ -128,6 +131,16 @@ impl Apply {
         let decided = self.epoch.is_some();
         let now = now.unwrap_or(transaction.numbers.clock_high_water);
         Ok(if decided { in_force.stops(record, now) } else { None })
+    }
+
+    /// Whether it would become, or stay, active below something that has ended.
+    fn outlives_ancestor(&self, transaction: &Transaction<'_>) -> Outcome<bool> {
+        let (record, in_force) = (&self.grant.record, &transaction.numbers.in_force);
+        if record.parent.is_none() || !matches!(self.grant.state, GrantState::Active { .. }) {
+            return Ok(false);
+        }
+        let now = self.entries.first().map_or(transaction.numbers.clock_high_water, |entry| entry.entry.time);
+        family::ancestor_ended(transaction.connection, in_force, record, now)
     }
 
     /// A grant that was renewed is held for longer than its opening said.

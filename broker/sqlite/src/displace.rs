@@ -1,7 +1,8 @@
 //! One grant ends because another takes its place, in the transaction that opens or activates the other.
 
-use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use hallpass_core::audit::{AuditAction, AuditEntry, AuditObject};
 use hallpass_core::credential::RevocationClass;
+use hallpass_core::delegation;
 use hallpass_core::grant::{Cause, Ending, Grant, GrantRecord, HolderKey, StateName};
 use hallpass_core::id::RequestId;
 use hallpass_core::port::{Replaced, StoreError};
@@ -61,9 +62,10 @@ impl Successor<'_> {
         if !changed.update(transaction)? {
             return Err(failed("it was not there any more".to_owned()).into());
         }
-        let actor = Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() };
+        let (actor, whom) = delegation::parties(self.record);
         let about = AuditObject::Grant { id: ended.record.id };
         let mut entry = AuditEntry::success(self.at, actor, AuditAction::GrantRevoke, about)
+            .for_another(whom)
             .for_reason(cause.as_str())
             .with(by, &self.record.id.to_string());
         if fenced {

@@ -1,16 +1,20 @@
 //! What is derived from a grant ends with it, in the same transaction: there is no moment at which the one has ended and the
 //! other can still be introspected as alive.
 
+use std::ops::Range;
+
 use hallpass_core::audit::{Actor, AuditAction, AuditEntry, AuditObject};
-use hallpass_core::grant::{Cause, Ending, Grant};
+use hallpass_core::grant::{Cause, Ending, Grant, GrantRecord};
 use hallpass_core::id::{GrantId, RequestId};
+use hallpass_core::in_force::InForce;
 use hallpass_core::port::StoreError;
 use hallpass_core::time::Timestamp;
+use rusqlite::{Connection, params};
 
 use crate::error::Outcome;
 use crate::rows::audit::EncodedEntry;
 use crate::rows::grant::{self, ChangedGrant};
-use crate::rows::id_bytes;
+use crate::rows::{id_bytes, integer};
 use crate::transaction::Transaction;
 
 /// Most live grants below one root, at any depth. All of them may have to end in one commit, which others wait for.
@@ -20,6 +24,57 @@ pub(crate) const MOST_DERIVED: i64 = 256;
 pub(crate) fn live_below(transaction: &Transaction<'_>, root: GrantId) -> Outcome<i64> {
     let sql = "SELECT count(*) FROM grants WHERE root_id = ?1 AND state IN ('pending', 'active')";
     Ok(transaction.find(sql, [id_bytes(root.as_uuid())], |row| row.get(0))?.unwrap_or(0))
+}
+
+/// Whether something that a grant of this record is derived from, at any height, has ended: by its row, or by a command
+/// whose rows have yet to follow.
+pub(crate) fn ancestor_ended(
+    connection: &Connection,
+    in_force: &InForce,
+    record: &GrantRecord,
+    now: Timestamp,
+) -> Outcome<bool> {
+    let mut above = record.parent;
+    while let Some(id) = above {
+        match grant::by_id(connection, id)? {
+            Some(parent) if in_force.is_live(&parent, now) => above = parent.record.parent,
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+/// Adds to `found` the status indexes of live grants that are derived from what has ended and whose own rows have yet to
+/// follow.
+pub(crate) fn derived_ended_ahead(
+    connection: &Connection,
+    in_force: &InForce,
+    indexes: &Range<u64>,
+    found: &mut Vec<u64>,
+) -> Outcome<()> {
+    if in_force.revocations.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT {} FROM grants INDEXED BY grants_root WHERE root_id IS NOT NULL AND state IN ('pending', 'active')
+         AND status_index >= ?1 AND status_index < ?2",
+        *grant::SELECTED
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![integer(indexes.start), integer(indexes.end)])?;
+    let before = found.len();
+    while let Some(row) = rows.next()? {
+        let derived = grant::read(row)?;
+        // Only what was commanded is looked for here: what ends by its own time ends what is derived from it, too.
+        if ancestor_ended(connection, in_force, &derived.record, derived.record.created_at)? {
+            found.push(derived.record.status_index);
+        }
+    }
+    if found.len() > before {
+        found.sort_unstable();
+        found.dedup();
+    }
+    Ok(())
 }
 
 /// Ends everything that is derived from `ended`, whose life is over or being ended.

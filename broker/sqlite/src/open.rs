@@ -260,7 +260,9 @@ impl Open {
     fn kept_by_parent(&self, transaction: &Transaction<'_>) -> Outcome<Option<Found>> {
         let Some(parent) = self.new.grant.record.parent else { return Ok(None) };
         let Some(found) = grant::by_id(transaction.connection, parent)? else { return Ok(None) };
-        if !transaction.numbers.in_force.is_live(&found, self.now) {
+        let in_force = &transaction.numbers.in_force;
+        let ended = family::ancestor_ended(transaction.connection, in_force, &found.record, self.now)?;
+        if ended || !in_force.is_live(&found, self.now) {
             // Decided again, it is seen to have ended.
             return Ok(Some(Found::Moved));
         }

@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::SqliteStore;
 use crate::error::Outcome;
+use crate::family;
 use crate::restore;
 use crate::revocations;
 use crate::rows::integer;
@@ -21,6 +22,7 @@ impl StatusRecord for SqliteStore {
         let read = move |connection: &Connection| {
             let Some(mut found) = ended_early(connection, &indexes)? else { return Ok(None) };
             revocations::ended_ahead(connection, &in_force, &indexes, &mut found)?;
+            family::derived_ended_ahead(connection, &in_force, &indexes, &mut found)?;
             Ok(Some(found))
         };
         self.readers.read(read).await

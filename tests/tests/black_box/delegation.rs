@@ -221,6 +221,11 @@ async fn a_subject_that_names_who_may_act_is_acted_for_by_that_one_alone() {
         answer.assert_refused(400, "invalid_request");
         assert_eq!(house.reasons(&answer), [reason], "{who}");
     }
+    let session = acting(&named(json!({"iss": url, "sub": AGENT})), &house.agent(AGENT), SESSION);
+    let session = house.broker.exchange(&session).await;
+    session.assert_status(200);
+    let second = house.acting(session.text_of("access_token"), &house.agent("agent-8"), ROLE).await;
+    assert_eq!(house.reasons(&second), ["not_allowed_actor"], "it hands nothing on");
     let alone = house.broker.exchange(&Exchange::of(&named(json!({"iss": url, "sub": AGENT})))).await;
     assert_eq!(house.reasons(&alone), ["not_allowed_actor"], "whoever has it may be that one, acting as the other");
 }
@@ -246,8 +251,9 @@ async fn what_is_handed_on_is_no_more_than_what_it_is_handed_on_from() {
     let said = claims(answer.text_of("access_token"));
     assert_eq!((&said["scope"], &said["act"]["sub"]), (&json!("read"), &json!("agents:agent-7")));
 
-    for scope in ["read write", "write", "admin", ""] {
-        let wide = acting(token, &house.agent(AGENT), API).with("scope", scope);
+    // ROLE knows no scope, and so gives all that it has.
+    for (role, scope) in [(API, "read write"), (API, "write"), (API, "admin"), (API, ""), (ROLE, "")] {
+        let wide = acting(token, &house.agent(AGENT), role).with("scope", scope);
         let answer = house.broker.exchange(&wide).await;
         assert_eq!((answer.status, answer.error()), (400, "invalid_scope"), "{scope:?}: {}", answer.text);
         assert_eq!(house.reasons(&answer), ["scope_not_granted"], "{scope:?}");

@@ -32,7 +32,9 @@ pub(super) async fn query_of(
     let groups = revision.catalog.owners_of(identity.issuer(), identity.subject()).cloned().collect();
     let (via_role, actors) = behind_credential(ports, identity).await?.unzip();
     let principal = principal_of(identity, groups, via_role);
-    let binding = if identity.proof().binding_key.is_some() { "bound" } else { "bearer" };
+    // What the holder of a grant was bound to, whoever shows a credential of that grant has not shown.
+    let is_bound = identity.proof().binding_key.is_some() && identity.proof().grant.is_none();
+    let binding = if is_bound { "bound" } else { "bearer" };
     let context = QueryContext {
         time: ports.now(),
         purpose: None,
@@ -262,8 +264,18 @@ pub(super) async fn permitted_grant(
 pub(super) async fn live_grant(ports: &Ports, id: crate::id::GrantId) -> Result<Option<Grant>, StoreError> {
     // Before the row: see `InForce::is_live`.
     let in_force = ports.store.in_force();
-    let grant = ports.store.grant(id).await?;
-    Ok(grant.filter(|grant| in_force.is_live(grant, ports.now())))
+    let Some(grant) = ports.store.grant(id).await?.filter(|grant| in_force.is_live(grant, ports.now())) else {
+        return Ok(None);
+    };
+    // What it is derived from may have ended by a command that has yet to reach those rows: then so has this.
+    let mut above = grant.record.parent;
+    while let Some(id) = above {
+        match ports.store.grant(id).await? {
+            Some(parent) if in_force.is_live(&parent, ports.now()) => above = parent.record.parent,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(grant))
 }
 
 /// Whether the policy allows `query`; a policy that errors allows nothing. For filtering what may be seen.

@@ -4,6 +4,7 @@ use super::decide::{Trail, permit, permitted_grant, query_of_holder};
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditObject};
 use crate::credential::Effect;
+use crate::delegation;
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::grant::{Cause, Ending, Grant, StateName};
 use crate::id::GrantId;
@@ -44,10 +45,13 @@ pub async fn revoke_by_credential(ports: &Ports, id: GrantId, origin: &Origin) -
     let revision = ports.governance.current();
     let Some(grant) = ports.store.grant(id).await? else { return Ok(None) };
     let holder = &grant.record.holder;
-    let actor = Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() };
-    let name = format!("{}:{}", holder.issuer, holder.subject);
+    let name = match grant.record.actors.current() {
+        Some(acting) => acting.name(),
+        None => format!("{}:{}", holder.issuer, holder.subject),
+    };
+    let (actor, on_behalf_of) = delegation::parties(&grant.record);
     let query = query_of_holder(ports, &revision, &grant.record, Action::Revoke);
-    let trail = trail(actor, id, origin);
+    let trail = Trail { on_behalf_of, ..trail(actor, id, origin) };
     let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let the holder revoke this grant");
     let permit = permit(ports, &revision, query, trail.clone(), refusal).await?;
     let reason = Some("the credential itself was presented for revocation".to_owned());

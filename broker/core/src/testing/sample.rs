@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::credential::{Handle, IssueOrder, RevocationClass};
-use crate::delegation::ActorChain;
+use crate::delegation::{Acting, ActorChain};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
 use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedIdentity, VerifiedProof};
@@ -124,7 +124,7 @@ pub fn identity(subject: &str, jti: &str) -> VerifiedIdentity {
 #[must_use]
 pub fn actors(subjects: &[&str]) -> ActorChain {
     let outwards = subjects.iter().rev().map(|subject| identity(subject, &format!("jti-of-{subject}")));
-    outwards.fold(ActorChain::default(), |chain, acting| chain.extended(&acting))
+    outwards.fold(ActorChain::default(), |chain, acting| chain.extended(Acting::of(&acting)))
 }
 
 /// A run of a workflow on `refs/heads/main`.

@@ -141,15 +141,13 @@ impl Operation for Follow {
             }
             if self.end(transaction, candidate.seq)? {
                 ended.push(candidate.id);
+                family::end_derived(transaction, candidate.id, self.now, None)?;
             }
         }
         let place = goes_on.as_ref().map(json).transpose()?;
         let sql = "UPDATE revocations SET place = ?1 WHERE seq = ?2 AND completed_at IS NULL";
         transaction.execute(sql, params![place, seq])?;
         let followed = Followed { ended: ended.len(), more: goes_on.is_some(), measured: *measured };
-        for id in &ended {
-            family::end_derived(transaction, *id, self.now, None)?;
-        }
         if !ended.is_empty() {
             let object = AuditObject::Grants { ids: ended };
             let entry = AuditEntry::success(self.now, self.author.clone(), AuditAction::GrantRevoke, object)

@@ -100,10 +100,12 @@ impl<'a> Side<'a> {
         Some(role_facts(self.revision, role, backend.as_ref()))
     }
 
-    /// Whether some policy could let the publisher mint `role`.
+    /// Whether some policy could let the publisher have `role`, for itself or acting for another.
     fn could_mint(&self, role: &Role) -> bool {
         self.facts(role).is_none_or(|facts| {
-            self.revision.policy.could_permit(self.publisher(), Action::Mint, &Resource::Role(facts))
+            let resource = Resource::Role(facts);
+            let could = |action| self.revision.policy.could_permit(self.publisher(), action, &resource);
+            could(Action::Mint) || could(Action::Delegate)
         })
     }
 

@@ -41,7 +41,7 @@ impl Attempt<'_> {
         let Some(id) = self.request.replaces else { return Ok(Ok(None)) };
         let found = self.ports.store.grant(id).await?;
         let is_own = |record: &GrantRecord| match self.delegation {
-            None => record.is_held_by(self.identity),
+            None => HolderKey::of(self.identity).holds(record),
             // Nobody replaces what its subject holds itself, or what another acts with for the same subject.
             Some(delegation) => {
                 HolderKey::of(self.identity).holds(record)
@@ -190,8 +190,17 @@ impl Attempt<'_> {
     /// Where the grant that this one is derived from has a scope, nothing beyond it is handed on.
     fn refuse_wider_than_parent(&self, scope: &[String]) -> Result<(), Refusal> {
         let Some(parent) = self.parent().filter(|parent| !parent.record.terms.scope.is_empty()) else { return Ok(()) };
-        let Some(beyond) = scope.iter().find(|one| !parent.record.terms.scope.contains(one)) else { return Ok(()) };
-        let detail = format!("the grant behind `subject_token` has no scope {beyond:?} to hand on; ask for less");
+        let beyond = scope.iter().find(|one| !parent.record.terms.scope.contains(one));
+        let detail = match beyond {
+            Some(beyond) => {
+                format!("the grant behind `subject_token` has no scope {beyond:?} to hand on; ask for less")
+            }
+            // A role that knows no scope gives all that it has.
+            None if scope.is_empty() => {
+                "the grant behind `subject_token` has a scope, and this role cannot be held to one".to_owned()
+            }
+            None => return Ok(()),
+        };
         Err(Refusal::new(Step::Terms, Reason::ScopeNotGranted, detail).about("scope"))
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::revocations::{begin, follow};
-use super::{apply, audit_about, audit_len, open, opening, opening_of, proof, read};
+use super::{apply, audit_about, audit_len, entry_about, open, opening, opening_of, proof, read};
 use crate::audit::{Actor, AuditAction};
 use crate::credential::RevocationClass;
 use crate::grant::{Cause, Ending, Grant, GrantState, StateName};
-use crate::port::{Acted, GrantFilter, OpenOutcome, Opening, Quota, Replaced, Store};
+use crate::port::{Acted, Applied, Change, GrantFilter, OpenOutcome, Opening, Quota, Replaced, Store};
 use crate::selector::{Criteria, Selector};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
@@ -114,9 +114,24 @@ pub async fn nothing_is_derived_from_what_has_ended(store: &Arc<dyn Store>) {
     selected.grant.record.provenance.commit = Some("aaaa".to_owned());
     let selected = open(store, selected).await;
     let grants = GrantFilter { commit: Some("aaaa".to_owned()), ..GrantFilter::default() };
-    begin(store, 1, Selector::of(Criteria { grants, ..Criteria::default() }).unwrap(), later()).await;
-    let late = store.open(derived_at(store, 5, &selected, later())).await.unwrap();
-    assert!(matches!(late, OpenOutcome::Moved), "{late:?}");
+    let child = open(store, derived_at(store, 6, &selected, later())).await;
+    let mut pending = opening_of(store, sample::pending(7, RevocationClass::Hard, later()), 7);
+    pending.grant.record.parent = Some(child.record.id);
+    let pending = open(store, pending).await;
+    let id = begin(store, 1, Selector::of(Criteria { grants, ..Criteria::default() }).unwrap(), later()).await;
+    for (n, parent) in [(5, &selected), (8, &child)] {
+        let late = store.open(derived_at(store, n, parent, later())).await.unwrap();
+        assert!(matches!(late, OpenOutcome::Moved), "{late:?}");
+    }
+    let activated = pending.clone().activate(later(), pending.expires_at, None).unwrap();
+    let mut activation = Change::of(activated, entry_about(pending.record.id, AuditAction::GrantActivate, later()));
+    activation.epoch = Some(store.epoch());
+    assert_eq!(store.apply(activation).await.unwrap(), Applied::Conflict, "its credential is not given out");
+    let indexes = child.record.status_index..child.record.status_index + 1;
+    let listed = store.ended_early(indexes.clone()).await.unwrap();
+    assert_eq!(listed, Some(vec![indexes.start]), "nor is what is out left off the list");
+    assert_eq!(follow(store, id, later()).await, 1);
+    assert_eq!(ending_of(&read(store, child.record.id).await).cause, Cause::PARENT_ENDED);
 }
 
 /// What ends in one commit is bounded, at any depth together.
