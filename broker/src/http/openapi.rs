@@ -117,8 +117,9 @@ struct Proof;
 
 impl Modify for Proof {
     fn modify(&self, document: &mut OpenApi) {
-        let description = "A proof: an OIDC token of a configured issuer, or a token that this broker minted for itself. \
-                           There are no passwords and no API keys.";
+        let description = "A proof: an OIDC token of a configured issuer, a JWT-SVID, or a token that this broker minted \
+                           for itself. Where clients are asked for certificates, an X.509-SVID that the handshake showed \
+                           is one without any header. There are no passwords and no API keys.";
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
         let scheme = SecurityScheme::Http(bearer.description(Some(description)).build());
         document.components.get_or_insert_default().add_security_scheme("proof", scheme);

@@ -27,6 +27,7 @@ mod keys;
 mod limits;
 mod lists;
 mod metrics;
+mod namesakes;
 mod offline;
 mod offline_root;
 mod operator;
