@@ -251,7 +251,6 @@ fn what_an_issuer_gets_wrong_is_named_with_its_line() {
         ("negative duration", more("max_age = -1")),
         ("no age", more("max_age = 0")),
         ("keys always too old", more("keys_max_age = \"5s\"\nkeys_min_interval = \"10s\"")),
-        ("agents", more("principal = \"agent\"")),
         ("typ with a prefix", more("token_types = [\"application/jwt\"]")),
         ("unknown provenance", more("provenance = { sha = \"sha\" }")),
         ("name twice", with(path, &[small()[path].as_str(), &small()[path].replace("ci.", "ci2.")].concat())),

@@ -80,6 +80,8 @@ fn expected(case: &Case) -> &str {
         // Lower-case media types are the same; `azp` is ignored; the twin of a signature is the same proof, whose id
         // can be used once.
         ("TYP-004" | "TYP-008" | "SIG-006", _) => "accept",
+        // Whether the one that it names acts is for core to see.
+        ("TYP-010", _) => "accept",
         // Refused later, by policy or by the store.
         (_, "deny" | "replayed") => "accept",
         (_, reason) => reason,
