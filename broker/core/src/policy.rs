@@ -416,6 +416,25 @@ pub enum BoundKind {
     Spare,
 }
 
+impl BoundKind {
+    /// What sets the limit, in words.
+    const fn whose(self) -> &'static str {
+        match self {
+            Self::Request | Self::RoleDefault => "the request's `ttl`",
+            Self::RoleMax => "the role's `ttl.max`",
+            Self::Policy => "the `@max_ttl` of a policy",
+            Self::Proof => "the proof's own expiry",
+            Self::Approval => "the approval's window",
+            Self::Exception => "the exception's window",
+            Self::Backend => "the backend's own maximum",
+            Self::Continuous => "the role's `max_continuous`, from when its holder began,",
+            Self::Environment => "the end of the environment",
+            Self::Parent => "the end of the grant that it is derived from",
+            Self::Spare => "what was prepared ahead",
+        }
+    }
+}
+
 /// Everything that limits a credential's life. All limits are here, so that none is forgotten.
 #[derive(Clone, Copy, Debug)]
 pub struct TermsInput {
@@ -493,9 +512,13 @@ impl Terms {
             return Err(Refusal::new(Step::Terms, Reason::NoTimeLeft, detail).about("ttl"));
         }
         if winner.ttl < input.backend_min && input.class != RevocationClass::Hard {
+            let what_would_do = match winner.kind {
+                BoundKind::Request | BoundKind::RoleDefault => "ask for a longer `ttl`".to_owned(),
+                bound => format!("{} would have to allow it", bound.whose()),
+            };
             let detail = format!(
-                "the backend makes no credential shorter than {}, and this one may live for {} only; it could not be \
-                 ended early",
+                "the backend makes no credential shorter than {}, this one may live for {} only, and nothing would surely \
+                 end it before: {what_would_do}",
                 input.backend_min, winner.ttl
             );
             return Err(Refusal::new(Step::Terms, Reason::BackendMinTtl, detail).about("ttl"));

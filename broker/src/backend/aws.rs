@@ -164,6 +164,14 @@ impl AwsBackend {
             source_identity: parameters.source_identity.then_some(session_name.as_str()),
         };
         match self.sts.assume(ask).await {
+            // Whoever wrote the trust policy may not have thought of tags. The role's own stay for the same reason as below.
+            Err(failed) if failed.names("sts:TagSession") && parameters.tags.as_ref().is_some_and(Vec::is_empty) => {
+                tracing::warn!(
+                    backend = %self.name, grant = %order.grant, role = parameters.role_arn, aws = %failed,
+                    "a session without the grant's tags: the trust policy of its role does not permit sts:TagSession"
+                );
+                self.sts.assume(Ask { tags: &[], ..ask }).await
+            }
             // Tags are packed together with the policies, and nobody can tell into how much: what the broker says of a
             // grant never fails a deploy. What the role says stays: access may be given or kept by it, and a caller that
             // could have it left out by a long purpose would decide that.
@@ -198,6 +206,13 @@ impl CredentialBackend for AwsBackend {
 
     fn min_life(&self, _role: &Role) -> Ttl {
         MIN_LIFE
+    }
+
+    fn min_life_reason(&self) -> Option<&'static str> {
+        Some(
+            "AWS makes no session shorter than 900s (15m); 10s more are what asking may take, and what a session ends \
+             before its grant",
+        )
     }
 
     fn max_life(&self, role: &Role) -> Option<Ttl> {

@@ -290,6 +290,10 @@ impl CredentialBackend for Guarded {
         self.inner.min_life(role)
     }
 
+    fn min_life_reason(&self) -> Option<&'static str> {
+        self.inner.min_life_reason()
+    }
+
     fn max_life(&self, role: &Role) -> Option<Ttl> {
         self.inner.max_life(role)
     }

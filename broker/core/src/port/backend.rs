@@ -26,6 +26,11 @@ pub trait CredentialBackend: Send + Sync {
     /// The shortest life that can be asked for.
     fn min_life(&self, role: &Role) -> Ttl;
 
+    /// Why it is that, where a caller would wonder.
+    fn min_life_reason(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The longest life that can be asked for, where there is a limit.
     fn max_life(&self, role: &Role) -> Option<Ttl>;
 

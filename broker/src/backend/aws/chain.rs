@@ -293,3 +293,6 @@ fn text(reply: &Reply) -> Result<&str, NoKeys> {
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
     String::deserialize(deserializer).map(Secret::new)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,11 +45,11 @@ pub(super) fn of_assuming(failed: CallFailed) -> IssueError {
              \"assume_role\")",
         ),
         "ValidationError" if message.contains("MaxSessionDuration") => refused(
-            "the session would be longer than the AWS role's MaxSessionDuration allows: ask for a shorter one, or have \
-             the AWS role and the key `duration` of the broker's role agree",
+            "the session would be longer than the AWS role's MaxSessionDuration allows: ask for a shorter `ttl`, or have \
+             the AWS role and the key `duration` of the role's table [aws] agree",
         ),
         "ValidationError" if message.contains("role chaining") || message.contains("1 hour session limit") => {
-            refused(CHAINING)
+            refused(CHAINED)
         }
         "ValidationError" => refused("AWS does not take what it was asked with (ValidationError)"),
         // What AWS itself says to repeat, and whatever is its own failure.
@@ -67,6 +67,33 @@ pub(super) fn of_assuming(failed: CallFailed) -> IssueError {
     }
 }
 
+const CHAINED: &str = "a session that was assumed with another session's credentials (role chaining) lasts an hour at most: \
+     ask for a `ttl` of 1h at most, or have the key `duration` of the role's table [aws] say \"1h\"";
+
 /// Said where a role asks for more.
 pub(super) const CHAINING: &str = "a session that was assumed with another session's credentials (role chaining) lasts \
      an hour at most, whatever the role's MaxSessionDuration says";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: &str, message: &str) -> String {
+        let failed = CallFailed::Answered { status: 400, code: code.to_owned(), message: message.to_owned() };
+        of_assuming(failed).to_string()
+    }
+
+    /// As STS words them.
+    #[test]
+    fn a_life_that_sts_does_not_give_is_refused_with_the_field_and_what_would_do() {
+        let chained =
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
+        let chained = said("ValidationError", chained);
+        assert!(chained.contains("`ttl` of 1h at most") && chained.contains("`duration`"), "{chained}");
+        let longest = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
+        let longest = said("ValidationError", longest);
+        assert!(longest.contains("shorter `ttl`") && longest.contains("MaxSessionDuration"), "{longest}");
+        let other = said("ValidationError", "1 validation error detected: Value 'x' at 'roleArn' is wrong");
+        assert!(!other.contains("`ttl`") && !other.contains("roleArn"), "{other}");
+    }
+}

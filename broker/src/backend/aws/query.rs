@@ -58,6 +58,14 @@ impl CallFailed {
     }
 }
 
+impl CallFailed {
+    /// Whether AWS denied it because this action is not permitted, as far as its message tells.
+    pub(super) fn names(&self, denied: &str) -> bool {
+        matches!(self, Self::Answered { code, message, .. }
+            if code.starts_with("AccessDenied") && message.contains(denied))
+    }
+}
+
 /// What is sent with an action: names and values.
 pub(super) type Parameters<'a> = Vec<(String, &'a str)>;
 

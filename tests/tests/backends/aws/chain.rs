@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hallpass_broker::config::backend::AwsAuth;
 use hallpass_core::port::{CredentialBackend as _, IssueError, Undone};
 use hallpass_core::time::Ttl;
+use hallpass_tests::ministack::ACCOUNT;
 use serde_json::json;
 
 use super::BUCKET;
@@ -43,6 +44,32 @@ async fn a_session_policy_really_narrows_and_tags_are_taken() {
     lab.ledger.end(&order, &handle);
     assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced));
     assert_eq!(lab.aws.read(&session, BUCKET).await, 403);
+}
+
+/// Tags of the broker's own are a service to whoever reads CloudTrail; those of a role may decide what a session reaches.
+#[tokio::test]
+async fn a_trust_policy_without_tags_fails_no_deploy_but_where_the_role_wants_tags_of_its_own() {
+    let change = |settings: &mut hallpass_broker::config::backend::AwsBackend, role: &mut serde_json::Value| {
+        settings.auth = AwsAuth::AssumeRole;
+        role["session_tags"] = json!(true);
+    };
+    let Some(lab) = Lab::open_with(change, &environment(&ROOT)).await else { return };
+    let mut with_own = lab.role.clone();
+    with_own.parameters["tags"] = json!({"team": "payments"});
+    let with_own = |n| hallpass_core::credential::IssueOrder {
+        role: std::sync::Arc::new(with_own.clone()),
+        ..lab.order(n, Ttl::from_mins(20))
+    };
+    lab.mint(&with_own(1)).await.expect("the control: tags are permitted");
+    let trust = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}, "Action": "sts:AssumeRole",
+    }]});
+    lab.aws.iam("UpdateAssumeRolePolicy", &[("RoleName", "deploy"), ("PolicyDocument", &trust.to_string())]).await;
+    let (session, ..) = lab.session(2).await;
+    assert_eq!(lab.aws.read(&session, BUCKET).await, 200, "it is made without them");
+    let error = lab.mint(&with_own(3)).await.unwrap_err();
+    let IssueError::Refused { detail, .. } = &error else { panic!("{error}") };
+    assert!(detail.contains("sts:TagSession"), "{detail}");
 }
 
 #[tokio::test]

@@ -171,6 +171,12 @@ impl Attempt<'_> {
             backend_min: backend.min_life(role),
             call_deadline: self.ports.limits.latest_answer(),
             skew: self.ports.limits.skew,
+        });
+        let terms = terms.map_err(|mut refusal| {
+            if let Some(why) = backend.min_life_reason().filter(|_| refusal.reason == Reason::BackendMinTtl) {
+                refusal.detail = format!("{} ({why})", refusal.detail);
+            }
+            refusal
         })?;
         let scope = backend
             .scope(role, &self.request.scope)
