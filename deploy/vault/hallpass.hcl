@@ -25,6 +25,7 @@ path "sys/leases/lookup/rabbitmq/creds/*" { capabilities = ["list", "sudo"] }
 # Roles with the path of a PKI engine: that a certificate is on its revocation list.
 path "pki/revoke" { capabilities = ["update"] }
 path "pki/cert/*" { capabilities = ["read"] }
+path "pki/issuer/+/crl" { capabilities = ["read"] }
 
 # Optional: other doors to what grants reach, for the inventory. Without these it says that it cannot see them.
 path "sys/auth"           { capabilities = ["read"] }

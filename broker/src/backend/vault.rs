@@ -20,6 +20,7 @@ mod mint;
 mod parameters;
 mod parents;
 mod ssh;
+mod token_roles;
 mod trace;
 mod wire;
 
@@ -39,10 +40,12 @@ use hallpass_core::time::{Clock, Timestamp, Ttl};
 
 use self::census::Census;
 use self::doors::Doors;
+use self::leases::Walks;
 use self::login::Broker;
 use self::mint::{Life, Minted};
 use self::parameters::{Parameters, mount_of};
 use self::parents::{Parent, ParentOrder, Waiting};
+use self::token_roles::TokenRoles;
 use self::trace::Trace;
 use self::wire::Text;
 use super::own_identity::OwnIdentity;
@@ -66,6 +69,8 @@ pub struct VaultBackend {
     broker: Broker,
     clock: Arc<dyn Clock>,
     waiting: Waiting,
+    walks: Walks,
+    token_roles: TokenRoles,
     census: Census,
     doors: Doors,
 }
@@ -94,6 +99,8 @@ impl VaultBackend {
             census: Census::new(instance, name.clone(), Arc::clone(&clock)),
             doors: Doors::new(Arc::clone(&clock)),
             waiting: Waiting::default(),
+            walks: Walks::default(),
+            token_roles: TokenRoles::default(),
             instance: instance.to_owned(),
             name,
             settings,
@@ -163,14 +170,18 @@ impl VaultBackend {
                 match &trace.lease {
                     _ if nothing_under_it => {}
                     Some(lease) => leases::end(&self.broker, lease).await?,
-                    None => leases::end_those_over(&self.broker, path).await?,
+                    None => {
+                        let accessor = trace.accessor.as_deref().unwrap_or_default();
+                        self.walks.end_those_over(&self.broker, self.clock.as_ref(), accessor, path).await?;
+                    }
                 }
                 Ok(Undone::Gone)
             }
             (RevocationClass::Fenced, _, path) => match (&trace.serial, path.and_then(mount_of)) {
                 (Some(serial), Some(mount)) => {
-                    certificates::revoke(&self.broker, mount, serial).await?;
-                    Ok(Undone::Fenced)
+                    let until = || self.clock.now().plus(certificates::ASKED_AGAIN);
+                    let is_published = certificates::revoke(&self.broker, mount, serial).await?;
+                    Ok(if is_published { Undone::Fenced } else { Undone::Fencing { until: until() } })
                 }
                 _ if nothing_under_it => Ok(Undone::Fenced),
                 // A certificate of which nobody knows the number, unless the engine keeps leases, stays good.
@@ -247,6 +258,11 @@ impl CredentialBackend for VaultBackend {
         Ok(Some(trace.handle()))
     }
 
+    fn recognises(&self, handle: &Handle) -> bool {
+        let made_by = Trace::of(handle).ok().and_then(|trace| trace.made_by);
+        made_by.is_none_or(|mark| self.token_roles.is_as_it_was(&mark))
+    }
+
     fn spares(&self, role: &Role) -> Option<SpareRule> {
         let parameters = Parameters::read(role).ok()?;
         let count = parameters.spares.unwrap_or(self.settings.spares);
@@ -257,8 +273,12 @@ impl CredentialBackend for VaultBackend {
 
     async fn make_spare(&self, role: &Role, id: SpareId, expires_at: Timestamp) -> Result<Prepared, IssueError> {
         let belongs = Belongs::ToSpare(id);
+        // Before: what it is marked with may be out of date, and then it is thrown away, but never ahead of it.
+        let token_role = self.parameters(role)?.token_role.unwrap_or(&self.settings.token_role);
+        let made_by = self.token_roles.mark(&self.broker, token_role).await;
+        let made_by = made_by.map_err(|error| IssueError::Unavailable { internal: error.to_string() })?;
         let (parent, mut trace) = self.parent(belongs, role, (role.owner.as_str(), None), expires_at).await?;
-        trace.token = Some(Text::new(parent.token));
+        (trace.token, trace.made_by) = (Some(Text::new(parent.token)), made_by);
         Ok(Prepared { handle: trace.handle(), expires_at: parent.ends_at })
     }
 
@@ -336,8 +356,10 @@ impl CredentialBackend for VaultBackend {
     }
 
     async fn tend(&self) -> Result<(), RevokeError> {
+        let failed = |error: VaultError| RevokeError { internal: error.to_string() };
         self.waiting.tend(self.clock.now());
-        self.broker.tend().await.map_err(|error| RevokeError { internal: error.to_string() })
+        self.broker.tend().await.map_err(failed)?;
+        self.token_roles.tend(&self.broker).await.map_err(failed)
     }
 }
 

@@ -47,6 +47,9 @@ const MAX_METADATA_VALUE: usize = 256;
 const MAX_PATH: usize = 512;
 /// Most parents that are kept ready.
 const MAX_SPARES: u64 = 64;
+/// Most audiences of a token of Kubernetes, and the longest.
+const MAX_AUDIENCES: usize = 8;
+const MAX_AUDIENCE: usize = 255;
 /// Mounts that are the server itself: what lies there is no engine's.
 const OF_THE_SERVER: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 
@@ -88,6 +91,9 @@ impl<'a> Parameters<'a> {
             if data.is_some_and(|data| data.contains_key(*key)) {
                 return Err(invalid("data", format!("{key:?} is not the role's to say: {why}")));
             }
+        }
+        if let Some(audiences) = data.filter(|_| engine == Engine::Kubernetes).and_then(|data| data.get("audiences")) {
+            check_audiences(audiences)?;
         }
         let method = method(&table, engine)?;
         if data.is_some() && method == Method::GET {
@@ -240,6 +246,24 @@ fn database<'a>(table: &Table<'a>) -> Result<Option<(&'a str, u16, &'a str)>, In
         (Some(_), _, None) => {
             Err(invalid("database", "is missing: a database is told by `host`, `port` and `database`"))
         }
+    }
+}
+
+/// Those of a token of Kubernetes: texts, each of which the cluster puts into the token as it is.
+fn check_audiences(audiences: &Value) -> Result<(), InvalidParameters> {
+    let wrong = |problem: String| Err(invalid("data.audiences", problem));
+    let Some(audiences) = audiences.as_array().filter(|all| (1..=MAX_AUDIENCES).contains(&all.len())) else {
+        return wrong(format!("must be a list of 1 to {MAX_AUDIENCES}, or left out for the cluster's own"));
+    };
+    // The engine splits text at commas: one of these would be two.
+    let is_audience = |text: &str| {
+        (1..=MAX_AUDIENCE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
+    };
+    match audiences.iter().find(|audience| !audience.as_str().is_some_and(is_audience)) {
+        Some(audience) => {
+            wrong(format!("{audience} must be text of 1 to {MAX_AUDIENCE} characters, without blanks and commas"))
+        }
+        None => Ok(()),
     }
 }
 

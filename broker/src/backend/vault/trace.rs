@@ -36,6 +36,9 @@ pub(super) struct Trace {
     /// The token that a credential is still to be made under, of a spare alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<Text>,
+    /// The token role that a spare's token was made by, as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) made_by: Option<String>,
     /// When the token ends, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<i64>,
@@ -65,6 +68,7 @@ impl Trace {
             path: path.map(str::to_owned),
             accessor: None,
             token: None,
+            made_by: None,
             ends_at: None,
             lease: None,
             serial: None,

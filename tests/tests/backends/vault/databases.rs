@@ -1,5 +1,6 @@
 //! Users of a real PostgreSQL: whether they are gone is asked of the database.
 
+use futures_util::StreamExt as _;
 use hallpass_core::credential::CredentialMaterial;
 use hallpass_core::port::{CredentialBackend as _, Undone};
 use hallpass_core::testing::sample;
@@ -119,6 +120,50 @@ async fn nothing_is_said_to_be_gone_that_the_database_has_not_heard_of() {
         assert_eq!(databases.lab.backend.revoke(handle).await, Ok(Undone::Gone));
     }
     assert!(databases.users().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spare_of_a_token_role_that_was_changed_since_is_not_used() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let role = role(databases.parameters());
+    let ends_at = lab.order(1, databases.parameters()).expires_at;
+    let spare = lab.backend.make_spare(&role, sample::id(9), ends_at).await.unwrap();
+    lab.backend.tend().await.unwrap();
+    assert!(lab.backend.recognises(&spare.handle), "the control: it is as it was");
+    let mut tightened = super::token_role();
+    tightened["token_bound_cidrs"] = json!(["10.0.0.0/8"]);
+    lab.server.write("auth/token/roles/hallpass", &tightened).await;
+    lab.backend.tend().await.unwrap();
+    assert!(!lab.backend.recognises(&spare.handle), "it could do what no new token can");
+    assert_eq!(lab.backend.revoke(&spare.handle).await, Ok(Undone::Gone), "whoever throws it away can");
+    let next = lab.backend.make_spare(&role, sample::id(10), ends_at).await.unwrap();
+    assert!(lab.backend.recognises(&next.handle));
+    let restarted = lab.another("vault", super::INSTANCE, |_| {});
+    assert!(restarted.recognises(&next.handle), "what nobody has looked at is taken for what it was");
+}
+
+/// More live leases than are looked at in one go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unheard_answer_is_found_among_many_leases() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let many = lab.order(2, databases.parameters());
+    let spare = lab.backend.make_spare(&many.role, sample::id(2), many.expires_at).await.unwrap();
+    let mints = futures_util::stream::iter(0_u64..80).map(|_| lab.backend.issue(&many, &spare.handle));
+    assert_eq!(mints.buffer_unordered(8).filter(|minted| std::future::ready(minted.is_ok())).count().await, 80);
+    let order = lab.order(1, databases.parameters());
+    let planned = lab.backend.plan(&order).unwrap();
+    let prepared = lab.backend.prepare(&order, &planned).await.unwrap().unwrap();
+    let lost = lab.backend.issue(&order, &prepared).await.unwrap();
+    // Given up again and again before it can be done: it gets there all the same.
+    hallpass_tests::eventually("it is ended", std::time::Duration::from_secs(30), async || {
+        let undone = tokio::time::timeout(std::time::Duration::from_millis(150), lab.backend.revoke(&prepared)).await;
+        (undone == Ok(Ok(Undone::Gone))).then_some(())
+    })
+    .await;
+    assert!(!databases.logs_in(&lost.material).await);
+    assert_eq!(databases.users().await.len(), 80, "and none that lives");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

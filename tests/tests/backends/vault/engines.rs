@@ -61,6 +61,7 @@ async fn a_certificate_ends_in_time_and_is_on_the_revocation_list_before_it_is_s
     assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced));
     assert_eq!(revoked().await, 1);
     assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced), "again");
+    assert_eq!(published(&lab.server).await, 1);
 
     // Of an answer that nobody heard, nobody knows the serial number: nothing is claimed.
     let order = lab.order(2, pki_parameters());
@@ -68,6 +69,36 @@ async fn a_certificate_ends_in_time_and_is_on_the_revocation_list_before_it_is_s
     let prepared = lab.backend.prepare(&order, &planned).await.unwrap().unwrap();
     lab.backend.issue(&order, &prepared).await.unwrap();
     assert_eq!(lab.backend.revoke(&prepared).await, Ok(Undone::OnlyTime));
+}
+
+/// How many certificates the list that anybody may fetch has.
+async fn published(server: &OpenBao) -> usize {
+    let list = server.read("pki/issuer/default/crl").await["data"]["crl"].as_str().expect("a list").to_owned();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(list.as_bytes()).expect("PEM");
+    let (_, list) = x509_parser::parse_x509_crl(&pem.contents).expect("a list");
+    list.iter_revoked_certificates().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_not_said_to_be_fenced_before_the_list_that_verifiers_fetch_names_it() {
+    let Some(lab) = Lab::open().await else { return };
+    pki(&lab.server).await;
+    let later = json!({"auto_rebuild": true, "expiry": "72h", "auto_rebuild_grace_period": "12h"});
+    lab.server.write("pki/config/crl", &later).await;
+    let (_, handle) = lab.mint(&lab.order(1, pki_parameters())).await.unwrap();
+    for _ in 0..2 {
+        let undone = lab.backend.revoke(&handle).await.unwrap();
+        assert!(matches!(undone, Undone::Fencing { until } if until > lab.clock.now()), "{undone:?}");
+    }
+    assert_eq!((lab.server.list("pki/certs/revoked").await.len(), published(&lab.server).await), (1, 0));
+    lab.server.read("pki/crl/rotate").await;
+    assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::Fenced), "whoever rebuilds it, it is seen there");
+    assert_eq!(published(&lab.server).await, 1);
+
+    lab.server.write("pki/config/crl", &json!({"auto_rebuild": false, "disable": true})).await;
+    let (_, handle) = lab.mint(&lab.order(2, pki_parameters())).await.unwrap();
+    let undone = lab.backend.revoke(&handle).await;
+    assert!(!matches!(undone, Ok(Undone::Fenced | Undone::Gone)), "no list, no fence: {undone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

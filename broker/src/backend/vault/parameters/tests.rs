@@ -32,7 +32,7 @@ fn each_kind_of_credential_is_taken() {
         (json!({"policies": ["s"], "path": "ssh/sign/deploy", "data": {"valid_principals": "x"}}), "Ssh"),
         (
             json!({"policies": ["k"], "path": "kubernetes/creds/app", "server": "https://k8s.example", "ca": "x",
-                "data": {"kubernetes_namespace": "app"}}),
+                "data": {"kubernetes_namespace": "app", "audiences": ["https://app.example"]}}),
             "Kubernetes",
         ),
         (json!({"policies": ["v"], "path": "secret/data/app"}), "Kv"),
@@ -44,6 +44,8 @@ fn each_kind_of_credential_is_taken() {
 
 #[test]
 fn what_is_wrong_is_named_by_its_key() {
+    let of_cluster =
+        |audiences: Value| json!({"policies": ["k"], "path": "kubernetes/creds/app", "data": {"audiences": audiences}});
     let with = |key: &str, value: Value| {
         let mut parameters = json!({"policies": ["app"], "path": "database/creds/app"});
         parameters[key] = value;
@@ -66,6 +68,11 @@ fn what_is_wrong_is_named_by_its_key() {
         (json!({"policies": ["app"], "token_role": "../x"}), "token_role"),
         (json!({"policies": ["app"], "spares": 1}), "spares"),
         (json!({"policies": ["app"], "engine": "database"}), "engine"),
+        (of_cluster(json!("a,b")), "data.audiences"),
+        (of_cluster(json!([])), "data.audiences"),
+        (of_cluster(json!(["a", "b c"])), "data.audiences"),
+        (of_cluster(json!(["a,b"])), "data.audiences"),
+        (of_cluster(json!([1])), "data.audiences"),
         (with("path", json!("")), "engine"),
         (with("path", json!("/database/creds/app")), "engine"),
         (with("path", json!("database/creds/../../sys/seal")), "path"),
