@@ -6,6 +6,7 @@ mod engines;
 mod failures;
 mod inventory;
 mod logins;
+mod neighbours;
 mod tokens;
 mod whole;
 
