@@ -328,6 +328,10 @@ impl CredentialBackend for Guarded {
         self.server.open(handle).is_some_and(|handle| self.inner.recognises(&handle))
     }
 
+    fn undoes_what_is_late(&self, handle: &Handle) -> bool {
+        self.server.open(handle).is_none_or(|handle| self.inner.undoes_what_is_late(&handle))
+    }
+
     fn fence(&self, role: &Role) -> Option<FenceRule> {
         self.inner.fence(role)
     }

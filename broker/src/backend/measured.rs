@@ -184,6 +184,10 @@ impl CredentialBackend for Measured {
         self.inner.recognises(handle)
     }
 
+    fn undoes_what_is_late(&self, handle: &Handle) -> bool {
+        self.inner.undoes_what_is_late(handle)
+    }
+
     fn fence(&self, role: &Role) -> Option<FenceRule> {
         self.inner.fence(role)
     }

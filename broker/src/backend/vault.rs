@@ -22,6 +22,7 @@ mod parents;
 mod ssh;
 mod token_roles;
 mod trace;
+mod under_way;
 mod wire;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use self::parameters::{Parameters, mount_of};
 use self::parents::{Parent, ParentOrder, Waiting};
 use self::token_roles::TokenRoles;
 use self::trace::Trace;
+use self::under_way::Mints;
 use self::wire::Text;
 use super::own_identity::OwnIdentity;
 use crate::config::backend::vault::{Engine, Login, Vault};
@@ -69,6 +71,7 @@ pub struct VaultBackend {
     broker: Broker,
     clock: Arc<dyn Clock>,
     waiting: Waiting,
+    mints: Mints,
     walks: Walks,
     token_roles: TokenRoles,
     census: Census,
@@ -99,6 +102,7 @@ impl VaultBackend {
             census: Census::new(instance, name.clone(), Arc::clone(&clock)),
             doors: Doors::new(Arc::clone(&clock)),
             waiting: Waiting::default(),
+            mints: Mints::default(),
             walks: Walks::default(),
             token_roles: TokenRoles::default(),
             instance: instance.to_owned(),
@@ -159,6 +163,8 @@ impl VaultBackend {
         };
         for accessor in &accessors {
             drop(self.waiting.take(accessor));
+            // A lease that the server is making now would have no token to end with.
+            let _none_under_way = self.mints.all_answered(accessor).await;
             parents::end(&self.broker, accessor).await?;
         }
         let path = trace.path.as_deref();
@@ -263,6 +269,11 @@ impl CredentialBackend for VaultBackend {
         made_by.is_none_or(|mark| self.token_roles.is_as_it_was(&mark))
     }
 
+    fn undoes_what_is_late(&self, handle: &Handle) -> bool {
+        // The server registers a lease under a token that was revoked while it made it, and then nothing leads there.
+        Trace::of(handle).is_ok_and(|trace| !trace.may_be_minting())
+    }
+
     fn spares(&self, role: &Role) -> Option<SpareRule> {
         let parameters = Parameters::read(role).ok()?;
         let count = parameters.spares.unwrap_or(self.settings.spares);
@@ -312,6 +323,7 @@ impl CredentialBackend for VaultBackend {
             return Err(refused("less than a second of life is left, and Vault counts whole seconds"));
         }
         let life = Life { until, seconds };
+        let _under_way = self.mints.begin(&accessor).await;
         let minted = mint::mint(&self.broker, self.clock.as_ref(), order, &parameters, &token, life).await;
         if matches!(minted, Err(IssueError::Unavailable { .. })) {
             // It is tried once more.

@@ -77,10 +77,14 @@ fn whatever_becomes_of_preparing_and_minting_nothing_is_left() {
             silent(None),
             silent(Some(Ttl::ZERO)),
             silent(Some(Ttl::from_secs(9))),
+            // When whoever asked has long given up.
+            silent(Some(Ttl::from_secs(16))),
         ];
-        for call in [Call::Prepare, Call::Issue] {
+        let natures = [preparing(), Nature { loses_what_is_late: true, ..preparing() }];
+        let calls = [Call::Prepare, Call::Issue];
+        for (nature, call) in natures.into_iter().flat_map(|nature| calls.map(|call| (nature, call))) {
             for fault in faults {
-                let lab = Lab::new(preparing());
+                let lab = Lab::new(nature);
                 lab.backend.next(call, [Some(fault)]);
                 lab.open(&lab.request()).await.unwrap_err();
                 lab.settle().await;

@@ -83,6 +83,12 @@ pub trait CredentialBackend: Send + Sync {
         true
     }
 
+    /// Whether undoing now also undoes what a call makes later whose answer was not heard. Where not, nothing is undone
+    /// before no such call can be under way any more: what ends then is all there ever was.
+    fn undoes_what_is_late(&self, _handle: &Handle) -> bool {
+        true
+    }
+
     /// How many spares of a role are to be kept, where the backend can prepare ahead of any grant.
     fn spares(&self, _role: &Role) -> Option<SpareRule> {
         None

@@ -59,6 +59,8 @@ pub struct Nature {
     pub answers_handle: bool,
     /// Whether a credential is made under something that must be there before.
     pub prepares: bool,
+    /// Whether what is made late under that, when it was undone, is found by nobody.
+    pub loses_what_is_late: bool,
     /// How many of that it wants to be kept.
     pub spares: Option<SpareRule>,
     /// How long a fence takes until every verifier has heard of it.
@@ -78,6 +80,7 @@ impl Nature {
             extends: true,
             answers_handle: false,
             prepares: false,
+            loses_what_is_late: false,
             spares: None,
             fences_within: Ttl::ZERO,
         }
@@ -329,6 +332,10 @@ impl FaultingBackend {
     fn undo(&self, handle: &str, at: Timestamp) -> Undone {
         let Nature { class, fences_within, .. } = self.nature();
         let mut fenced_at = at;
+        let was_over = lock(&self.parents).iter().any(|parent| parent.undo == handle && parent.is_over);
+        if was_over && self.nature().loses_what_is_late {
+            return Undone::Gone;
+        }
         for parent in lock(&self.parents).iter_mut() {
             let by_its_grant = matches!(parent.belongs, Belongs::ToGrant(id) if planned(id) == handle);
             parent.is_over |= parent.undo == handle || by_its_grant;
@@ -429,6 +436,10 @@ impl CredentialBackend for FaultingBackend {
             }
             (_, Some(made)) => Ok(Some(made.handle)),
         }
+    }
+
+    fn undoes_what_is_late(&self, handle: &Handle) -> bool {
+        !self.nature().loses_what_is_late || !handle_text(handle).starts_with("parent:")
     }
 
     fn spares(&self, _role: &Role) -> Option<SpareRule> {

@@ -133,6 +133,14 @@ async fn begin_ending(ports: &Ports, reserved: Reserved, cause: Cause) -> Result
 
 async fn undo(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
     let Reserved { grant, handle, reservation, .. } = reserved;
+    if let (Ok(handle), Some(at)) = (&handle, settles_at(ports, &grant, ports.now()))
+        && !undoes_what_is_late(ports, &grant, handle)
+    {
+        let waiting =
+            grant.retry(at, "waiting until a lost answer can no longer take effect".to_owned()).map_err(illegal)?;
+        let entry = entry(ports, &waiting, AuditAction::GrantRetry);
+        return apply(ports, waiting, entry, reservation).await;
+    }
     let outcome = match handle {
         Ok(handle) => call(ports, &grant, &handle).await,
         Err(error) => Err(error.to_string()),
@@ -189,6 +197,12 @@ async fn undo(ports: &Ports, reserved: Reserved) -> Result<bool, StoreError> {
         (Err(error), _) => retry(ports, grant, error)?,
     };
     apply(ports, changed, entry, reservation).await
+}
+
+/// Whether undoing a grant now misses nothing of an answer that nobody heard.
+fn undoes_what_is_late(ports: &Ports, grant: &Grant, handle: &Handle) -> bool {
+    let revision = ports.governance.current();
+    revision.backends.get(&grant.record.backend).is_none_or(|backend| backend.undoes_what_is_late(handle))
 }
 
 /// When undoing can be believed, if that is later than now: for a grant that never became active.

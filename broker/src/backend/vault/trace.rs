@@ -1,6 +1,6 @@
 //! What it takes to undo what a grant has at the server: what the handle says, sealed in the store.
 
-use hallpass_core::credential::Handle;
+use hallpass_core::credential::{Handle, RevocationClass};
 use hallpass_core::id::{GrantId, SpareId};
 use hallpass_core::port::Belongs;
 use hallpass_core::secret::SecretBytes;
@@ -95,6 +95,12 @@ impl Trace {
             (None, Some(id)) => Belongs::ToSpare(id),
             (None, None) => Belongs::ToOthers,
         }
+    }
+
+    /// Whether something may be being made under its token of which nobody has heard.
+    pub(super) fn may_be_minting(&self) -> bool {
+        let makes = self.engine.class() != RevocationClass::ExpiryOnly && self.engine != Engine::Token;
+        makes && self.accessor.is_some() && !self.is_answered
     }
 
     pub(super) fn ends_at(&self) -> Option<Timestamp> {

@@ -1,15 +1,21 @@
 //! Users of a real PostgreSQL: whether they are gone is asked of the database.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use hallpass_core::credential::CredentialMaterial;
 use hallpass_core::port::{CredentialBackend as _, Undone};
 use hallpass_core::testing::sample;
 use hallpass_core::time::Ttl;
+use hallpass_tests::eventually;
 use hallpass_tests::openbao::OpenBao;
 use hallpass_tests::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::{Lab, role};
+
+/// How it makes one.
+const MADE: &str = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
 
 /// A database whose users Vault makes.
 pub(crate) struct Databases {
@@ -60,8 +66,7 @@ pub(crate) async fn configure(server: &OpenBao, database: &Postgres) {
         "password": "vault",
     });
     server.write("database/config/main", &connection).await;
-    let made = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
-    let role = json!({"db_name": "main", "creation_statements": [made], "default_ttl": "1h", "max_ttl": "24h"});
+    let role = json!({"db_name": "main", "creation_statements": [MADE], "default_ttl": "1h", "max_ttl": "24h"});
     server.write("database/roles/app", &role).await;
     let policy = "path \"database/creds/app\" { capabilities = [\"read\"] }";
     server.write("sys/policies/acl/db", &json!({"policy": policy})).await;
@@ -157,13 +162,71 @@ async fn an_unheard_answer_is_found_among_many_leases() {
     let prepared = lab.backend.prepare(&order, &planned).await.unwrap().unwrap();
     let lost = lab.backend.issue(&order, &prepared).await.unwrap();
     // Given up again and again before it can be done: it gets there all the same.
-    hallpass_tests::eventually("it is ended", std::time::Duration::from_secs(30), async || {
-        let undone = tokio::time::timeout(std::time::Duration::from_millis(150), lab.backend.revoke(&prepared)).await;
+    eventually("it is ended", Duration::from_secs(30), async || {
+        let undone = tokio::time::timeout(Duration::from_millis(150), lab.backend.revoke(&prepared)).await;
         (undone == Ok(Ok(Undone::Gone))).then_some(())
     })
     .await;
     assert!(!databases.logs_in(&lost.material).await);
     assert_eq!(databases.users().await.len(), 80, "and none that lives");
+}
+
+/// The server registers a lease under a token that was revoked while it made it: for its whole life, and nothing leads to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_not_ended_while_a_user_is_being_made_under_it() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let slow = ["SELECT pg_sleep(1);", MADE];
+    let role = json!({"db_name": "main", "creation_statements": slow, "default_ttl": "1h", "max_ttl": "24h"});
+    lab.server.write("database/roles/app", &role).await;
+    let order = lab.order(1, databases.parameters());
+    let planned = lab.backend.plan(&order).unwrap();
+    let prepared = lab.backend.prepare(&order, &planned).await.unwrap().unwrap();
+    assert!(lab.backend.undoes_what_is_late(&planned) && !lab.backend.undoes_what_is_late(&prepared));
+    let ended = async {
+        let making = "select 1 from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()";
+        eventually("the user is being made", Duration::from_secs(20), async || {
+            (!databases.database.rows(making).await.is_empty()).then_some(())
+        })
+        .await;
+        lab.backend.revoke(&prepared).await
+    };
+    let (issued, ended) = tokio::join!(lab.backend.issue(&order, &prepared), ended);
+    assert_eq!(ended, Ok(Undone::Gone));
+    let issued = issued.unwrap();
+    assert!(!databases.logs_in(&issued.material).await, "it is gone, as was said");
+    assert!(databases.users().await.is_empty());
+    assert!(lab.backend.undoes_what_is_late(issued.handle.as_ref().unwrap()), "there is nothing late after an answer");
+}
+
+/// Whatever wins, what is said to be gone is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lease_outlives_its_token_however_they_race() {
+    let Some(databases) = Databases::open().await else { return };
+    let lab = &databases.lab;
+    let mut won = 0_usize;
+    for round in 0..6_u64 {
+        let order = lab.order(100 + round, databases.parameters());
+        let spare = lab.backend.make_spare(&order.role, sample::id(100 + round), order.expires_at).await.unwrap();
+        let mints = async {
+            let mints = (0..6).map(|_| lab.backend.issue(&order, &spare.handle));
+            futures_util::future::join_all(mints).await.into_iter().filter(Result::is_ok).count()
+        };
+        let ended = async {
+            // A little later each time, counted in calls.
+            for _ in 0..round {
+                lab.server.accessors().await;
+            }
+            lab.backend.revoke(&spare.handle).await
+        };
+        let (minted, ended) = tokio::join!(mints, ended);
+        won += minted;
+        assert_eq!(ended, Ok(Undone::Gone), "round {round}");
+        let leases = lab.server.list("sys/leases/lookup/database/creds/app").await;
+        assert!(leases.is_empty(), "round {round}: {leases:?}");
+        assert!(databases.users().await.is_empty(), "round {round}");
+    }
+    assert!(won > 0, "the control: some were faster than their end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
