@@ -99,17 +99,17 @@ impl Ministack {
 
     /// Stops answering without closing a connection, until [`Ministack::go_on`].
     pub fn hang(&self) {
-        self.signal(rustix::process::Signal::STOP);
+        crate::process::halt(self.id());
     }
 
     /// Answers again.
     pub fn go_on(&self) {
-        self.signal(rustix::process::Signal::CONT);
+        let cont = rustix::process::Signal::CONT;
+        rustix::process::kill_process(self.id(), cont).expect("the process is there, or its remains");
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, signal).expect("the process is there, or its remains");
+    fn id(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.process)
     }
 
     /// Has IAM do something as root; gives what it answers.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::port::lasting_addresses;
+use crate::process::halt;
 use crate::{component, eventually};
 
 /// The token that may do everything, in plain http.
@@ -131,7 +132,7 @@ impl OpenBao {
     /// # Panics
     /// When it does not run.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        halt(Pid::from_child(&self.process));
     }
 
     /// Lets it go on.
@@ -139,12 +140,7 @@ impl OpenBao {
     /// # Panics
     /// When it does not run.
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let process = Pid::from_child(&self.process);
-        kill_process(process, signal).expect("it runs");
+        kill_process(Pid::from_child(&self.process), Signal::CONT).expect("it runs");
     }
 
     async fn answers_with(&self, status: u16) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::eventually;
 
@@ -193,6 +193,15 @@ impl Drop for Process {
             eprintln!("the broker said, at last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
+}
+
+/// Stops a child, and awaits that it has stopped: when the signal is sent its threads still run, and may answer.
+///
+/// # Panics
+/// When it is no child, or has ended.
+pub(crate) fn halt(child: Pid) {
+    kill_process(child, Signal::STOP).expect("it runs");
+    waitid(WaitId::Pid(child), WaitIdOptions::STOPPED).expect("it is a child that runs");
 }
 
 /// A broker that dies by anything but SIGKILL here has panicked or given up.
