@@ -3,6 +3,8 @@
 //! `Proof` (received) → [`VerifiedProof`] (an adapter checked the signature) → [`VerifiedIdentity`] (this module
 //! checked time, audience and age against the injected clock). Only this module makes the last.
 
+mod workload;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +21,8 @@ use crate::id::{GrantId, IssuerName};
 use crate::provenance::Provenance;
 use crate::secret::Secret;
 use crate::time::{Timestamp, Ttl};
+
+pub use self::workload::workload_type;
 
 /// Evidence of identity as it was received: nothing about it is known to be true.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::compose;
 use crate::config::check::{check, in_folder};
@@ -22,6 +22,16 @@ pub(super) struct Arguments {
     /// Print who may do what by which policy, for everybody whom the bundle's tests know.
     #[arg(long)]
     matrix: bool,
+    /// Refuse what is otherwise told only: policies that are easy to get wrong.
+    #[arg(long, value_name = "WHAT")]
+    deny: Vec<Denied>,
+}
+
+/// What can be refused that is otherwise told only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Denied {
+    /// Policies that mean more than whoever wrote them may have thought.
+    Findings,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -51,6 +61,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
+    }
+    report.advice.iter().for_each(|finding| eprintln!("{finding}"));
+    if arguments.deny.contains(&Denied::Findings) && report.is_clean() && !report.advice.is_empty() {
+        eprintln!("refused for what was told: mend it, or write @accepts(\"…\") on a policy that means it");
+        return ExitCode::FAILURE;
     }
     match &report.bundle {
         Some(bundle) if report.is_clean() && arguments.matrix => {

@@ -49,7 +49,8 @@ impl BundlePress {
             press.composer.adopt(kept.clone());
             press.governed.replace(Arc::clone(&composed));
         };
-        let Bundle { files, named, warnings, .. } = bundle;
+        let Bundle { files, named, mut warnings, advice, .. } = bundle;
+        warnings.extend(advice);
         Ok(Candidate { revision, files, named, warnings, put_in_force: OnceRecorded::does(put_in_force) })
     }
 }

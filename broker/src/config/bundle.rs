@@ -27,7 +27,7 @@ use super::backend::{self, Backend};
 use super::document::{Declared, Document};
 use super::issuer::{self, Issuer, SpiffeIssuer};
 use super::{Finding, PolicySource, environment, owner, role};
-use crate::policy;
+use crate::policy::{self, Compiled};
 
 /// A bundle in which nothing is wrong.
 pub struct Bundle {
@@ -51,6 +51,8 @@ pub struct Bundle {
     pub tests: Vec<PolicyTest>,
     /// What is not wrong and yet will refuse requests, such as a role whose owner is no longer active.
     pub warnings: Vec<Finding>,
+    /// What is easy to get wrong in its policies, each with why and what to write instead.
+    pub advice: Vec<Finding>,
     places: BTreeMap<RoleName, role::Place>,
 }
 
@@ -247,15 +249,16 @@ impl<'a> Sections<'a> {
         };
         // Names in policies can be judged only when all of them are known.
         let names = issuers.iter().map(|issuer| &issuer.name).chain(trust_domains.iter().map(|issuer| &issuer.name));
-        let known: BTreeSet<_> = names.cloned().collect();
-        let known = findings.is_empty().then_some(&known);
-        let policy = match policy::compile(&self.policies, &catalog, known, revision.clone()) {
-            Ok(policy) => policy,
-            Err(found) => {
-                findings.extend(found);
-                return None;
-            }
-        };
+        let names: BTreeSet<_> = names.cloned().collect();
+        let trusted = findings.is_empty().then_some(policy::Trusted { names: &names, issuers: &issuers });
+        let Compiled { engine: policy, advice } =
+            match policy::compile(&self.policies, &catalog, trusted, revision.clone()) {
+                Ok(compiled) => compiled,
+                Err(found) => {
+                    findings.extend(found);
+                    return None;
+                }
+            };
         let scene = policy_test::Scene {
             issuers: &issuers,
             trust_domains: &trust_domains,
@@ -285,6 +288,7 @@ impl<'a> Sections<'a> {
             policy,
             tests,
             warnings,
+            advice,
             places,
         })
     }

@@ -16,6 +16,8 @@ const ISSUERS: &str = "issuers.toml";
 pub struct Report {
     /// Everything that is wrong or would refuse requests; empty when all is well.
     pub findings: Vec<Finding>,
+    /// What is easy to get wrong in policies. It is not wrong in itself.
+    pub advice: Vec<Finding>,
     /// The server file, where it was given and can be used.
     pub server: Option<ServerConfig>,
     /// The bundle, where it can be used.
@@ -53,7 +55,9 @@ pub fn check(server_file: Option<&Path>, bundle_dir: &Path) -> Report {
         of_bundle.extend(bundle.issuers.iter().flat_map(|issuer| plain_http(issuer, bundle)));
     }
     findings.extend(of_bundle.into_iter().map(|finding| in_folder(finding, bundle_dir)));
-    Report { findings, server, bundle }
+    let advice = bundle.iter().flat_map(|bundle| bundle.advice.iter().cloned());
+    let advice = advice.map(|finding| in_folder(finding, bundle_dir)).collect();
+    Report { findings, advice, server, bundle }
 }
 
 /// A finding of a bundle, as seen from where its folder is. One about the folder itself has its whole path already.

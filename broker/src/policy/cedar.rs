@@ -17,9 +17,11 @@ use hallpass_core::port::{EvaluationError, PolicyEngine, PolicyFacts, Remainder}
 use hallpass_core::time::Ttl;
 
 use super::index::Index;
+use super::reads::Reads;
 use super::request::{Prepared, Vocabulary, failed};
 use super::source::{self, Rule};
-use super::{SCHEMA_VERSION, compare, lint, lives, remainder};
+use super::{SCHEMA_VERSION, advice, compare, lint, lives, remainder};
+use crate::config::issuer::Issuer;
 use crate::config::{Finding, PolicySource};
 
 /// The policies of one bundle revision, ready to decide.
@@ -52,8 +54,8 @@ impl CedarEngine {
 
     fn load_here(sources: &[PolicySource], catalog: &Catalog, revision: RevisionId) -> Result<Self, Vec<Finding>> {
         let of_schema = |reason: String| vec![Finding { file: "schema.cedarschema".into(), line: None, reason }];
-        let vocabulary = Vocabulary::new(catalog).map_err(of_schema)?;
         let rules = source::read(sources)?;
+        let vocabulary = Vocabulary::new(catalog, Reads::of(&rules)).map_err(of_schema)?;
         let mut findings = validate(&rules, sources, &vocabulary)?;
         findings.extend(lint::meaningless(&rules));
         if !findings.is_empty() {
@@ -71,6 +73,12 @@ impl CedarEngine {
     #[must_use]
     pub fn dangling_names(&self, catalog: &Catalog, issuers: &BTreeSet<IssuerName>) -> Vec<Finding> {
         lint::dangling(&self.rules, catalog, issuers)
+    }
+
+    /// What is easy to get wrong in the policies, each with why and what to write instead.
+    #[must_use]
+    pub fn advice(&self, catalog: &Catalog, issuers: &[Issuer]) -> Vec<Finding> {
+        advice::advise(&self.rules, catalog, issuers)
     }
 
     /// How many policies are evaluated for `query`.

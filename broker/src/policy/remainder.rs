@@ -17,7 +17,21 @@ use super::request::{Prepared, failed};
 /// What of the context is settled: it comes from the role and from the caller's teams.
 const SETTLED: &[&str] = &["environment", "owner_member"];
 /// What of a principal is open: another proof of the same identity may say something else of it. So are its tags.
-const OPEN_OF_PRINCIPAL: &[&str] = &["multi_audience", "via_role"];
+const OPEN_OF_PRINCIPAL: &[&str] = &[
+    "multi_audience",
+    "via_role",
+    "workload_type",
+    "github",
+    "gitlab",
+    "kubernetes",
+    "buildkite",
+    "circleci",
+    "terraform",
+    "google",
+    "truths",
+    "numbers",
+    "lists",
+];
 /// What of a grant is open: grants that are alike differ in it.
 const OPEN_OF_GRANT: &str = "max_ttl";
 /// What may fail for some values, of strictly validated policies: arithmetic that overflows.
@@ -58,7 +72,7 @@ pub(crate) fn of<'a>(
 }
 
 /// All `when` and `unless` of an exported policy as one condition.
-fn condition(exported: &Value) -> Value {
+pub(super) fn condition(exported: &Value) -> Value {
     let clauses = exported.get("conditions").and_then(Value::as_array).into_iter().flatten();
     let clauses = clauses.map(|clause| {
         let body = clause.get("body").cloned().unwrap_or_default();

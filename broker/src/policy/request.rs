@@ -14,6 +14,8 @@ use hallpass_core::provenance::Provenance;
 use hallpass_core::time::Timestamp;
 
 use super::SCHEMA;
+use super::claims::Claims;
+use super::reads::Reads;
 
 /// A query in Cedar's terms, with what the index needs to find the policies that can bear on it.
 pub(crate) struct Prepared {
@@ -34,6 +36,8 @@ pub(crate) struct Vocabulary {
     types: Types,
     roles: HashMap<RoleName, KnownRole>,
     addresses: Addresses,
+    claims: &'static Claims,
+    reads: Reads,
 }
 
 #[derive(Debug)]
@@ -63,11 +67,11 @@ struct KnownRole {
 const SINGLETON: &str = "hallpass";
 
 impl Vocabulary {
-    /// The vocabulary of the published schema with the roles of `catalog`.
+    /// The vocabulary of the published schema with the roles of `catalog`, for policies that read no more than `reads`.
     ///
     /// # Errors
     /// What is wrong with the schema.
-    pub(crate) fn new(catalog: &Catalog) -> Result<Self, String> {
+    pub(crate) fn new(catalog: &Catalog, reads: Reads) -> Result<Self, String> {
         static PUBLISHED: LazyLock<Result<Schema, String>> = LazyLock::new(|| {
             Schema::from_cedarschema_str(SCHEMA).map(|(schema, _)| schema).map_err(|error| error.to_string())
         });
@@ -93,7 +97,8 @@ impl Vocabulary {
             let known = KnownRole { place: types.place_of(role), entity: OnceLock::new() };
             (role.clone(), known)
         });
-        Ok(Self { schema, actions, roles: roles.collect(), types, addresses: Addresses::default() })
+        let claims = Claims::published()?;
+        Ok(Self { schema, actions, roles: roles.collect(), types, addresses: Addresses::default(), claims, reads })
     }
 
     /// Every action that can be asked for.
@@ -122,7 +127,8 @@ impl Vocabulary {
         )
         .map_err(failed)?;
         // The same holds of these; here a test of its own asks.
-        let entities = Entities::from_entities([principal].into_iter().chain(resource), None).map_err(failed)?;
+        let entities = principal.into_iter().chain(resource);
+        let entities = Entities::from_entities(entities, None).map_err(failed)?;
         Ok(Prepared { request, entities, action, principals, resources })
     }
 
@@ -160,7 +166,8 @@ impl Vocabulary {
         self.actions.get(&action)
     }
 
-    fn principal(&self, principal: &Principal) -> Result<(Vec<EntityUid>, Entity), EvaluationError> {
+    /// The principal and what it is in, and its entity with those that hold its attributes.
+    fn principal(&self, principal: &Principal) -> Result<(Vec<EntityUid>, Vec<Entity>), EvaluationError> {
         let principals = self.principals(principal);
         let (itself, parents) = principals.split_first().ok_or_else(|| failed("a principal without a name"))?;
         let attributes = [
@@ -170,14 +177,16 @@ impl Vocabulary {
             Some(("multi_audience".to_owned(), RestrictedExpression::new_bool(principal.multi_audience))),
             principal.via_role.as_ref().map(|role| ("via_role".to_owned(), text(role.as_str()))),
         ];
-        let tags = principal.attributes.iter().filter_map(|(name, value)| match value {
+        let attributes = attributes.into_iter().flatten().chain(self.claims.attributes(principal, &self.reads)?);
+        let tags = principal.attributes.iter().filter(|_| self.reads.tags()).filter_map(|(name, value)| match value {
             AttributeValue::Text(value) => Some((name.clone(), text(value))),
             AttributeValue::Bool(_) | AttributeValue::Long(_) | AttributeValue::List(_) => None,
         });
         let entity =
-            Entity::new_with_tags(itself.clone(), attributes.into_iter().flatten(), parents.iter().cloned(), tags)
-                .map_err(failed)?;
-        Ok((principals, entity))
+            Entity::new_with_tags(itself.clone(), attributes, parents.iter().cloned(), tags).map_err(failed)?;
+        let mut entities = self.claims.entities(principal, &self.reads)?;
+        entities.push(entity);
+        Ok((principals, entities))
     }
 
     fn resource(&self, resource: &Resource) -> Result<(Vec<EntityUid>, Option<Entity>), EvaluationError> {

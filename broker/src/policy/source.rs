@@ -8,7 +8,7 @@ use cedar_policy::{Effect, Policy, PolicySet, Template};
 use hallpass_core::id::PolicyId;
 use hallpass_core::time::Ttl;
 
-use super::shape;
+use super::{advice, shape};
 use crate::config::{Finding, PolicySource};
 
 /// Largest policy file. Parsing is superlinear in time and memory: larger, and a bundle could stall the broker that
@@ -25,6 +25,8 @@ pub(crate) struct Rule {
     pub(crate) id: PolicyId,
     /// The policy, under that id.
     pub(crate) policy: Policy,
+    /// `@accepts`: what its authors were told of it, and mean.
+    pub(crate) accepts: Vec<String>,
     /// `@max_ttl`.
     pub(crate) max_ttl: Option<Ttl>,
     /// Where it is written.
@@ -152,6 +154,7 @@ fn named((policy, line): (Policy, Option<usize>), file: &Path) -> Result<Rule, V
     match id {
         Ok(id) if findings.is_empty() => Ok(Rule {
             policy: policy.new_id(cedar_policy::PolicyId::new(id.as_str())),
+            accepts: policy.annotation("accepts").map(accepted).unwrap_or_default(),
             max_ttl: policy.annotation("max_ttl").and_then(|text| Ttl::parse(text).ok()),
             id,
             file: file.to_owned(),
@@ -169,6 +172,10 @@ fn refuse_annotation(effect: Effect, key: &str, value: &str) -> Option<String> {
     match key {
         "id" => None,
         remark if REMARKS.contains(&remark) => None,
+        "accepts" => {
+            let known = accepted(value).iter().all(|code| advice::CODES.contains(&code.as_str()));
+            (!known).then(|| format!("@accepts({value:?}): write what was told, some of {}", advice::CODES.join(", ")))
+        }
         "max_ttl" if effect == Effect::Forbid => {
             Some("@max_ttl is an obligation, and a forbid gives nothing to bind: write it on the permit".to_owned())
         }
@@ -181,10 +188,14 @@ fn refuse_annotation(effect: Effect, key: &str, value: &str) -> Option<String> {
             Some(format!("this version cannot honour @{obligation}, so the bundle is refused rather than weakened"))
         }
         unknown => Some(format!(
-            "unknown annotation @{unknown}, which this version cannot honour; it knows @id, @max_ttl, @{}",
+            "unknown annotation @{unknown}, which this version cannot honour; it knows @id, @max_ttl, @accepts, @{}",
             REMARKS.join(", @")
         )),
     }
+}
+
+fn accepted(codes: &str) -> Vec<String> {
+    codes.split(',').map(|code| code.trim().to_owned()).collect()
 }
 
 fn repeated_ids(rules: &[Rule]) -> Vec<Finding> {

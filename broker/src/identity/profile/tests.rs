@@ -111,3 +111,149 @@ async fn an_attribute_is_made_of_its_own_claim_alone() {
         }
     }
 }
+
+/// `deploy/identities.md` as the profiles have it.
+fn documentation() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for profile in Profile::ALL {
+        let standard = profile.kind.standard();
+        let single_use = if standard.single_use { "mints once" } else { "may be shown again" };
+        let known_by = if profile.has_proof_ids { "`jti`" } else { "what is signed, since it has no `jti`" };
+        let max_age = standard.max_age.map_or_else(|| "none".to_owned(), |age| age.to_string());
+        let url = standard.url.map_or_else(|| standard.url_hint.to_owned(), |url| format!("`{url}` unless written"));
+        text.push_str(&format!(
+            "\n## `{}`\n\nIn policy `principal.{}`; documented at <{}>.\n\nBy default: `url` {url}; a proof {single_use} \
+             (`single_use`), and is known by {known_by}; `max_age` {max_age}, `max_lifetime` {}.\n\n",
+            profile.kind.as_str(),
+            profile.record,
+            profile.source,
+            standard.max_lifetime,
+        ));
+        text.push_str("| claim | in policy | type | there | constancy | provenance | bind to it? |\n|---|---|---|---|---|---|---|\n");
+        for claim in profile.claims {
+            let there = if claim.always { "always" } else { "" };
+            let fills = claim.fills.map(|field| format!("`{field}`")).unwrap_or_default();
+            text.push_str(&format!(
+                "| `{}` | `{}` | {} | {there} | {} | {fills} | {} |\n",
+                claim.name(),
+                claim.attribute,
+                claim.shape.in_policy(),
+                claim.constancy.as_str(),
+                claim.advice,
+            ));
+        }
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# Identities: what each kind of issuer says, and what to bind policies to
+
+Every issuer in `issuers.toml` has a `kind`. It says what the claims of its proofs mean: which are always there, their types,
+and which field of the provenance each fills. A proof that lacks what its kind always says, has another type, or whose
+subject and claims contradict each other is refused. `audiences` is always for you to write: an address of the broker's own,
+that jobs ask for.
+
+Bind policies to what *never changes*. Names can be changed and then given to somebody else; what is *chosen by whoever starts
+it* tells nothing alone. `hallpass-broker check` tells policies that are easy to get wrong, `check --deny findings` refuses
+them, and `@accepts(\"names\")` on a policy says that its authors were told and mean it.
+
+```cedar
+@id(\"payments-deploy-from-main\")
+permit (principal in Issuer::\"ci\", action in [Action::\"mint\", Action::\"preview\"], resource == Role::\"payments/prod/deploy\")
+when {
+  principal has github &&
+  principal.github.repository_id == \"222\" && principal.github.repository_owner_id == \"111\" &&
+  principal.github.ref == \"refs/heads/main\" &&
+  principal.github has ref_protected && principal.github.ref_protected &&
+  principal.github.event_name == \"push\"
+};
+```
+
+The same is in `context.provenance` for every kind, under one set of names. Textual claims are tags as well
+(`principal.hasTag(\"…\")`), and of issuers of kind `oidc` those that are true or false, numbers or lists are in
+`principal.truths`, `principal.numbers` and `principal.lists`. `principal.workload_type` is `ci_job`, `pod`,
+`virtual_machine`, `service_account` or `service`. Of kind `oidc`, `[issuer.provenance]` says which claim fills which field.
+
+Clusters that call themselves the same are told apart by their keys: give each `[[issuer]]` its own `jwks_uri`, `jwks_file` or
+`jwks`, and name the one that is meant in policy.
+
+```toml
+[[issuer]]
+name = \"github\"
+kind = \"github-actions\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"github-server\"
+kind = \"github-actions\"
+url = \"https://github.example.com/_services/token\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"gitlab\"
+kind = \"gitlab\"
+url = \"https://gitlab.example.com\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"cluster-a\"
+kind = \"kubernetes\"
+url = \"https://kubernetes.default.svc.cluster.local\"
+jwks_uri = \"https://a.clusters.example.com/openid/v1/jwks\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"buildkite\"
+kind = \"buildkite\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"circleci\"
+kind = \"circleci\"
+url = \"https://oidc.circleci.com/org/5b9b9b2c-6a0f-4d0f-8d2d-3c1f5f0e7a11\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"terraform\"
+kind = \"terraform-cloud\"
+audiences = [\"https://hallpass.example.com\"]
+
+[[issuer]]
+name = \"google\"
+kind = \"google\"
+audiences = [\"https://hallpass.example.com\"]
+```
+";
+
+#[test]
+fn the_documentation_is_what_the_profiles_say() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/identities.md");
+    let current = documentation();
+    if std::fs::read_to_string(&file).unwrap_or_default() != current {
+        let fresh = std::env::temp_dir().join("identities.md");
+        std::fs::write(&fresh, &current).unwrap();
+        panic!("the profiles changed; if that is meant: cp {} deploy/identities.md", fresh.display());
+    }
+}
+
+#[test]
+fn the_issuers_of_the_documentation_load() {
+    let toml: String = INTRODUCTION.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let files = [("issuers.toml".to_owned(), toml)].into_iter().collect();
+    let bundle = crate::config::bundle::Bundle::from_files(files).unwrap();
+    let kinds: BTreeSet<_> = bundle.issuers.iter().map(|issuer| issuer.kind).collect();
+    assert_eq!(kinds.len() + 1, IssuerKind::ALL.len(), "every kind but oidc: {kinds:?}");
+    let google = bundle.issuers.iter().find(|issuer| issuer.kind == IssuerKind::Google).unwrap();
+    assert_eq!(
+        google.keys,
+        crate::config::issuer::KeySource::Discovery {
+            jwks_origins: vec!["https://www.googleapis.com".to_owned()],
+            dangerous_allow_http: false
+        }
+    );
+    assert!(!google.rules.single_use);
+    let github = bundle.issuers.iter().find(|issuer| issuer.name.as_str() == "github").unwrap();
+    assert_eq!(github.url, "https://token.actions.githubusercontent.com");
+    assert!(github.rules.single_use && github.rules.max_age.is_some());
+}

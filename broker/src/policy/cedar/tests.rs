@@ -1,5 +1,6 @@
 mod lives;
 mod remainders;
+mod typed;
 
 use std::sync::Arc;
 
