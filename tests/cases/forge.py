@@ -11,7 +11,7 @@ A recipe is a good token and what to change about it:
     issuer           whose token it pretends to be (default: "default")
     role             which role is asked for
     alg_header, kid  what the header says instead; kid null leaves it out
-    header, claims   members to set; null removes one. "github" takes a code host's claims as the base
+    header, claims   members to set; null removes one. The claims of an issuer's kind are the base
     raw_header, raw_claims   the bytes themselves
     sig              how the signature is mangled
     serialize        how the parts are put together
@@ -48,8 +48,35 @@ GITHUB = {
     "runner_environment": "github-hosted", "actor": "alice", "actor_id": "9", "run_id": "1", "run_attempt": "1",
 }
 
+# The same of GitLab, Buildkite and a cluster.
+GITLAB = {
+    "sub": "project_path:acme/app:ref_type:branch:ref:main", "namespace_id": "11", "namespace_path": "acme",
+    "project_id": "22", "project_path": "acme/app", "user_id": "9", "user_login": "alice", "pipeline_id": "574",
+    "pipeline_source": "push", "job_id": "1", "ref": "main", "ref_type": "branch", "ref_path": "refs/heads/main",
+    "ref_protected": "true", "environment": "production", "environment_protected": "true",
+    "runner_environment": "gitlab-hosted", "sha": "714a629c0b401fdce83e847fc9589983fc6f46bc",
+}
+BUILDKITE = {
+    "sub": "organization:acme:pipeline:app:ref:refs/heads/main:commit:9f31:step:build", "organization_slug": "acme",
+    "organization_id": "0183c4e6-c88c-4e1b-9b8a-2a7f7e9b0f5d", "pipeline_slug": "app",
+    "pipeline_id": "0184990a-477b-4fa8-9968-496074483cef", "build_number": 5, "build_branch": "main", "build_tag": None,
+    "build_commit": "9f31", "step_key": "build", "job_id": "0184990a-477b-4fa8-9968-496074483cee",
+    "build_source": "webhook", "runner_environment": "buildkite-hosted",
+}
+KUBERNETES = {
+    "sub": "system:serviceaccount:prod:deployer",
+    "kubernetes.io": {
+        "namespace": "prod",
+        "serviceaccount": {"name": "deployer", "uid": "11111111-1111-1111-1111-111111111111"},
+        "pod": {"name": "p", "uid": "22222222-2222-2222-2222-222222222222"},
+        "node": {"name": "n1", "uid": "33333333-3333-3333-3333-333333333333"},
+    },
+}
+BASES = {"github": GITHUB, "gitlab": GITLAB, "buildkite": BUILDKITE, "kubernetes": KUBERNETES}
+
 EC_KEYS = ("ec-a", "ec-2", "ec-b", "ec-evil", "ec-td", "ec-td-x509")
-RSA_KEYS = {"rsa-a": (2048, 65537), "rsa-e3": (2048, 3), "rsa-1024": (1024, 65537)}
+RSA_KEYS = {"rsa-a": (2048, 65537), "rsa-gl": (2048, 65537), "rsa-bk": (2048, 65537), "rsa-k8s": (2048, 65537),
+            "rsa-e3": (2048, 3), "rsa-1024": (1024, 65537)}
 # Which keys each issuer publishes, the first of them good; "ec-evil" is nobody's.
 ISSUERS = {
     "default": ("ec-a", "ec-2", "rsa-a", "rsa-e3", "rsa-1024"),
@@ -58,6 +85,10 @@ ISSUERS = {
     "eddsa": ("ed-a", "ed-small"),
     "b": ("ec-b",),
     "spiffe": ("ec-td", "ec-td-x509"),
+    "github": ("rsa-a",),
+    "gitlab": ("rsa-gl",),
+    "buildkite": ("rsa-bk",),
+    "kubernetes": ("rsa-k8s",),
 }
 # What keys of a trust bundle are for; the others are an issuer's and sign its tokens.
 USES = {"ec-td": "jwt-svid", "ec-td-x509": "x509-svid"}
@@ -204,7 +235,7 @@ class Token:
 
     def claims(self):
         claims = {"iss": "$ISS", "aud": "$AUD", "sub": "$SUB", "iat": "$NOW", "nbf": "$NOW", "exp": "$NOW+300",
-                  "jti": "$JTI", **(GITHUB if self.recipe.get("github") else {})}
+                  "jti": "$JTI", **BASES.get(self.recipe.get("issuer"), {})}
         for name, value in self.recipe.get("claims", {}).items():
             if value is None:
                 claims.pop(name, None)
@@ -253,8 +284,8 @@ def tokens(keys, urls):
         if recipe is None:
             continue
         issuer = recipe.get("issuer", "default")
-        good = "rsa-a" if recipe.get("github") else ISSUERS[issuer][0]
-        control = {"key": good, "alg": ALGORITHM[keys[good]["kty"]], "github": recipe.get("github", False),
+        good = ISSUERS[issuer][0]
+        control = {"key": good, "alg": ALGORITHM[keys[good]["kty"]], "issuer": issuer,
                    "claims": STANDARD_CLAIMS.get(issuer, {})}
         # An SVID has no `iss`: where a recipe names one, it is another issuer's.
         url = urls["default" if issuer == "spiffe" else issuer]

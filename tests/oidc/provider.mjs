@@ -5,6 +5,7 @@
 //
 //   POST /token                  the provider's own: client_credentials of client "ci", secret "ci", resource=AUDIENCE
 //   POST /control/claims  {…}    claims of the tokens to come, over the standard ones; null removes one
+//   POST /control/workload {…}   claims of the tokens to come, as another kind of issuer signs them
 //   POST /control/rotate         a new key signs and the old one is no longer published
 import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
@@ -38,6 +39,7 @@ const GITHUB = {
   workflow_sha: '4f2c1d0e9b8a7f6e5d4c3b2a190817263544536f',
 };
 
+let standard = GITHUB;
 let claims = GITHUB;
 let handle;
 
@@ -89,8 +91,12 @@ async function provide(issuer) {
 
 const server = createServer(async (request, response) => {
   if (request.method === 'POST' && request.url === '/control/claims') {
-    const all = { ...GITHUB, ...JSON.parse(await text(request)) };
+    const all = { ...standard, ...JSON.parse(await text(request)) };
     claims = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
+    response.writeHead(204).end();
+  } else if (request.method === 'POST' && request.url === '/control/workload') {
+    standard = JSON.parse(await text(request));
+    claims = standard;
     response.writeHead(204).end();
   } else if (request.method === 'POST' && request.url === '/control/rotate') {
     await provide(issuer);

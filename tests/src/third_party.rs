@@ -89,6 +89,14 @@ impl Provider {
         self.control("claims", claims).await;
     }
 
+    /// Signs what another kind of issuer says of a workload from now on.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn workload(&self, claims: &Value) {
+        self.control("workload", claims).await;
+    }
+
     /// Signs with a new key from now on; the old one is no longer published.
     ///
     /// # Panics

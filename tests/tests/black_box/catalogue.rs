@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use hallpass_core::error::Reason;
-use hallpass_tests::config::{AUDIENCE, Setup, trust};
+use hallpass_tests::config::{AUDIENCE, RELEASE_ROLE, Setup, trust};
 use hallpass_tests::forge::{self, Forge, Forged};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, Store};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Deserialize)]
 struct Case {
     id: String,
+    area: String,
     expect: Expectation,
     recipe: Option<Value>,
     /// Why it says nothing about this broker.
@@ -57,6 +58,52 @@ fn trust_domain(endpoint: &Issuer) -> Value {
     })
 }
 
+/// An issuer of the forge, as the kind whose claims it signs.
+fn trusted(name: &str, issuer: &Issuer) -> Value {
+    let mut entry = trust(name, issuer, algorithms(name));
+    let kind = match name {
+        "github" => "github-actions",
+        "gitlab" | "buildkite" | "kubernetes" => name,
+        _ => "oidc",
+    };
+    entry["kind"] = kind.into();
+    entry
+}
+
+/// A role for each kind, bound to what never changes of one workload.
+fn kinds(mut setup: Setup) -> Setup {
+    let release = setup.roles.iter().find(|(name, _)| name == RELEASE_ROLE).expect("it is there").1.clone();
+    for (kind, condition) in [
+        (
+            "gitlab",
+            "principal has gitlab && principal.gitlab.project_id == \"22\" && principal.gitlab.namespace_id == \"11\" && \
+             principal.gitlab.pipeline_source == \"push\" && principal.gitlab.ref_type == \"branch\" && \
+             principal.gitlab.ref_protected && principal.gitlab has environment && \
+             principal.gitlab.environment == \"production\" && principal.gitlab has environment_protected && \
+             principal.gitlab.environment_protected",
+        ),
+        (
+            "buildkite",
+            "principal has buildkite && principal.buildkite.pipeline_id == \"0184990a-477b-4fa8-9968-496074483cef\" && \
+             principal.buildkite.organization_id == \"0183c4e6-c88c-4e1b-9b8a-2a7f7e9b0f5d\"",
+        ),
+        (
+            "kubernetes",
+            "principal has kubernetes && \
+             principal.kubernetes.service_account_uid == \"11111111-1111-1111-1111-111111111111\"",
+        ),
+    ] {
+        let role = format!("{kind}/release");
+        setup.roles.push((role.clone(), release.clone()));
+        let policy = format!(
+            "@id(\"{kind}-release\")\npermit (principal in Issuer::\"{kind}\", action == Action::\"mint\", resource == \
+             Role::\"{role}\")\nwhen {{ {condition} }};\n"
+        );
+        setup = setup.policy(&format!("{kind}.cedar"), &policy);
+    }
+    setup
+}
+
 #[tokio::test]
 async fn every_forged_proof_is_treated_as_catalogued() {
     let Some(forge) = Forge::new() else { return };
@@ -64,29 +111,36 @@ async fn every_forged_proof_is_treated_as_catalogued() {
     for (name, keys) in forge.key_sets() {
         issuers.insert(name, Issuer::publishing(keys).await);
     }
-    let trusted: Vec<_> = (issuers.iter().filter(|(name, _)| *name != SPIFFE))
-        .map(|(name, issuer)| trust(name, issuer, algorithms(name)))
-        .collect();
+    let trusted: Vec<_> =
+        (issuers.iter().filter(|(name, _)| *name != SPIFFE)).map(|(name, issuer)| trusted(name, issuer)).collect();
     // A proof without `iss` is told that it has none where every issuer has one, and what an SVID is where some need none.
     let with_domain = trusted.iter().cloned().chain([trust_domain(&issuers[SPIFFE])]).collect();
-    let mut plain = Broker::start(&Setup::with_issuers(trusted)).await;
-    let mut with_domain = Broker::start(&Setup::with_issuers(with_domain)).await;
+    let mut plain = Broker::start(&kinds(Setup::with_issuers(trusted))).await;
+    let mut with_domain = Broker::start(&kinds(Setup::with_issuers(with_domain))).await;
     let tokens = forge.tokens(&issuers);
 
-    let (mut deviations, mut tried) = (Vec::new(), 0);
+    let mut deviations = Vec::new();
+    // Run and passed, by area.
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
     for case in cases().iter().filter(|case| case.recipe.is_some()) {
         let forged = &tokens[&case.id];
         let broker = if forged.issuer == SPIFFE { &mut with_domain } else { &mut plain };
-        tried += 1;
-        if let Err(deviation) = run(broker, case, forged).await {
-            deviations.push(format!("{}: {deviation}", case.id));
+        let count = counts.entry(case.area.clone()).or_default();
+        count.0 += 1;
+        match run(broker, case, forged).await {
+            Ok(()) => count.1 += 1,
+            Err(deviation) => deviations.push(format!("{}: {deviation}", case.id)),
         }
         if !broker.is_running() {
             deviations.push(format!("{}: the broker ended", case.id));
             broker.restart().await;
         }
     }
-    println!("{tried} cases with a recipe: {} as catalogued", tried - deviations.len());
+    for (area, (run, passed)) in &counts {
+        println!("{area}: {run} with a recipe, {passed} as catalogued");
+    }
+    let (tried, passed) = counts.values().fold((0, 0), |(run, passed), count| (run + count.0, passed + count.1));
+    println!("{tried} cases with a recipe: {passed} as catalogued");
     assert!(deviations.is_empty(), "{} cases deviate:\n  {}", deviations.len(), deviations.join("\n  "));
 }
 

@@ -24,6 +24,7 @@ mod exchange;
 mod exports;
 mod issuers;
 mod keys;
+mod kinds;
 mod limits;
 mod lists;
 mod metrics;
