@@ -226,7 +226,9 @@ async fn claims_of_another_type_are_refused() {
         (json!({"cnf": {"x5t#S256": "a"}}), "pop_required"),
         (json!({"cnf": false}), "pop_required"),
         (json!({"act": {"sub": "a"}}), "not_allowed_actor"),
-        (json!({"may_act": {"sub": "a"}}), "not_allowed_actor"),
+        (json!({"may_act": "a"}), "malformed_claims"),
+        (json!({"may_act": {"iss": "a"}}), "malformed_claims"),
+        (json!({"may_act": {"sub": "a", "act": {"sub": "b"}}}), "malformed_claims"),
         (json!({"groups": vec!["g"; 257]}), "malformed_claims"),
         (many_claims, "malformed_claims"),
     ] {
