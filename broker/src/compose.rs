@@ -21,8 +21,8 @@ use hallpass_core::entropy::{Entropy, fresh_id};
 use hallpass_core::error::{Reason, ServiceError};
 use hallpass_core::id::{BackendName, IssuerName, RequestId, RevisionId};
 use hallpass_core::port::{
-    BundleSource, EndedGrants, Governance, History as _, Occasion, Restart as _, SignatureAlgorithm, Store,
-    TokenSigners,
+    BundleSource, EndedGrants, Governance, History as _, Occasion, PossessionVerifier, Restart as _,
+    SignatureAlgorithm, Store, TokenSigners,
 };
 use hallpass_core::request::Origin;
 use hallpass_core::service::configuration::{self, Publishing};
@@ -48,6 +48,7 @@ use crate::config::Finding;
 use crate::config::bundle::Bundle;
 use crate::config::server::{Audit, Keys};
 use crate::http::desk::{Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
+use crate::identity::dpop::DpopVerifier;
 use crate::identity::ring_provider;
 use crate::identity::spiffe::ProofForms;
 use crate::keys::{DataKeyKeeper, DataKeySealer, KeyKeeper, KeyRing, Statements, SystemEntropy};
@@ -182,6 +183,7 @@ impl Broker {
             revocations: Arc::new(Notify::new()),
             nudge: Arc::new(Notify::new()),
             spares: Arc::default(),
+            possessions: Arc::default(),
             limits: Limits {
                 max_live_per_owner: foundation.max_live_per_owner,
                 max_actors: foundation.max_actors,
@@ -213,6 +215,15 @@ impl Broker {
     #[must_use]
     pub fn token_desk(&self) -> Arc<dyn TokenDesk> {
         Arc::new(Desk(self.keys.own_tokens(&self.public_url)))
+    }
+
+    /// Verifies that a caller has a key, from now on.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn possession(&self, nonces: bool) -> anyhow::Result<Arc<dyn PossessionVerifier>> {
+        let (entropy, started) = (self.ports.entropy.as_ref(), self.ports.now());
+        Ok(Arc::new(DpopVerifier::new(nonces, entropy, started)?))
     }
 
     /// The keys that verify what the broker signs.

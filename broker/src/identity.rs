@@ -2,6 +2,7 @@
 
 pub mod buildkite;
 pub mod circleci;
+pub mod dpop;
 pub mod github_actions;
 pub mod gitlab;
 pub mod google;

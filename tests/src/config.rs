@@ -32,6 +32,8 @@ pub const ORPHANED_ROLE: &str = "app/orphaned";
 pub const ERRING_ROLE: &str = "app/erring";
 /// The subject that the bundle knows as a member of the owning team: it may end and read every grant.
 pub const OPERATOR: &str = "operator:alice";
+/// Stands for the broker's own URL as the audience of a role.
+pub const BROKER_ITSELF: &str = "$broker";
 /// The longest life of a credential of [`ROLE`].
 pub const MAX_TTL_SECONDS: u64 = 900;
 /// The clock difference tolerated on proofs.
@@ -218,7 +220,11 @@ impl Setup {
         for (name, role) in &self.roles {
             let file = bundle.join("roles").join(format!("{name}.toml"));
             fs::create_dir_all(file.parent().unwrap_or(&bundle))?;
-            write_toml(&file, role)?;
+            let mut role = role.clone();
+            if let Some(audience) = role.pointer_mut("/jwt/audience").filter(|audience| *audience == BROKER_ITSELF) {
+                *audience = server["server"]["public_url"].clone();
+            }
+            write_toml(&file, &role)?;
         }
         for (name, text) in &self.policies {
             fs::write(bundle.join("policies").join(name), text)?;

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod ministack;
 pub mod openbao;
 pub mod port;
+mod possession;
 pub mod postgres;
 pub mod process;
 pub mod relay;
@@ -39,6 +40,7 @@ pub use broker::Broker;
 pub use issuer::{Behaviour, Document, Issuer, Request};
 pub use journal::Journal;
 pub use key::{SigningKey, random_bytes};
+pub use possession::Prover;
 pub use store::{Row, Store, id};
 pub use wait::eventually;
 

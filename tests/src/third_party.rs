@@ -17,7 +17,7 @@ impl Scripts {
     fn lay() -> Option<Self> {
         let packages = component::node()?.join("node_modules");
         let folder = TempDir::with_prefix("hallpass-oidc-").expect("a temporary folder");
-        for script in ["provider.mjs", "exchange.mjs"] {
+        for script in ["provider.mjs", "exchange.mjs", "possess.mjs"] {
             let from = component::root().join("tests/oidc").join(script);
             std::fs::copy(from, folder.path().join(script)).expect("the script is there");
         }
@@ -124,9 +124,23 @@ impl Drop for Provider {
 /// When the client says nothing.
 #[must_use]
 pub fn exchange(broker: &str, role: &str, purpose: &str, proof: &str) -> Option<Value> {
+    run("exchange.mjs", [broker, role, purpose], proof)
+}
+
+/// Has npm's `openid-client` exchange a proof with a key of its own, and use the token that it gets; gives what it saw.
+/// None where node is missing.
+///
+/// # Panics
+/// When the client says nothing.
+#[must_use]
+pub fn possess(broker: &str, role: &str, algorithm: &str, proof: &str) -> Option<Value> {
+    run("possess.mjs", [broker, role, algorithm], proof)
+}
+
+fn run(script: &str, arguments: [&str; 3], proof: &str) -> Option<Value> {
     let scripts = Scripts::lay()?;
     let mut node = Command::new("node");
-    node.arg(scripts.path("exchange.mjs")).args([broker, role, purpose]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    node.arg(scripts.path(script)).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = node.spawn().expect("node starts");
     process.stdin.take().expect("its input").write_all(proof.as_bytes()).expect("it reads the proof");
     let output = process.wait_with_output().expect("it ends");

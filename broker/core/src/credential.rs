@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::binding::BindingKey;
 use crate::delegation::ActorChain;
 use crate::id::GrantId;
 use crate::identity::Attributes;
@@ -79,6 +80,8 @@ pub struct IssueOrder {
     pub issued_at: Timestamp,
     /// The credential must not work after this.
     pub expires_at: Timestamp,
+    /// Key that whoever asked is bound to: the credential too, where it is of a kind that can be.
+    pub binding_key: Option<BindingKey>,
 }
 
 /// What it takes to undo a credential at its backend, planned before the backend is called. Opaque to core; sealed in

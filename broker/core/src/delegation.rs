@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Actor;
+use crate::binding::BindingKey;
 use crate::error::{Reason, Refusal};
 use crate::grant::{GrantRecord, Holder};
 use crate::id::IssuerName;
@@ -35,7 +36,7 @@ pub struct Acting {
     pub provenance: Provenance,
     /// Key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub binding_key: Option<String>,
+    pub binding_key: Option<BindingKey>,
     /// Whether the subject's issuer named it as the only one who may act (`may_act`): then it hands nothing on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
@@ -54,7 +55,7 @@ impl Acting {
             proof_id: proof.proof_id.clone(),
             proof_key_id: proof.key_id.clone(),
             provenance: proof.provenance.clone(),
-            binding_key: proof.binding_key.clone(),
+            binding_key: identity.binding_key(),
             alone: false,
         }
     }
@@ -67,7 +68,7 @@ impl Acting {
             && self.subject == proof.subject
             && self.provenance.run == proof.provenance.run
             && self.provenance.run_attempt == proof.provenance.run_attempt
-            && self.binding_key == proof.binding_key
+            && self.binding_key == identity.binding_key()
     }
 
     /// `<issuer>:<subject>`, as dependencies and selectors name it.

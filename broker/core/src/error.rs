@@ -116,6 +116,10 @@ reasons! {
     IssuedBeforeRestore = "issued_before_restore",
     /// Bound to a key whose possession was not shown.
     PopRequired = "pop_required",
+    /// The proof of possession of a key does not hold for this request.
+    PopInvalid = "pop_invalid",
+    /// Possession was shown of another key than the one that it is bound to.
+    PopMismatch = "pop_mismatch",
     /// Says that somebody acts for another; delegation is not configured.
     NotAllowedActor = "not_allowed_actor",
     /// No proof was given.

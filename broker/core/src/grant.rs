@@ -6,6 +6,7 @@ mod state;
 
 use serde::{Deserialize, Serialize};
 
+use crate::binding::BindingKey;
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::delegation::ActorChain;
@@ -114,7 +115,7 @@ pub struct Holder {
     /// `kid` of the key that verified that proof.
     pub proof_key_id: Option<String>,
     /// Key that the holder is bound to.
-    pub binding_key: Option<String>,
+    pub binding_key: Option<BindingKey>,
     /// Address that the request came from.
     pub source: Option<std::net::IpAddr>,
 }
@@ -160,7 +161,7 @@ pub struct HolderKey {
     /// Attempt of that run.
     pub run_attempt: Option<String>,
     /// Key that it is bound to.
-    pub binding_key: Option<String>,
+    pub binding_key: Option<BindingKey>,
 }
 
 impl HolderKey {
@@ -173,7 +174,7 @@ impl HolderKey {
             subject: proof.subject.clone(),
             run: proof.provenance.run.clone(),
             run_attempt: proof.provenance.run_attempt.clone(),
-            binding_key: proof.binding_key.clone(),
+            binding_key: identity.binding_key(),
         }
     }
 
@@ -185,7 +186,7 @@ impl HolderKey {
             subject: record.holder.subject.clone(),
             run: record.provenance.run.clone(),
             run_attempt: record.provenance.run_attempt.clone(),
-            binding_key: record.holder.binding_key.clone(),
+            binding_key: record.holder.binding_key,
         }
     }
 

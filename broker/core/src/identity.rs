@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::binding::{Binding, BindingKey, Possession};
 use crate::delegation::MayAct;
 use crate::error::{Reason, Refusal};
 use crate::grant::GrantRecord;
@@ -32,6 +33,8 @@ pub struct Proof {
     /// The certificate of the connection that it came over, whoever signed it. It is there for proofs that are bound to
     /// a certificate (RFC 8705 §3): by itself it proves nothing but that its key is at the other end.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The key that was shown with it by a DPoP proof.
+    pub possession: Option<Possession>,
 }
 
 /// What is presented as proof.
@@ -52,13 +55,17 @@ impl Proof {
     /// A token that came over a connection without a certificate.
     #[must_use]
     pub fn of_token(token: Secret, token_type: TokenType) -> Self {
-        Self { evidence: Evidence::Token { token, token_type }, certificate: None }
+        Self { evidence: Evidence::Token { token, token_type }, certificate: None, possession: None }
     }
 
     /// A certificate whose key the other end has shown possession of.
     #[must_use]
     pub fn of_certificate(certificate: Arc<ClientCertificate>) -> Self {
-        Self { evidence: Evidence::Certificate(Arc::clone(&certificate)), certificate: Some(certificate) }
+        Self {
+            evidence: Evidence::Certificate(Arc::clone(&certificate)),
+            certificate: Some(certificate),
+            possession: None,
+        }
     }
 
     /// The token.
@@ -71,6 +78,26 @@ impl Proof {
             Evidence::Certificate(_) => {
                 Err(Refusal::proof(Reason::WrongTokenType, "the proof is a certificate, and its issuer signs tokens"))
             }
+        }
+    }
+
+    /// The same with the key that was shown with it, where one was.
+    #[must_use]
+    pub fn with_possession(self, possession: Option<Possession>) -> Self {
+        Self { possession, ..self }
+    }
+
+    /// What was shown along with it.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let certificate = self.certificate.as_ref();
+        Shown {
+            dpop: self.possession.as_ref().map(Possession::key),
+            certificate: certificate.map(|shown| BindingKey::new(Binding::Mtls, shown.sha256())),
+            token_type: match &self.evidence {
+                Evidence::Token { token_type, .. } => Some(*token_type),
+                Evidence::Certificate(_) => None,
+            },
         }
     }
 
@@ -152,6 +179,8 @@ pub enum TokenType {
     AccessToken,
     /// A bearer token in an `Authorization` header, whose type nobody says.
     Bearer,
+    /// A token in an `Authorization` header under the scheme of tokens that are bound to a key (RFC 9449 §7.1).
+    Dpop,
 }
 
 /// Attributes of an identity, as the issuer kind typed them.
@@ -239,8 +268,9 @@ pub struct VerifiedProof {
     pub proof_id: Option<String>,
     /// `kid` of the key that verified.
     pub key_id: Option<String>,
-    /// Key that the holder must show possession of, as a digest; none for bearer proofs.
-    pub binding_key: Option<String>,
+    /// Key that its issuer bound it to (`cnf`, RFC 7800 §3.1): whoever sends it must show possession of that key. None for
+    /// bearer proofs.
+    pub binding_key: Option<BindingKey>,
     /// Typed attributes.
     pub attributes: Attributes,
     /// Change and run behind the proof.
@@ -253,22 +283,85 @@ pub struct VerifiedProof {
     pub rules: AcceptanceRules,
 }
 
+/// What was shown along with a proof: keys whose possession was proved with this very request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The key of a DPoP proof.
+    pub dpop: Option<BindingKey>,
+    /// The certificate of the connection, whoever signed it.
+    pub certificate: Option<BindingKey>,
+    /// What the token was said to be.
+    pub token_type: Option<TokenType>,
+}
+
+impl Shown {
+    /// Confirms that the key of something that is bound to one was shown.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says how that key is shown.
+    pub fn confirm(self, bound_to: BindingKey) -> Result<(), Refusal> {
+        self.binding(Some(bound_to)).map(drop)
+    }
+
+    /// The key that whoever sent a proof is bound to: the one that the proof is bound to, or else one that was shown. A
+    /// DPoP proof is made for the purpose, and goes before a certificate.
+    fn binding(self, bound_to: Option<BindingKey>) -> Result<Option<BindingKey>, Refusal> {
+        let refuse = |reason, detail: &str| Err(Refusal::proof(reason, detail).about("cnf"));
+        let Some(key) = bound_to else {
+            if self.token_type == Some(TokenType::Dpop) {
+                // RFC 9449 §7.1: what is sent under this scheme is bound to the key of the proof.
+                return refuse(Reason::PopMismatch, "the token is bound to no key; send it as `Authorization: Bearer`");
+            }
+            return Ok(self.dpop.or(self.certificate));
+        };
+        let (shown, how) = match key.binding() {
+            // RFC 9449 §7.2: as a bearer token it would work for whoever has it.
+            Binding::Dpop if self.token_type == Some(TokenType::Bearer) => {
+                let detail =
+                    "the token is bound to a key; send it as `Authorization: DPoP` with a DPoP proof by that key";
+                return refuse(Reason::PopRequired, detail);
+            }
+            Binding::Dpop => (self.dpop, "a DPoP proof"),
+            Binding::Mtls if self.dpop.is_some() => {
+                let detail =
+                    "the proof is bound to a client certificate, and cannot be bound to a second key; leave `DPoP` out";
+                return refuse(Reason::PopMismatch, detail);
+            }
+            Binding::Mtls | Binding::Svid => (self.certificate, "the client certificate of the connection"),
+        };
+        match shown {
+            Some(shown) if shown == key => Ok(Some(key)),
+            Some(_) => refuse(Reason::PopMismatch, &format!("the proof is bound to another key than that of {how}")),
+            None => refuse(Reason::PopRequired, &format!("the proof is bound to a key; show that key by {how}")),
+        }
+    }
+}
+
 /// An identity whose proof verified and holds now.
 #[derive(Clone, Debug)]
 pub struct VerifiedIdentity {
     proof: VerifiedProof,
+    binding: Option<BindingKey>,
+    shown_key: Option<BindingKey>,
     expires_at: Timestamp,
     source: Option<IpAddr>,
 }
 
 impl VerifiedIdentity {
-    /// Checks what an issuer said against the clock and against the issuer's settings: expiry, validity, age,
-    /// lifetime, audience (RFC 7519 §4.1, RFC 8725bis §3). Single use is consumed later, by the store, in the
-    /// transaction of the grant.
+    /// Checks what an issuer said against what was shown along with it, against the clock and against the issuer's
+    /// settings: binding, expiry, validity, age, lifetime, audience (RFC 7519 §4.1, RFC 8725bis §3). Single use is consumed
+    /// later, by the store, in the transaction of the grant.
     ///
     /// # Errors
     /// A [`Refusal`] of the proof that names the claim.
-    pub fn accept(proof: VerifiedProof, source: Option<IpAddr>, now: Timestamp) -> Result<Self, Refusal> {
+    pub fn accept(proof: VerifiedProof, shown: Shown, source: Option<IpAddr>, now: Timestamp) -> Result<Self, Refusal> {
+        let shown_key = shown.binding(proof.binding_key)?;
+        let binding = match proof.form {
+            ProofForm::Token => shown_key,
+            // An X.509-SVID is renewed every hour: who holds a grant is the workload, by any of them, and not by a token that
+            // says the same name.
+            ProofForm::Certificate => shown.dpop.or_else(|| Some(BindingKey::of_svid(&proof.subject))),
+        };
         let rules = &proof.rules;
         if proof.subject.is_empty() {
             return Err(missing("sub"));
@@ -313,7 +406,7 @@ impl VerifiedIdentity {
         if rules.single_use && proof.proof_id.as_ref().is_none_or(String::is_empty) {
             return Err(missing("jti"));
         }
-        Ok(Self { proof, expires_at, source })
+        Ok(Self { proof, binding, shown_key, expires_at, source })
     }
 
     /// Refuses a proof for single use that may have been used before `restored_at`, when the record of such uses was put
@@ -350,7 +443,7 @@ impl VerifiedIdentity {
         proof.attributes = holder.attributes;
         proof.proof_id = holder.proof_id;
         proof.key_id = holder.proof_key_id;
-        proof.binding_key = holder.binding_key;
+        self.binding = holder.binding_key;
         proof.provenance = grant.provenance.clone();
         self
     }
@@ -365,6 +458,19 @@ impl VerifiedIdentity {
     #[must_use]
     pub fn proof(&self) -> &VerifiedProof {
         &self.proof
+    }
+
+    /// The key that it is bound to: its possession was shown, and must be shown again by whoever holds what it is given.
+    #[must_use]
+    pub fn binding_key(&self) -> Option<BindingKey> {
+        self.binding
+    }
+
+    /// The key whose possession was shown, that a token is bound to which it is given: the one that it is bound to itself, or
+    /// that of its X.509-SVID.
+    #[must_use]
+    pub fn shown_key(&self) -> Option<BindingKey> {
+        self.shown_key
     }
 
     /// Subject at the issuer.
@@ -415,7 +521,7 @@ mod tests {
     fn accepted(change: impl FnOnce(&mut VerifiedProof)) -> VerifiedIdentity {
         let mut proof = sample::proof("repo:acme/app", "jti");
         change(&mut proof);
-        VerifiedIdentity::accept(proof, None, NOW).unwrap()
+        VerifiedIdentity::accept(proof, Shown::default(), None, NOW).unwrap()
     }
 
     fn later(secs: u64) -> Timestamp {
@@ -443,5 +549,52 @@ mod tests {
 
         let anew = accepted(|proof| proof.rules.single_use = false);
         assert_eq!(anew.confirm_unused_before(later(60)), Ok(()), "it may be shown again anyway");
+    }
+
+    #[test]
+    fn a_proof_that_is_bound_is_accepted_from_whoever_shows_its_key_and_from_nobody_else() {
+        let key = |binding, octet| Some(BindingKey::new(binding, [octet; 32]));
+        let (dpop, other) = (key(Binding::Dpop, 1), key(Binding::Dpop, 2));
+        let (certificate, another) = (key(Binding::Mtls, 1), key(Binding::Mtls, 2));
+        let shown = |dpop, certificate, token_type| Shown { dpop, certificate, token_type };
+        let (bearer, under_dpop) = (Some(TokenType::Bearer), Some(TokenType::Dpop));
+        for (bound_to, shown, expected) in [
+            (None, Shown::default(), Ok(None)),
+            (None, shown(None, None, bearer), Ok(None)),
+            (None, shown(dpop, None, bearer), Ok(dpop)),
+            (None, shown(None, certificate, bearer), Ok(certificate)),
+            (None, shown(dpop, certificate, None), Ok(dpop)),
+            (None, shown(dpop, None, under_dpop), Err(Reason::PopMismatch)),
+            (dpop, shown(dpop, None, None), Ok(dpop)),
+            (dpop, shown(dpop, certificate, under_dpop), Ok(dpop)),
+            (dpop, shown(dpop, None, bearer), Err(Reason::PopRequired)),
+            (dpop, shown(None, None, bearer), Err(Reason::PopRequired)),
+            (dpop, Shown::default(), Err(Reason::PopRequired)),
+            (dpop, shown(other, None, under_dpop), Err(Reason::PopMismatch)),
+            (dpop, shown(None, certificate, None), Err(Reason::PopRequired)),
+            (certificate, shown(None, certificate, bearer), Ok(certificate)),
+            (certificate, shown(None, another, bearer), Err(Reason::PopMismatch)),
+            (certificate, shown(None, None, bearer), Err(Reason::PopRequired)),
+            (certificate, shown(dpop, certificate, None), Err(Reason::PopMismatch)),
+        ] {
+            let proof = VerifiedProof { binding_key: bound_to, ..sample::proof("repo:acme/app", "jti") };
+            let accepted = VerifiedIdentity::accept(proof, shown, None, NOW);
+            let accepted = accepted.map(|identity| identity.binding_key()).map_err(|refusal| refusal.reason);
+            assert_eq!(accepted, expected, "{bound_to:?} {shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_workload_keeps_what_it_holds_when_its_svid_is_renewed_and_by_no_token_of_its_name() {
+        let accept = |form, octet: u8| {
+            let proof = VerifiedProof { form, ..sample::proof("spiffe://td.test/a", "jti") };
+            let certificate = Some(BindingKey::new(Binding::Mtls, [octet; 32]));
+            VerifiedIdentity::accept(proof, Shown { certificate, ..Shown::default() }, None, NOW).unwrap()
+        };
+        let (first, renewed) = (accept(ProofForm::Certificate, 1), accept(ProofForm::Certificate, 2));
+        assert_eq!(first.binding_key(), Some(BindingKey::of_svid("spiffe://td.test/a")));
+        assert_eq!(first.binding_key(), renewed.binding_key());
+        assert_ne!(first.shown_key(), renewed.shown_key(), "a token is bound to the certificate of its day");
+        assert_ne!(first.binding_key(), accept(ProofForm::Token, 1).binding_key());
     }
 }

@@ -10,6 +10,7 @@
 //!   work to finish and never a credential that nobody knows.
 
 pub mod audit;
+pub mod binding;
 pub mod catalog;
 pub mod credential;
 pub mod delegation;

@@ -1,7 +1,10 @@
 //! Decisions: what was asked, what the policy said, and the permit that an allowing decision yields.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::binding::Binding;
 use crate::credential::RevocationClass;
 use crate::delegation::ActorChain;
 use crate::error::{Reason, Refusal, Step};
@@ -253,6 +256,15 @@ pub struct Verdict {
     pub obligations: Obligations,
 }
 
+impl Verdict {
+    /// What to tell a caller that is allowed but for the key that it shows none of.
+    #[must_use]
+    pub fn unbound(&self) -> Option<Refusal> {
+        let lacks_it = self.outcome == Outcome::Deny && !self.obligations.binding.is_empty();
+        lacks_it.then(|| self.obligations.unbound())
+    }
+}
+
 /// Yes or no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -269,6 +281,25 @@ pub struct Obligations {
     /// `@max_ttl`: longest life, counted from the grant's creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<Ttl>,
+    /// `@binding`: how the caller must be bound to a key. Where several are asked for none can do.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub binding: BTreeSet<Binding>,
+}
+
+impl Obligations {
+    /// What a caller is told that is not bound as the policies ask it to be.
+    #[must_use]
+    pub fn unbound(&self) -> Refusal {
+        let asked: Vec<_> = self.binding.iter().map(|binding| binding.as_str()).collect();
+        let how = match asked.as_slice() {
+            ["dpop"] => "send a DPoP proof with the request (RFC 9449)",
+            ["mtls"] => "connect with a client certificate (RFC 8705)",
+            _ => "they ask for several at once, which nobody can show",
+        };
+        let detail =
+            format!("policy gives this only to callers that are bound to a key by {}: {how}", asked.join(" and "));
+        Refusal::new(Step::Policy, Reason::ObligationUnmet, detail).about("binding")
+    }
 }
 
 /// A recorded decision, allowing or not.
@@ -293,7 +324,7 @@ impl Obligations {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let max_ttl = [self.max_ttl, other.max_ttl].into_iter().flatten().min();
-        Self { max_ttl }
+        Self { max_ttl, binding: self.binding.union(&other.binding).copied().collect() }
     }
 }
 

@@ -9,6 +9,7 @@ mod kek;
 mod keys;
 mod log;
 mod policy;
+mod possession;
 mod press;
 mod quarantine;
 mod quota;
@@ -43,6 +44,7 @@ pub use keys::{
 };
 pub use log::{AuditLog, KeptCheckpoint};
 pub use policy::{Effect, EvaluationError, PolicyEngine, PolicyFacts};
+pub use possession::{NotShown, PossessionVerifier, Presented, ProvedRequest};
 pub use press::{BundleSource, Candidate, CompileError, Press};
 pub use quarantine::{Added, QuarantineOrder, QuarantineStore};
 pub use quota::{Quota, Quotas};

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::binding::UsedPossessions;
 use crate::entropy::{Entropy, EntropyUnavailable, fresh_id};
 use crate::error::{Reason, ServiceError};
 use crate::port::{Governance, ProofReader, Sealer, StatementSigner, Store, StoreError};
@@ -73,6 +74,8 @@ pub struct Ports {
     pub nudge: Arc<Notify>,
     /// What backends prepared ahead.
     pub spares: Arc<SpareRoom>,
+    /// Which proofs of possession were used.
+    pub possessions: Arc<UsedPossessions>,
     /// Limits of what the use-cases do.
     pub limits: Limits,
 }

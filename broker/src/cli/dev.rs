@@ -151,6 +151,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         page: None,
         vitals: driver.vitals(),
         admin_url: None,
+        dpop_nonces: true,
     };
     let gates = Gates { api: Gate::plain(listen), admin: None, operations: None };
     front.open(&broker, &public_url, gates, &lifecycle)?;

@@ -86,6 +86,7 @@ pub(super) async fn run(config: PathBuf) -> anyhow::Result<()> {
         page,
         vitals: driver.vitals(),
         admin_url: server.admin.as_ref().and_then(|admin| admin.public_url.as_deref()),
+        dpop_nonces: server.dpop_nonces,
     };
     let address = front.open(&broker, &server.public_url, gates, &lifecycle)?;
     let clock = Arc::clone(&broker.ports.clock);
@@ -262,6 +263,8 @@ pub(super) struct Front<'a> {
     pub(super) vitals: Arc<Vitals>,
     /// What the admin listener is called, where it is known.
     pub(super) admin_url: Option<&'a str>,
+    /// Whether proofs of possession carry nonces.
+    pub(super) dpop_nonces: bool,
 }
 
 impl Front<'_> {
@@ -293,6 +296,8 @@ impl Front<'_> {
             proxies: self.proxies,
             certificate_proxies: self.certificate_proxies,
             tokens: broker.token_desk(),
+            possession: broker.possession(self.dpop_nonces)?,
+            takes_certificates: gates.api.clients == ClientCertificates::Asked,
             keys: broker.public_keys(),
             pki: Some(broker.pki()),
             status_lists: broker.status_lists(),

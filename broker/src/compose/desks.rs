@@ -29,6 +29,7 @@ impl TokenDesk for Desk {
             expires_at: token.expires_at,
             key_id: token.key_id,
             act: token.act,
+            binding_key: token.binding_key,
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The publisher is carol, of the platform team: she may publish, see and end everything, and mint one role of her own.
 
+mod bindings;
 mod circumstances;
 mod grants;
 mod harmless;

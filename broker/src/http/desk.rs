@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hallpass_core::binding::BindingKey;
 use hallpass_core::error::ServiceError;
 use hallpass_core::id::GrantId;
 use hallpass_core::time::Timestamp;
@@ -36,6 +37,8 @@ pub struct OwnToken {
     pub key_id: String,
     /// Who acts for the subject (`act`).
     pub act: Option<serde_json::Value>,
+    /// Key that it is bound to (`cnf`).
+    pub binding_key: Option<BindingKey>,
 }
 
 /// The keys that verify what the broker signs.

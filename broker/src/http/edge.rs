@@ -20,13 +20,14 @@ use axum::response::Response;
 use hallpass_core::audit::AuditAction;
 use hallpass_core::error::{Refusal, ServiceError};
 use hallpass_core::id::RequestId;
+use hallpass_core::port::PossessionVerifier;
 use hallpass_core::request::Origin;
 use hallpass_core::service::{Lane, Ports, rates, unread};
 use tracing::Instrument as _;
 
 use super::certificate_header::CertificateProxies;
 use super::endpoints::Directory;
-use super::extract::{Connection, Context, Shown};
+use super::extract::{Connection, Context, DPOP, Here, Shown};
 use super::failure::{Failure, Unreadable};
 use super::forwarded::Proxies;
 use super::measure::{self, Outcome};
@@ -34,6 +35,10 @@ use super::places::{Places, Room};
 use super::problem::{self, Surface};
 use super::trace;
 
+/// Gives a nonce (RFC 9449 §8.1).
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+/// Says that a request came before the handshake was over (RFC 8470 §5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the edge needs to know.
@@ -48,6 +53,10 @@ pub(super) struct Edge {
     pub(super) timeout: Duration,
     /// Whether browsers should insist on TLS: only where callers reach the broker by it.
     pub(super) tls: bool,
+    /// Where callers reach it.
+    pub(super) here: Here,
+    /// Says what the next proof of possession must carry, where such proofs are taken.
+    pub(super) possession: Option<Arc<dyn PossessionVerifier>>,
 }
 
 /// Answers every request, whatever happens within.
@@ -59,6 +68,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let action = endpoint.map_or(AuditAction::Read, |endpoint| endpoint.action);
     let lane = endpoint.map_or(Lane::Ordinary, |endpoint| endpoint.lane);
     let room = endpoint.map_or(Room::Ordinary, |endpoint| endpoint.room());
+    let shows_key = request.headers().contains_key(DPOP);
     let chunked = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
     let origin = edge.origin_of(&request);
     let mut ignored = None;
@@ -68,6 +78,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
     let outcome = match origin {
         Ok(origin) => {
             request.extensions_mut().insert(Context(origin));
+            request.extensions_mut().insert(edge.here.clone());
             match edge.counted(lane, action, &origin).await {
                 Ok(()) => match edge.shown(&request) {
                     Ok(shown) => {
@@ -103,6 +114,9 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
         edge.note_ignored(&refusal, failure.as_ref(), action, &context).await;
     }
     edge.dress(response.headers_mut(), context.request_id);
+    if shows_key {
+        edge.give_nonce(response.headers_mut());
+    }
     if chunked {
         // RFC 9112 §6.1: a request with both lengths was read by one of them; whoever read the other sees another next
         // request on this connection. The parser hides which requests had both.
@@ -129,6 +143,10 @@ impl Edge {
     async fn run(&self, room: Room, origin: &Origin, mut request: Request, next: Next) -> Result<Response, Failure> {
         if is_misdirected(&request) {
             return Err(Failure::Misdirected);
+        }
+        // Our own listener takes no early data. Whoever says it passes some on is believed: that can only refuse.
+        if request.headers().contains_key(EARLY_DATA) && !request.method().is_safe() {
+            return Err(Failure::TooEarly);
         }
         let place = self.places.take(room, origin.source).ok_or(Failure::Overloaded)?;
         let turns = self.places.turns(room);
@@ -189,6 +207,16 @@ impl Edge {
         match unread::record(&self.ports, action, actor, refusal, origin).await {
             Ok(()) => Failure::Unreadable(unreadable),
             Err(error) => error.into(),
+        }
+    }
+
+    /// What the caller's next proof of possession must carry (RFC 9449 §8.2). Not in an answer that others are given, too.
+    fn give_nonce(&self, headers: &mut HeaderMap) {
+        let nonce = self.possession.as_ref().and_then(|possession| possession.nonce(self.ports.now()));
+        let nonce = nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok());
+        let is_kept = headers.get(CACHE_CONTROL).is_some_and(|value| value != "no-store");
+        if let Some(nonce) = nonce.filter(|_| !is_kept) {
+            headers.insert(DPOP_NONCE, nonce);
         }
     }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_MATCH};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use bytes::{Bytes, BytesMut};
+use hallpass_core::binding::Possession;
 use hallpass_core::error::{Reason, Refusal, ServiceError};
 use hallpass_core::id::RevisionId;
 use hallpass_core::identity::{ClientCertificate, Proof, TokenType};
+use hallpass_core::port::{NotShown, Presented, ProvedRequest};
 use hallpass_core::request::Origin;
 use hallpass_core::secret::Secret;
 use http::request::Parts;
@@ -22,6 +24,9 @@ use super::form::Parameters;
 use super::json;
 use super::limits::HttpLimits;
 use super::router::ApiState;
+
+/// Carries a proof of possession (RFC 9449 §4.1).
+pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// The connection that a request came over; the listener attaches it.
 #[derive(Clone, Debug)]
@@ -72,21 +77,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The proof in `Authorization: Bearer` (RFC 6750 §2.1), or else the certificate of whoever asks. A header that says
-/// anything else is no reason to take the certificate instead: who sends it means to be known by it.
+/// The proof in `Authorization`: a token as `Bearer` (RFC 6750 §2.1), or as `DPoP` (RFC 9449 §7.1); or else the certificate
+/// of whoever asks. With it the key that was shown. A header that says anything else is no reason to take the certificate
+/// instead: who sends it means to be known by it.
 #[derive(Debug)]
 pub(super) struct Bearer(pub(super) Proof);
 
-impl<S: Sync> FromRequestParts<S> for Bearer {
+impl FromRequestParts<Arc<ApiState>> for Bearer {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        if let Some(proof) = bearer(parts)? {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Failure> {
+        if let Some(proof) = presented(parts, state)? {
             return Ok(Self(proof));
         }
         let shown = parts.extensions.get::<Shown>().cloned().unwrap_or_default();
         if let Some(certificate) = shown.certificate.filter(|_| !parts.headers.contains_key(AUTHORIZATION)) {
-            return Ok(Self(Proof::of_certificate(certificate)));
+            let possession = UnverifiedPossession::read(parts)?.verify(state, None)?;
+            return Ok(Self(Proof::of_certificate(certificate).with_possession(possession)));
         }
         let missing = || {
             let detail = "send a proof as `Authorization: Bearer`, or show an X.509-SVID";
@@ -96,28 +103,87 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
     }
 }
 
-/// The proof in `Authorization: Bearer`, where there is one. A certificate alone is none here: it may be shown for other
-/// reasons.
+/// The proof in `Authorization`, where there is one. A certificate alone is none here: it may be shown for other reasons.
 #[derive(Debug)]
 pub(super) struct MaybeBearer(pub(super) Option<Proof>);
 
-impl<S: Sync> FromRequestParts<S> for MaybeBearer {
+impl FromRequestParts<Arc<ApiState>> for MaybeBearer {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self(bearer(parts)?))
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Failure> {
+        Ok(Self(presented(parts, state)?))
     }
 }
 
-fn bearer(parts: &Parts) -> Result<Option<Proof>, Unreadable> {
-    let Some(value) = single(&parts.headers, &AUTHORIZATION)? else { return Ok(None) };
+fn presented(parts: &Parts, state: &ApiState) -> Result<Option<Proof>, Failure> {
+    let Some((token, token_type)) = authorization(&parts.headers)? else { return Ok(None) };
+    let shown = UnverifiedPossession::read(parts)?;
+    let possession = shown.verify(state, Some(Presented::AsAuthorization(&token)))?;
+    let certificate = parts.extensions.get::<Shown>().and_then(|shown| shown.certificate.clone());
+    let proof = Proof::of_token(Secret::new(token), token_type).with_possession(possession);
+    Ok(Some(Proof { certificate, ..proof }))
+}
+
+fn authorization(headers: &HeaderMap) -> Result<Option<(String, TokenType)>, Unreadable> {
+    let Some(value) = single(headers, &AUTHORIZATION)? else { return Ok(None) };
     let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else { return Ok(None) };
     let token = token.trim_matches(' ');
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Ok(None);
+    let token_type = match scheme {
+        scheme if scheme.eq_ignore_ascii_case("bearer") => TokenType::Bearer,
+        scheme if scheme.eq_ignore_ascii_case("dpop") => TokenType::Dpop,
+        _ => return Ok(None),
+    };
+    Ok((!token.is_empty()).then(|| (token.to_owned(), token_type)))
+}
+
+/// Where a listener is reached, as it is configured; the edge attaches it.
+#[derive(Clone, Debug)]
+pub(super) struct Here(pub(super) Arc<str>);
+
+/// The proof of possession in `DPoP` (RFC 9449 §4.1), where there is one, and what it must be for.
+#[derive(Debug)]
+pub(super) struct UnverifiedPossession {
+    proof: Option<String>,
+    method: Method,
+    here: Here,
+    path: String,
+}
+
+impl FromRequestParts<Arc<ApiState>> for UnverifiedPossession {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<ApiState>) -> Result<Self, Failure> {
+        Self::read(parts)
     }
-    let certificate = parts.extensions.get::<Shown>().and_then(|shown| shown.certificate.clone());
-    Ok(Some(Proof { certificate, ..Proof::of_token(Secret::new(token.to_owned()), TokenType::Bearer) }))
+}
+
+impl UnverifiedPossession {
+    fn read(parts: &Parts) -> Result<Self, Failure> {
+        let mut values = parts.headers.get_all(DPOP).iter();
+        let proof = match (values.next(), values.next()) {
+            (None, _) => None,
+            (Some(value), None) => Some(value.to_str().map_err(|_| invalid_possession("it is not ASCII"))?.to_owned()),
+            (Some(_), Some(_)) => return Err(invalid_possession("there is more than one `DPoP` header").into()),
+        };
+        let here = parts.extensions.get::<Here>().cloned().ok_or(Failure::Crashed)?;
+        Ok(Self { proof, method: parts.method.clone(), here, path: parts.uri.path().to_owned() })
+    }
+
+    /// The key that is shown for this request, which comes with `token`; none where none is.
+    pub(super) fn verify(&self, state: &ApiState, token: Option<Presented<'_>>) -> Result<Option<Possession>, Failure> {
+        let Some(proof) = &self.proof else { return Ok(None) };
+        let request = ProvedRequest { method: self.method.as_str(), origin: &self.here.0, path: &self.path, token };
+        match state.possession.verify(proof, &request, state.ports.now()) {
+            Ok(possession) => Ok(Some(possession)),
+            Err(NotShown::Refused(refusal)) => Err(Unreadable { fault: Fault::Content, refusal, actor: None }.into()),
+            Err(NotShown::NonceWanted) => Err(Failure::NonceWanted),
+        }
+    }
+}
+
+fn invalid_possession(why: &str) -> Unreadable {
+    let refusal = Refusal::proof(Reason::PopInvalid, format!("the DPoP proof does not hold: {why}")).about("DPoP");
+    Unreadable::new(Fault::Content, refusal)
 }
 
 /// The value of a header that must not be repeated: two readers could each believe another one.

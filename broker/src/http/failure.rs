@@ -20,6 +20,10 @@ pub(super) enum Failure {
     Overloaded,
     /// It took too long.
     TimedOut,
+    /// It came before the handshake was over, and somebody may send it again (RFC 8470).
+    TooEarly,
+    /// It shows a key by a proof that carries nothing fresh of the broker's (RFC 9449 §8).
+    NonceWanted,
     /// It panicked.
     Crashed,
 }

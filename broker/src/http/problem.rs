@@ -20,6 +20,9 @@ use serde::Serialize;
 use super::failure::{Failure, Fault, Unreadable};
 use super::wire;
 
+/// Code and `error` of a request whose proof of possession wants another nonce (RFC 9449 §8).
+const USE_NONCE: &str = "use_dpop_nonce";
+
 /// Who is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Surface {
@@ -69,9 +72,12 @@ pub(super) fn tell(failure: &Failure, surface: Surface, request_id: RequestId) -
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     if told.status == StatusCode::UNAUTHORIZED {
-        // RFC 6750 §3.1: without any proof the challenge has no error code.
+        // RFC 6750 §3.1: without any proof the challenge has no error code. RFC 9449 §7.1: about keys it is of that scheme.
         let challenge = match told.code {
-            "proof_missing" => r#"Bearer realm="hallpass""#,
+            "proof_missing" => r#"Bearer realm="hallpass", DPoP realm="hallpass""#,
+            USE_NONCE => r#"DPoP realm="hallpass", error="use_dpop_nonce""#,
+            "pop_invalid" => r#"DPoP realm="hallpass", error="invalid_dpop_proof""#,
+            "pop_required" | "pop_mismatch" => r#"DPoP realm="hallpass", error="invalid_token""#,
             _ => r#"Bearer realm="hallpass", error="invalid_token""#,
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -146,6 +152,20 @@ impl<'a> Told<'a> {
                     "the request took too long; repeat it under its `Idempotency-Key`, without which what it opened is ended",
                 )
             },
+            Failure::TooEarly => Self::plain(
+                StatusCode::TOO_EARLY,
+                "too_early",
+                "temporarily_unavailable",
+                "the request came in early data, which anybody can send again; send it once more after the handshake",
+            ),
+            Failure::NonceWanted => {
+                let status = match surface {
+                    Surface::Token => StatusCode::BAD_REQUEST,
+                    Surface::V1 | Surface::OAuth => StatusCode::UNAUTHORIZED,
+                };
+                let detail = "make another DPoP proof, with the `nonce` that this answer's `DPoP-Nonce` has";
+                Self::plain(status, USE_NONCE, USE_NONCE, detail)
+            }
             Failure::Crashed => Self::plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -334,6 +354,8 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::Replayed
         | Reason::IssuedBeforeRestore
         | Reason::PopRequired
+        | Reason::PopInvalid
+        | Reason::PopMismatch
         | Reason::NotAllowedActor
         | Reason::ProofMissing
         | Reason::GrantEnded
@@ -396,6 +418,7 @@ const fn unavailable(reason: Reason) -> StatusCode {
 /// (RFC 8693 §2.2.2), one about the role or policy is `invalid_target`.
 fn refused_exchange(reason: Reason) -> (StatusCode, &'static str) {
     match (reason, refused(reason)) {
+        (Reason::PopInvalid, _) => (StatusCode::BAD_REQUEST, "invalid_dpop_proof"),
         (_, StatusCode::FORBIDDEN) | (Reason::RevocationFloor, _) => (StatusCode::BAD_REQUEST, "invalid_target"),
         (Reason::ScopeNotGranted, _) => (StatusCode::BAD_REQUEST, "invalid_scope"),
         (_, status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
@@ -410,6 +433,7 @@ fn refused_exchange(reason: Reason) -> (StatusCode, &'static str) {
 fn refused_oauth(reason: Reason) -> (StatusCode, &'static str) {
     match (reason, refused(reason)) {
         (Reason::ProofMissing, status) => (status, "invalid_client"),
+        (Reason::PopInvalid, status) => (status, "invalid_dpop_proof"),
         (_, status @ StatusCode::UNAUTHORIZED) => (status, "invalid_token"),
         (_, status @ StatusCode::FORBIDDEN) => (status, "access_denied"),
         _ => refused_exchange(reason),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use hallpass_core::port::PossessionVerifier;
 use hallpass_core::service::Ports;
 use hallpass_core::service::configuration::Publishing;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use super::certificate_header::CertificateProxies;
 use super::desk::{MetricsPage, Pki, PublicKeys, Readiness, StatusLists, TokenDesk};
 use super::edge::{Edge, guard};
 use super::endpoints::{self, Directory, Listener, Row};
+use super::extract::Here;
 use super::failure::Failure;
 use super::forwarded::Proxies;
 use super::limits::HttpLimits;
@@ -39,6 +41,10 @@ pub struct ApiState {
     pub certificate_proxies: CertificateProxies,
     /// Reads tokens that the broker minted.
     pub tokens: Arc<dyn TokenDesk>,
+    /// Verifies that a caller has a key.
+    pub possession: Arc<dyn PossessionVerifier>,
+    /// Whether callers may show a certificate, which what they are given is bound to (RFC 8705).
+    pub takes_certificates: bool,
     /// Keys that verify those tokens.
     pub keys: Arc<dyn PublicKeys>,
     /// The built-in certificate authority, where a backend has one.
@@ -70,24 +76,28 @@ pub struct Operations {
 
 /// The API listener's router, where operators have no listener of their own.
 pub fn api(state: Arc<ApiState>) -> Router {
-    of_state(state, endpoints::of_api())
+    let here = state.public_url.clone();
+    of_state(state, &here, endpoints::of_api())
 }
 
 /// The API listener's router, where operators have their own.
 pub fn callers(state: Arc<ApiState>) -> Router {
-    of_state(state, of_listener(Listener::Api))
+    let here = state.public_url.clone();
+    of_state(state, &here, of_listener(Listener::Api))
 }
 
 /// The router of the operators' own listener. It has no path in common with [`callers`].
 pub fn admin(state: Arc<ApiState>) -> Router {
-    of_state(state, of_listener(Listener::Admin))
+    let here = state.admin_url.clone();
+    of_state(state, &here, of_listener(Listener::Admin))
 }
 
 fn of_listener(listener: Listener) -> Vec<Row<Arc<ApiState>>> {
     endpoints::of_api().into_iter().filter(|row| row.endpoint.listener == listener).collect()
 }
 
-fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
+/// A router of these rows, which is reached at `here`.
+fn of_state(state: Arc<ApiState>, here: &str, rows: Vec<Row<Arc<ApiState>>>) -> Router {
     let edge = Arc::new(Edge {
         endpoints: Directory::of(&rows),
         ports: state.ports.clone(),
@@ -97,6 +107,8 @@ fn of_state(state: Arc<ApiState>, rows: Vec<Row<Arc<ApiState>>>) -> Router {
         places: Places::new(&state.limits, &state.proxies.shared_sources()),
         timeout: state.limits.request_timeout,
         tls: state.public_url.starts_with("https://"),
+        here: Here(here.into()),
+        possession: Some(Arc::clone(&state.possession)),
     });
     routes(rows)
         .with_state(state)
@@ -121,6 +133,8 @@ pub fn operations(state: Arc<Operations>) -> Router {
         places: Places::new(&HttpLimits { in_flight: PLACES, ..HttpLimits::default() }, &[]),
         timeout: TIMEOUT,
         tls: false,
+        here: Here("".into()),
+        possession: None,
     });
     routes(rows)
         .with_state(state)

@@ -27,6 +27,8 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub struct UnverifiedJws<'t> {
     header: Header,
+    /// The key that the header brings.
+    own_key: Option<Object>,
     claims: Document,
     signing_input: &'t str,
     signature: Vec<u8>,
@@ -77,16 +79,15 @@ impl<'t> UnverifiedJws<'t> {
         if payload.contains('.') {
             // An unencoded payload may hold dots (RFC 7797 §5.2); then the header must say so in `crit`, and the
             // refusal can be as exact. Anything else with other than three parts is simply not a compact JWS.
-            let told_by_header =
-                Header::parse(header).err().filter(|refusal| refusal.reason == Reason::CritUnsupported);
+            let told_by_header = Header::read(header).err().filter(|refusal| refusal.reason == Reason::CritUnsupported);
             return Err(told_by_header.unwrap_or_else(not_a_jws));
         }
-        let header = Header::parse(header)?;
+        let (header, own_key) = Header::read(header)?;
         let claims = Document::parse(&decode(payload)?).map_err(|error| match error {
             JsonError::DuplicateMember => Refusal::proof(Reason::DuplicateMember, "a claim appears twice"),
             other => Refusal::proof(Reason::MalformedClaims, format!("the claims cannot be read: {other}")),
         })?;
-        Ok(Self { header, claims, signing_input, signature: decode(signature)? })
+        Ok(Self { header, own_key, claims, signing_input, signature: decode(signature)? })
     }
 
     /// The header, of which nothing is verified.
@@ -144,6 +145,35 @@ impl<'t> UnverifiedJws<'t> {
             let detail = format!("the header member `{member}` is not accepted");
             return Err(Refusal::proof(Reason::MalformedHeader, detail).about(member).after_signature());
         }
+        self.signed()
+    }
+
+    /// Verifies the signature by the key that the header brings (`jwk`, RFC 7515 §4.1.3). It proves that whoever made the
+    /// token has that key, and nothing about whose it is.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: there is no such key, or none that can be taken; another one is offered beside it; or the signature
+    /// does not verify.
+    pub(super) fn verify_by_own_key(self, algorithm: JwsAlgorithm) -> Result<(SignedClaims, VerificationKey), Refusal> {
+        if let Some(member) = self.header.offers_key.filter(|member| *member != JWK) {
+            return Err(malformed_header(format!("the header member `{member}` is not accepted")).about(member));
+        }
+        let jwk = self
+            .own_key
+            .as_ref()
+            .ok_or_else(|| malformed_header("the header has no `jwk`, or none that is an object"))?;
+        let key = VerificationKey::presented(jwk)
+            .map_err(|why| malformed_header(format!("the `jwk` cannot be taken: {why}")))?;
+        if !key.verifies(algorithm) {
+            return Err(malformed_header("the `alg` is for another type of key than the `jwk`"));
+        }
+        if !ring_provider::verify(algorithm, key.decoding_key(), self.signing_input.as_bytes(), &self.signature) {
+            return Err(Refusal::proof(Reason::BadSignature, "the signature does not verify by its own `jwk`"));
+        }
+        Ok((self.signed()?, key))
+    }
+
+    fn signed(self) -> Result<SignedClaims, Refusal> {
         if self.claims.has_control_characters {
             let detail = "a claim contains a control character";
             return Err(Refusal::proof(Reason::MalformedClaims, detail).after_signature());
@@ -152,9 +182,13 @@ impl<'t> UnverifiedJws<'t> {
     }
 }
 
+/// The header member with a key of its own.
+const JWK: &str = "jwk";
+
 impl Header {
-    fn parse(part: &str) -> Result<Self, Refusal> {
-        let Document { members, has_control_characters } =
+    /// A header, and the key that it brings.
+    fn read(part: &str) -> Result<(Self, Option<Object>), Refusal> {
+        let Document { mut members, has_control_characters } =
             Document::parse(&decode(part)?).map_err(|error| match error {
                 JsonError::DuplicateMember => Refusal::proof(Reason::DuplicateMember, "a header member appears twice"),
                 other => malformed_header(format!("the header cannot be read: {other}")),
@@ -185,13 +219,19 @@ impl Header {
         if has_control_characters && !key_id.is_some_and(has_control_character) {
             return Err(malformed_header("the header contains a control character"));
         }
-        Ok(Self {
+        let header = Self {
             algorithm: JwsAlgorithm::parse(algorithm),
             token_type: token_type.map(str::to_owned),
             key_id: key_id.map(str::to_owned),
             has_others: members.keys().any(|member| !["alg", "typ", "kid"].contains(&member.as_str())),
-            offers_key: ["jku", "x5u", "jwk", "x5c"].into_iter().find(|member| members.contains_key(*member)),
-        })
+            // Its own key last: it alone may be meant.
+            offers_key: ["jku", "x5u", "x5c", JWK].into_iter().find(|member| members.contains_key(*member)),
+        };
+        let own_key = match members.remove(JWK) {
+            Some(Json::Object(key)) => Some(key),
+            _ => None,
+        };
+        Ok((header, own_key))
     }
 
     /// `typ` in lower case without `application/`, as RFC 7515 §4.1.9 has media types compared.

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::error::Refusal;
 use hallpass_core::id::IssuerName;
-use hallpass_core::identity::{AcceptanceRules, PrincipalKind, VerifiedIdentity, VerifiedProof};
+use hallpass_core::identity::{AcceptanceRules, PrincipalKind, Shown, VerifiedIdentity, VerifiedProof};
 use hallpass_core::port::IdentityVerifier;
 use hallpass_core::testing::{MockClock, received, sample};
 use hallpass_core::time::{Clock, Ttl};
@@ -138,7 +138,7 @@ pub(crate) async fn verify(verifier: &OidcVerifier, token: &str) -> Result<Verif
 
 /// Verifies and judges, as a request does.
 pub(crate) async fn accept(verifier: &OidcVerifier, token: &str) -> Result<VerifiedIdentity, Refusal> {
-    VerifiedIdentity::accept(verify(verifier, token).await?, None, sample::NOW)
+    VerifiedIdentity::accept(verify(verifier, token).await?, Shown::default(), None, sample::NOW)
 }
 
 /// Waits until something happens elsewhere; it must within seconds.
@@ -269,7 +269,7 @@ impl KindIssuer {
             claims["jti"] = Value::Null;
         }
         let proof = verify(&self.verifier, &self.key.proof(json!({}), claims)).await?;
-        VerifiedIdentity::accept(proof, None, sample::NOW).map(|identity| identity.proof().clone())
+        VerifiedIdentity::accept(proof, Shown::default(), None, sample::NOW).map(|identity| identity.proof().clone())
     }
 
     /// Why the sample with these changes is refused, and about which claim.

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallpass_core::binding::{Binding, BindingKey};
 use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::id::{GrantId, IssuerName};
 use hallpass_core::identity::{AcceptanceRules, AttributeValue, PrincipalKind, Proof, ProofForm, VerifiedProof};
@@ -91,6 +92,8 @@ pub struct OwnToken {
     pub key_id: String,
     /// `act`: who acts for the subject.
     pub act: Option<serde_json::Value>,
+    /// Key that it is bound to (`cnf`).
+    pub binding_key: Option<BindingKey>,
 }
 
 impl OwnTokens {
@@ -151,6 +154,13 @@ impl OwnTokens {
         if claims.iss != self.public_url {
             return Err(refuse(Reason::UnknownIssuer, "the token was minted under another URL").about("iss"));
         }
+        let binding_key = claims
+            .cnf
+            .map(|cnf| {
+                cnf.key()
+                    .ok_or_else(|| refuse(Reason::MalformedClaims, "the token's `cnf` is none that this broker writes"))
+            })
+            .transpose()?;
         Ok(OwnToken {
             grant: claims.jti,
             subject: claims.sub,
@@ -165,6 +175,7 @@ impl OwnTokens {
             owner: claims.owner,
             key_id: header.kid.to_owned(),
             act: claims.act,
+            binding_key,
         })
     }
 }
@@ -207,7 +218,7 @@ impl IdentityVerifier for OwnTokens {
             issued_at: Some(token.issued_at),
             proof_id: Some(token.grant.to_string()),
             key_id: Some(token.key_id),
-            binding_key: None,
+            binding_key: token.binding_key,
             attributes,
             provenance: Provenance::default(),
             grant: Some(token.grant),
@@ -259,6 +270,28 @@ struct Claims {
     act: Option<serde_json::Value>,
     role: String,
     owner: String,
+    #[serde(default)]
+    cnf: Option<Confirmation>,
+}
+
+/// One key, and no other member: another way of confirming that is not understood must not be passed over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    #[serde(default)]
+    jkt: Option<String>,
+    #[serde(default, rename = "x5t#S256")]
+    certificate: Option<String>,
+}
+
+impl Confirmation {
+    fn key(&self) -> Option<BindingKey> {
+        match (&self.jkt, &self.certificate) {
+            (Some(thumbprint), None) => BindingKey::of_thumbprint(Binding::Dpop, thumbprint),
+            (None, Some(thumbprint)) => BindingKey::of_thumbprint(Binding::Mtls, thumbprint),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -275,7 +308,7 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use hallpass_core::identity::{TokenType, VerifiedIdentity};
+    use hallpass_core::identity::{Shown, TokenType, VerifiedIdentity};
     use hallpass_core::secret::Secret;
     use hallpass_core::testing::sample;
     use hallpass_core::testing::sample::NOW;
@@ -425,12 +458,12 @@ mod tests {
         let verified = tokens.verify(&proof(claims()), NOW).await.unwrap();
         assert_eq!(verified.grant, Some(sample::id::<GrantId>(1)));
         assert_eq!(verified.principal, PrincipalKind::Workload);
-        assert!(VerifiedIdentity::accept(verified, None, NOW).is_ok());
+        assert!(VerifiedIdentity::accept(verified, Shown::default(), None, NOW).is_ok());
 
         let mut elsewhere = claims();
         elsewhere["aud"] = json!("https://api.example");
         let verified = tokens.verify(&proof(elsewhere), NOW).await.unwrap();
-        let refusal = VerifiedIdentity::accept(verified, None, NOW).unwrap_err();
+        let refusal = VerifiedIdentity::accept(verified, Shown::default(), None, NOW).unwrap_err();
         assert_eq!(refusal.reason, Reason::WrongAudience);
 
         let mut operator = claims();

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Authorizer, Decision, PolicySet, ValidationMode, Validator};
+use hallpass_core::binding::Binding;
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{IssuerName, PolicyId, RevisionId};
 use hallpass_core::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
@@ -31,7 +32,7 @@ pub struct CedarEngine {
     vocabulary: Vocabulary,
     index: Index,
     rules: Vec<Rule>,
-    max_ttls: HashMap<PolicyId, Ttl>,
+    obligations: HashMap<PolicyId, (Option<Ttl>, Option<Binding>)>,
 }
 
 impl CedarEngine {
@@ -65,8 +66,10 @@ impl CedarEngine {
             return Err(findings);
         }
         let index = Index::build(&vocabulary.actions(), rules.iter().map(|rule| &rule.policy)).map_err(of_schema)?;
-        let max_ttls = rules.iter().filter_map(|rule| Some((rule.id.clone(), rule.max_ttl?))).collect();
-        Ok(Self { revision, vocabulary, index, rules, max_ttls })
+        let asks = |rule: &&Rule| rule.max_ttl.is_some() || rule.binding.is_some();
+        let obligations =
+            rules.iter().filter(asks).map(|rule| (rule.id.clone(), (rule.max_ttl, rule.binding))).collect();
+        Ok(Self { revision, vocabulary, index, rules, obligations })
     }
 
     /// Names in the policies that nothing in the bundle has.
@@ -106,9 +109,24 @@ impl CedarEngine {
         for id in determining {
             ids.push(PolicyId::new(id).map_err(failed)?);
         }
-        let max_ttl = if allowed { ids.iter().filter_map(|id| self.max_ttls.get(id)).min().copied() } else { None };
-        let outcome = if allowed { Outcome::Allow } else { Outcome::Deny };
-        Ok(Verdict { outcome, determining: ids, obligations: Obligations { max_ttl } })
+        if !allowed {
+            let obligations = Obligations::default();
+            return Ok(Verdict { outcome: Outcome::Deny, determining: ids, obligations });
+        }
+        let asked = || ids.iter().filter_map(|id| self.obligations.get(id));
+        let max_ttl = asked().filter_map(|(max_ttl, _)| *max_ttl).min();
+        let binding: BTreeSet<_> = asked().filter_map(|(_, binding)| *binding).collect();
+        if binding.iter().all(|binding| binding.as_str() == query.context.binding) {
+            return Ok(Verdict {
+                outcome: Outcome::Allow,
+                determining: ids,
+                obligations: Obligations { max_ttl, binding },
+            });
+        }
+        // Decided by those that ask for what the caller does not show.
+        let asks = |id: &PolicyId| self.obligations.get(id).is_some_and(|(_, binding)| binding.is_some());
+        let determining = ids.iter().filter(|id| asks(id)).cloned().collect();
+        Ok(Verdict { outcome: Outcome::Deny, determining, obligations: Obligations { max_ttl: None, binding } })
     }
 }
 
@@ -164,7 +182,7 @@ impl PolicyEngine for CedarEngine {
         let prepared = self.vocabulary.prepare(query)?;
         let bound = |policy: &cedar_policy::Policy| {
             let id = PolicyId::new(policy.id().to_string()).ok();
-            id.and_then(|id| self.max_ttls.get(&id)).copied()
+            id.and_then(|id| self.obligations.get(&id)).copied().unwrap_or_default()
         };
         let policies = self.slice(&prepared).flat_map(PolicySet::policies).map(|policy| (policy, bound(policy)));
         remainder::of(policies, query, &prepared)

@@ -20,6 +20,7 @@ pub(crate) fn facts(rule: &Rule, vocabulary: &Vocabulary) -> PolicyFacts {
         },
         text: text(&rule.policy),
         max_ttl: rule.max_ttl,
+        binding: rule.binding,
         actions: actions(&rule.policy, vocabulary),
         file: rule.file.clone(),
         line: rule.line,
@@ -31,7 +32,10 @@ fn text(policy: &Policy) -> String {
     // What Cedar cannot export is the same as nothing but itself.
     let Ok(mut exported) = policy.to_json() else { return policy.to_string() };
     if let Some(annotations) = exported.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.retain(|name, _| name != "id" && name != "max_ttl" && !REMARKS.contains(&name.as_str()));
+        let obligations = ["max_ttl", "binding"];
+        annotations.retain(|name, _| {
+            name != "id" && !obligations.contains(&name.as_str()) && !REMARKS.contains(&name.as_str())
+        });
     }
     exported.to_string()
 }

@@ -6,6 +6,7 @@
 //! they mean the same, whichever revision they come from.
 
 use cedar_policy::{Authorizer, Decision, Effect, EntityUid, EvalResult, Policy, PolicySet};
+use hallpass_core::binding::Binding;
 use hallpass_core::policy::{PolicyQuery, Resource};
 use hallpass_core::port::{EvaluationError, Remainder};
 use hallpass_core::time::Ttl;
@@ -44,13 +45,13 @@ const FAILS: &str = "fails";
 /// # Errors
 /// [`EvaluationError`] for what Cedar cannot export.
 pub(crate) fn of<'a>(
-    policies: impl Iterator<Item = (&'a Policy, Option<Ttl>)>,
+    policies: impl Iterator<Item = (&'a Policy, (Option<Ttl>, Option<Binding>))>,
     query: &PolicyQuery,
     prepared: &Prepared,
 ) -> Result<Remainder, EvaluationError> {
     let question = Question::new(query, prepared);
     let mut remainder = Remainder::default();
-    for (policy, max_ttl) in policies {
+    for (policy, (max_ttl, binding)) in policies {
         if !principal_fits(policy, &prepared.principals) || !resource_fits(policy, &prepared.resources) {
             continue;
         }
@@ -63,6 +64,10 @@ pub(crate) fn of<'a>(
             Some(true) => Remainder::ALWAYS.to_owned(),
             None => left.to_string(),
         };
+        if let Some(binding) = binding {
+            // Where it holds it forbids whatever else permits to whoever is bound otherwise: the strictest of all counts.
+            remainder.forbids.insert(format!("unless bound by {}: {text}", binding.as_str()));
+        }
         match policy.effect() {
             Effect::Permit => drop(remainder.permits.insert((text, max_ttl))),
             Effect::Forbid => drop(remainder.forbids.insert(text)),

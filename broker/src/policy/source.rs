@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Effect, Policy, PolicySet, Template};
+use hallpass_core::binding::Binding;
 use hallpass_core::id::PolicyId;
 use hallpass_core::time::Ttl;
 
@@ -29,6 +30,8 @@ pub(crate) struct Rule {
     pub(crate) accepts: Vec<String>,
     /// `@max_ttl`.
     pub(crate) max_ttl: Option<Ttl>,
+    /// `@binding`.
+    pub(crate) binding: Option<Binding>,
     /// Where it is written.
     pub(crate) file: PathBuf,
     /// Line of its first token.
@@ -136,7 +139,7 @@ pub(crate) fn explain(detail: &DetailedError) -> String {
 pub(crate) const REMARKS: &[&str] = &["description", "reason", "owner"];
 
 /// Obligations of the policy language that later versions will honour.
-const NOT_YET_HONOURED: &[&str] = &["approvals", "approvers", "binding", "review_within", "exception"];
+const NOT_YET_HONOURED: &[&str] = &["approvals", "approvers", "review_within", "exception"];
 
 fn named((policy, line): (Policy, Option<usize>), file: &Path) -> Result<Rule, Vec<Finding>> {
     let finding = |reason: String| Finding { file: file.to_owned(), line, reason };
@@ -156,6 +159,7 @@ fn named((policy, line): (Policy, Option<usize>), file: &Path) -> Result<Rule, V
             policy: policy.new_id(cedar_policy::PolicyId::new(id.as_str())),
             accepts: policy.annotation("accepts").map(accepted).unwrap_or_default(),
             max_ttl: policy.annotation("max_ttl").and_then(|text| Ttl::parse(text).ok()),
+            binding: policy.annotation("binding").and_then(Binding::parse),
             id,
             file: file.to_owned(),
             line,
@@ -176,19 +180,21 @@ fn refuse_annotation(effect: Effect, key: &str, value: &str) -> Option<String> {
             let known = accepted(value).iter().all(|code| advice::CODES.contains(&code.as_str()));
             (!known).then(|| format!("@accepts({value:?}): write what was told, some of {}", advice::CODES.join(", ")))
         }
-        "max_ttl" if effect == Effect::Forbid => {
-            Some("@max_ttl is an obligation, and a forbid gives nothing to bind: write it on the permit".to_owned())
+        "max_ttl" | "binding" if effect == Effect::Forbid => {
+            Some(format!("@{key} is an obligation, and a forbid gives nothing to bind: write it on the permit"))
         }
         "max_ttl" => match Ttl::parse(value) {
             Ok(Ttl::ZERO) => Some("@max_ttl(\"0\") leaves no time: write a forbid instead".to_owned()),
             Ok(_) => None,
             Err(error) => Some(format!("@max_ttl({value:?}) is {error}")),
         },
+        "binding" if Binding::parse(value).is_some() => None,
+        "binding" => Some(format!("@binding({value:?}) is neither @binding(\"dpop\") nor @binding(\"mtls\")")),
         obligation if NOT_YET_HONOURED.contains(&obligation) => {
             Some(format!("this version cannot honour @{obligation}, so the bundle is refused rather than weakened"))
         }
         unknown => Some(format!(
-            "unknown annotation @{unknown}, which this version cannot honour; it knows @id, @max_ttl, @accepts, @{}",
+            "unknown annotation @{unknown}, which this version cannot honour; it knows @id, @max_ttl, @binding, @accepts, @{}",
             REMARKS.join(", @")
         )),
     }

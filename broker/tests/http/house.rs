@@ -13,6 +13,7 @@ use hallpass_broker::http::desk::{
 };
 use hallpass_broker::http::forwarded::Proxies;
 use hallpass_broker::http::{ApiState, Connection, HttpLimits, Operations, api, operations};
+use hallpass_broker::identity::dpop::DpopVerifier;
 use hallpass_core::credential::{CredentialMaterial, Effect, Handle, IssueOrder, IssuedCredential, RevocationClass};
 use hallpass_core::error::ServiceError;
 use hallpass_core::id::{BackendName, GrantId};
@@ -23,7 +24,7 @@ use hallpass_core::port::{
 use hallpass_core::role::Role;
 use hallpass_core::secret::Secret;
 use hallpass_core::testing::sample::{self, NOW};
-use hallpass_core::testing::{FaultingBackend, MockClock, Nature, TestSealer, World};
+use hallpass_core::testing::{FaultingBackend, MockClock, Nature, SeededEntropy, TestSealer, World};
 use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sqlite::SqliteStore;
 use serde_json::Value;
@@ -67,6 +68,8 @@ impl House {
             proxies: Proxies::default(),
             certificate_proxies: Default::default(),
             tokens: Arc::new(Desk),
+            possession: Arc::new(DpopVerifier::new(true, &SeededEntropy::new(7), NOW).unwrap()),
+            takes_certificates: false,
             keys: Arc::new(Keys),
             pki: Some(Arc::new(Authority)),
             status_lists: Arc::new(Lists),
@@ -281,6 +284,7 @@ impl TokenDesk for Desk {
             issued_at: NOW,
             expires_at: NOW.plus(Ttl::from_mins(10)),
             key_id: "own-key".to_owned(),
+            binding_key: None,
         })
     }
 }

@@ -122,7 +122,7 @@ async fn whoami_shows_the_proof_without_its_content() {
 #[tokio::test]
 async fn a_decision_is_previewed_without_a_grant() {
     let house = House::open();
-    let ten = Obligations { max_ttl: Some(Ttl::from_mins(10)) };
+    let ten = Obligations { max_ttl: Some(Ttl::from_mins(10)), ..Obligations::default() };
     house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Allow(ten));
     let asked = json!({"role": World::ROLE, "purpose": "deploy 4f2c"});
     let answer = house.call("POST", "/v1/decisions", &house.proof(), Some(asked)).await;
@@ -138,7 +138,7 @@ async fn a_decision_is_previewed_without_a_grant() {
 #[tokio::test]
 async fn a_preview_tells_the_terms_that_opening_then_gives() {
     let house = House::open();
-    let fifteen = Obligations { max_ttl: Some(Ttl::from_mins(15)) };
+    let fifteen = Obligations { max_ttl: Some(Ttl::from_mins(15)), ..Obligations::default() };
     house.world.policy.rule(Action::Mint, Some(World::ROLE), Ruling::Allow(fifteen));
     let asked = |ttl: &str| json!({"role": World::ROLE, "purpose": "deploy 4f2c", "ttl": ttl});
     for (ttl, bound, life) in [("5m", "request", "5m"), ("1h", "policy", "15m")] {

@@ -41,6 +41,10 @@ pub(crate) struct Global {
     /// Audience to ask a proof for; the broker's URL when not said
     #[arg(long, global = true, env = "HALLPASS_AUDIENCE", value_name = "AUDIENCE")]
     pub(crate) audience: Option<String>,
+    /// Be bound to the key in this file (DPoP): what is opened works for nobody who does not show it, and is renewed and
+    /// ended with it alone. A file that is not there is made, for its owner to read; `new` is a key for this one command
+    #[arg(long, global = true, env = "HALLPASS_DPOP", value_name = "FILE|new")]
+    pub(crate) dpop: Option<String>,
     /// How to print
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,

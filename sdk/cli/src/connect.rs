@@ -1,11 +1,14 @@
 //! From the global options to a client.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hallpass_sdk::Client;
 use hallpass_sdk::client::proof::{ProofError, ProofSource, Surroundings, named};
-use hallpass_sdk::client::{ClientBuilder, Error};
+use hallpass_sdk::client::{ClientBuilder, Error, PossessionKey};
 use hallpass_sdk::wire::CreateGrant;
 
 use crate::args::{Global, Wanted};
@@ -34,10 +37,37 @@ pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
     if let Some(name) = &global.proof {
         builder = builder.shared_proof(source(name)?);
     }
+    if let Some(named) = global.dpop.as_deref().filter(|named| !named.is_empty()) {
+        builder = builder.possession(Arc::new(possession(named)?));
+    }
     if global.dangerous_plain_http {
         builder = builder.dangerous_plain_http();
     }
     Ok(builder.build()?)
+}
+
+/// The key that `--dpop` names. One that is not there is made.
+fn possession(named: &str) -> anyhow::Result<PossessionKey> {
+    if named == "new" {
+        return Ok(PossessionKey::generate()?);
+    }
+    let path = Path::new(named);
+    match std::fs::read(path) {
+        Ok(pem) => Ok(PossessionKey::from_pem(&pem).map_err(|error| UsageError(format!("--dpop {named}: {error}")))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let (key, pem) = PossessionKey::generate_pem()?;
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .with_context(|| format!("the key file {} cannot be made", path.display()))?;
+            file.write_all(pem.expose().as_bytes())?;
+            Ok(key)
+        }
+        Err(error) => Err(UsageError(format!("the key file {} cannot be read: {error}", path.display())).into()),
+    }
 }
 
 fn source(name: &str) -> anyhow::Result<Arc<dyn ProofSource>> {

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::{ConfigurationError, Error};
 use super::held_proof::HeldProof;
+use super::possession::PossessionKey;
 use super::proof::{ClientCertificate, ProofSource, Surroundings, discover};
 use super::retry::RetryPolicy;
 use super::transport::Transport;
@@ -29,6 +30,7 @@ pub struct ClientBuilder {
     audience: Option<String>,
     proof: Option<Arc<dyn ProofSource>>,
     retry: RetryPolicy,
+    possession: Option<Arc<PossessionKey>>,
     clock: fn() -> Timestamp,
     plain_http: bool,
 }
@@ -43,6 +45,7 @@ impl ClientBuilder {
             audience: None,
             proof: None,
             retry: RetryPolicy::default(),
+            possession: None,
             clock: system_time,
             plain_http: false,
         }
@@ -91,6 +94,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Shows this key with every call (DPoP, RFC 9449): what is opened is bound to it.
+    #[must_use]
+    pub fn possession(mut self, key: Arc<PossessionKey>) -> Self {
+        self.possession = Some(key);
+        self
+    }
+
     /// How often and how fast safe calls are repeated.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -129,6 +139,7 @@ impl ClientBuilder {
                 base,
                 transport,
                 retry: self.retry,
+                possession: self.possession,
                 proof: HeldProof::new(proof, audience, self.clock),
                 clock: self.clock,
             }),

@@ -170,7 +170,11 @@ impl Client {
         let mut tried = 0_u32;
         loop {
             tried = tried.saturating_add(1);
-            let outcome: Result<Reply, TransportError> = self.try_once(call, proof, key.as_deref()).await;
+            let outcome: Result<Reply, TransportError> = match self.try_once(call, proof, key.as_deref()).await? {
+                // Nothing was done yet: the broker told which nonce it wants.
+                Ok(reply) if reply.wants_nonce() => self.try_once(call, proof, key.as_deref()).await?,
+                outcome => outcome,
+            };
             match self.inner.retry.wait(tried, call.repeat, &outcome) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return Ok(outcome?),
@@ -178,7 +182,12 @@ impl Client {
         }
     }
 
-    async fn try_once(&self, call: &Call, proof: &Proof, key: Option<&str>) -> Result<Reply, TransportError> {
+    async fn try_once(
+        &self,
+        call: &Call,
+        proof: &Proof,
+        key: Option<&str>,
+    ) -> Result<Result<Reply, TransportError>, ConfigurationError> {
         let mut request = self.inner.transport.request(call.method.clone(), call.url.clone());
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
@@ -186,8 +195,14 @@ impl Client {
         if let Some(tag) = &call.if_match {
             request = request.header("if-match", tag);
         }
-        if call.proof_in_body.is_none() && proof.is_token() {
-            request = request.bearer_auth(proof.token().expose());
+        let in_header = (call.proof_in_body.is_none() && proof.is_token()).then(|| proof.token());
+        if let Some(token) = in_header {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(key) = &self.inner.possession {
+            let (nonce, now) = (key.nonce(), (self.inner.clock)());
+            let shown = key.proof(call.method.as_str(), &call.url, in_header, nonce.as_deref(), now)?;
+            request = request.header("dpop", shown);
         }
         request = match &call.body {
             Body::Empty => request,
@@ -200,6 +215,10 @@ impl Client {
                 request.form(&pairs)
             }
         };
-        self.inner.transport.send_for(request, call.max_answer_bytes).await
+        let outcome = self.inner.transport.send_for(request, call.max_answer_bytes).await;
+        if let (Some(key), Ok(Reply { nonce: Some(nonce), .. })) = (&self.inner.possession, &outcome) {
+            key.take_nonce(nonce);
+        }
+        Ok(outcome)
     }
 }

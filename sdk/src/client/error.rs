@@ -230,6 +230,9 @@ pub enum ConfigurationError {
     /// The extra certificates cannot be used.
     #[error("the extra CA is not one or more certificates in PEM")]
     Ca,
+    /// The caller's own key cannot be used.
+    #[error("the key to be bound to is no P-256 key (PKCS #8, PEM), or there is no randomness")]
+    PossessionKey,
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),

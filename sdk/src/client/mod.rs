@@ -26,6 +26,7 @@ mod held_proof;
 mod inventory;
 mod lease;
 mod oauth;
+mod possession;
 pub mod proof;
 mod retry;
 mod transport;
@@ -38,6 +39,7 @@ pub use builder::ClientBuilder;
 pub use error::{ConfigurationError, Error, ErrorKind, Refusal, TokenRefusal, TransportError};
 pub use lease::{Heartbeat, Lease, LeaseHealth};
 pub use oauth::TokenExchange;
+pub use possession::PossessionKey;
 pub use retry::RetryPolicy;
 
 use crate::wire::Timestamp;
@@ -55,6 +57,7 @@ struct Inner {
     transport: Transport,
     retry: RetryPolicy,
     proof: HeldProof,
+    possession: Option<Arc<PossessionKey>>,
     clock: fn() -> Timestamp,
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Transport {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
+    /// What the next proof of possession must carry.
+    pub(crate) nonce: Option<String>,
     request_id: Option<String>,
     body: Zeroizing<Vec<u8>>,
 }
@@ -53,6 +55,7 @@ impl Transport {
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs);
         let request_id = header(response.headers(), "x-request-id").map(str::to_owned);
+        let nonce = header(response.headers(), "dpop-nonce").map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(classify)? {
             if body.len().saturating_add(chunk.len()) > max_answer_bytes {
@@ -60,7 +63,7 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, retry_after, request_id, body })
+        Ok(Reply { status, retry_after, nonce, request_id, body })
     }
 }
 
@@ -82,6 +85,16 @@ fn classify(error: reqwest::Error) -> TransportError {
 impl Reply {
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// Whether it asks for the same once more, with a proof of possession that carries the nonce that came with it.
+    pub(crate) fn wants_nonce(&self) -> bool {
+        const CODE: &str = "use_dpop_nonce";
+        let says = |value: Option<&serde_json::Value>| value.and_then(|value| value.as_str()) == Some(CODE);
+        matches!(self.status, 400 | 401)
+            && self.nonce.is_some()
+            && serde_json::from_slice::<serde_json::Value>(&self.body)
+                .is_ok_and(|said| says(said.get("code")) || says(said.get("error")))
     }
 
     /// The body of a success as `T`, or the refusal that it is.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::audit::Receipt;
 use super::credential::Credential;
-use super::identity::{Acting, Identity, Provenance};
+use super::identity::{Acting, Binding, Identity, Provenance};
 use super::time::{Duration, Timestamp};
 
 /// A grant. `null` in an optional field means that it has not happened or does not apply.
@@ -49,6 +49,10 @@ pub struct Grant {
     /// Id of the key that verified that proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof_key_id: Option<String>,
+    /// Key that its holder is bound to: nobody renews or ends it as its holder who does not show it. A token of the broker's
+    /// own is bound to it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
     /// From which change and run.
     #[serde(default)]
     pub provenance: Provenance,

@@ -33,6 +33,16 @@ pub struct Acting {
     pub subject: String,
 }
 
+/// A key that somebody is bound to: who has it shows it with each request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Binding {
+    /// How it is shown: `dpop` (RFC 9449) or `mtls` (RFC 8705).
+    pub by: String,
+    /// Its SHA-256 thumbprint in base64url: of the JWK (RFC 7638), or of the certificate.
+    pub thumbprint: String,
+}
+
 /// What a proof says of the change and the run behind a request (the term is SLSA's).
 ///
 /// Every field is optional: an issuer fills what it vouches for. Ids are immutable at the code host, names are not.
@@ -113,6 +123,9 @@ pub struct WhoAmI {
     /// From which change and run the caller asks.
     #[serde(default)]
     pub provenance: Provenance,
+    /// Key that the caller is bound to: its possession was shown with this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
     /// The proof itself, without its content.
     pub proof: ProofSummary,
     /// Groups that the caller belongs to.

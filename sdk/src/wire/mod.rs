@@ -39,7 +39,7 @@ pub use grant::{
     AccessRequest, AccessRequestResponse, Approval, CreateGrantResponse, DecisionSummary, Grant, GrantState,
     Revocation, RevocationClass, Terms,
 };
-pub use identity::{Acting, Identity, ProofSummary, Provenance, WhoAmI};
+pub use identity::{Acting, Binding, Identity, ProofSummary, Provenance, WhoAmI};
 pub use page::{GrantQuery, Page};
 pub use problem::{Finding, PROBLEM_JSON, Problem};
 pub use request::{AbandonRequest, CreateGrant, EndsWhen, ExceptionRequest, RenewRequest, RevokeRequest};

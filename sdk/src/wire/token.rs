@@ -1,5 +1,7 @@
 //! The OAuth side: token exchange (RFC 8693) and introspection (RFC 7662).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -104,6 +106,10 @@ pub struct Introspection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub act: Option<Value>,
+    /// The key that it is bound to (RFC 7800): `jkt` (RFC 9449 §6.1) or `x5t#S256` (RFC 8705 §3.1). It works for nobody who
+    /// does not show that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<BTreeMap<String, String>>,
     /// Other claims.
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]

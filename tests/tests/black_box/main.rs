@@ -32,6 +32,7 @@ mod namesakes;
 mod offline;
 mod offline_root;
 mod operator;
+mod possession;
 mod proxies;
 mod publishing;
 mod readiness;

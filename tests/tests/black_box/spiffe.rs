@@ -1,5 +1,6 @@
 //! SPIFFE workloads over real connections.
 
+mod bound;
 mod chains;
 mod others;
 mod proxies;
@@ -159,6 +160,10 @@ impl Domain {
         let mut broker = Broker::prepare(&setup, &[]);
         let server = fs::read_to_string(broker.file()).expect("the server file");
         fs::write(broker.file(), server.replace("http://127.0.0.1", "https://127.0.0.1")).expect("written");
+        if let Ok(role) = fs::read_to_string(broker.in_bundle("roles/self/service.toml")) {
+            let role = role.replace("http://127.0.0.1", "https://127.0.0.1");
+            fs::write(broker.in_bundle("roles/self/service.toml"), role).expect("written");
+        }
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
         fs::write(broker.folder().join("tls.pem"), made.cert.pem()).expect("written");
         fs::write(broker.folder().join("tls.key"), made.signing_key.serialize_pem()).expect("written");

@@ -153,7 +153,7 @@ fn promise_6_policy_proof_role_and_environment_bound_a_real_grant() {
             assert_eq!(life(&lab.open(&ends_after(Some(u64::MAX))).await.unwrap().grant), 3_000, "the backend");
             lab.edit_role(|role| role.ttl.max = Ttl::from_mins(40));
             assert_eq!(life(&lab.open(&ends_after(Some(3_000))).await.unwrap().grant), 2_400, "the role");
-            let obligations = Obligations { max_ttl: Some(Ttl::from_mins(20)) };
+            let obligations = Obligations { max_ttl: Some(Ttl::from_mins(20)), ..Obligations::default() };
             lab.policy.rule(Action::Mint, None, Ruling::Allow(obligations));
             assert_eq!(life(&lab.open(&ends_after(Some(3_000))).await.unwrap().grant), 1_200, "the policy");
             let bounding = lab.proof_with(World::SUBJECT, |proof| proof.rules.bounds_ttl = true);

@@ -405,7 +405,7 @@ fn an_end_keeps_the_decision_that_allowed_it_and_consumes_no_proof() {
         open::open(&lab.ports, &holder, &lab.request(), &lab.origin()).await.expect("the proof was not consumed");
 
         let again = lab.open(&lab.request()).await.unwrap().grant.record.id;
-        revoke::revoke_by_credential(&lab.ports, again, &lab.origin()).await.unwrap();
+        revoke::revoke_by_credential(&lab.ports, &holder, None, again, &lab.origin()).await.unwrap();
         let log = lab.log().await;
         let told = told_of(&log, again).into_iter().find(|one| one.entry.action == AuditAction::GrantRevoke);
         assert!(told.expect("an entry").entry.decision.is_some());

@@ -116,7 +116,9 @@ fn op() -> impl Strategy<Value = Op> {
         Write::AddQuarantine,
     ]);
     let store_fault = prop::sample::select(vec![StoreFault::Lost, StoreFault::AnswerLost]);
-    let allow = |max_ttl: Option<u64>| Ruling::Allow(Obligations { max_ttl: max_ttl.map(Ttl::from_secs) });
+    let allow = |max_ttl: Option<u64>| {
+        Ruling::Allow(Obligations { max_ttl: max_ttl.map(Ttl::from_secs), ..Obligations::default() })
+    };
     let ruling = prop_oneof![
         2 => prop::option::of(300_u64..2_000).prop_map(allow),
         1 => Just(Ruling::Deny),

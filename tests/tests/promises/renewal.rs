@@ -47,7 +47,7 @@ fn renewing_keeps_what_bounds_it_now() {
         let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
         let created = lab.clock.now();
         let proof = || lab.proof(World::SUBJECT);
-        let obligations = Obligations { max_ttl: Some(Ttl::from_mins(12)) };
+        let obligations = Obligations { max_ttl: Some(Ttl::from_mins(12)), ..Obligations::default() };
         lab.policy.rule(Action::Renew, None, Ruling::Allow(obligations));
         let ttl = Some(Ttl::from_mins(30));
         let grant = renew::renew(&lab.ports, &proof(), id, ttl, &lab.origin()).await.unwrap();

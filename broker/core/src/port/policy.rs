@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::Remainder;
+use crate::binding::Binding;
 use crate::id::{PolicyId, RevisionId};
 use crate::policy::{Action, PolicyQuery, Principal, Resource, Verdict};
 use crate::time::Ttl;
@@ -53,10 +54,12 @@ pub struct PolicyFacts {
     pub id: PolicyId,
     /// What it does where it holds.
     pub effect: Effect,
-    /// What it says, in one spelling: without its name, its `@max_ttl`, its remarks and its layout.
+    /// What it says, in one spelling: without its name, its obligations, its remarks and its layout.
     pub text: String,
     /// Its `@max_ttl`.
     pub max_ttl: Option<Ttl>,
+    /// Its `@binding`.
+    pub binding: Option<Binding>,
     /// What can be asked for that it bears on.
     pub actions: BTreeSet<Action>,
     /// File, relative to the bundle.

@@ -81,7 +81,8 @@ async fn verify(
     let candidates = route::candidates(revision, proof, source, purpose)?;
     let verified = route::verify(&candidates, proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
-    let identity = VerifiedIdentity::accept(verified, origin.source, now).map_err(Refusal::after_signature)?;
+    let identity =
+        VerifiedIdentity::accept(verified, proof.shown(), origin.source, now).map_err(Refusal::after_signature)?;
     if purpose != Use::BeActedFor
         && let Some(only) = &identity.proof().may_act
     {
@@ -100,6 +101,10 @@ async fn verify(
             let detail = "the grant behind this token has ended, or never had this token";
             return Err(Refusal::proof(Reason::GrantEnded, detail).after_signature().into());
         }
+    }
+    if let Some(possession) = &proof.possession {
+        // Last: only who proved who it is takes room among those that are remembered.
+        ports.possessions.take(possession, now)?;
     }
     Ok(identity)
 }

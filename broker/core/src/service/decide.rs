@@ -2,6 +2,7 @@
 
 use super::Ports;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
+use crate::binding::{Binding, BindingKey};
 use crate::catalog::Revision;
 use crate::delegation::ActorChain;
 use crate::error::{Reason, Refusal, ServiceError, Step};
@@ -32,9 +33,6 @@ pub(super) async fn query_of(
     let groups = revision.catalog.owners_of(identity.issuer(), identity.subject()).cloned().collect();
     let (via_role, actors) = behind_credential(ports, identity).await?.unzip();
     let principal = principal_of(identity, groups, via_role);
-    // What the holder of a grant was bound to, whoever shows a credential of that grant has not shown.
-    let is_bound = identity.proof().binding_key.is_some() && identity.proof().grant.is_none();
-    let binding = if is_bound { "bound" } else { "bearer" };
     let context = QueryContext {
         time: ports.now(),
         purpose: None,
@@ -44,7 +42,8 @@ pub(super) async fn query_of(
         scope: Vec::new(),
         provenance: identity.proof().provenance.clone(),
         source_ip: identity.source(),
-        binding: binding.to_owned(),
+        // What the holder of a grant is bound to, whoever shows a credential of that grant need not have shown.
+        binding: binding_of(identity.shown_key()),
         exception: None,
         approvals: Vec::new(),
         holder: false,
@@ -89,7 +88,7 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         scope: Vec::new(),
         provenance: record.provenance.clone(),
         source_ip: None,
-        binding: if holder.binding_key.is_some() { "bound" } else { "bearer" }.to_owned(),
+        binding: binding_of(holder.binding_key),
         exception: None,
         approvals: Vec::new(),
         holder: true,
@@ -98,6 +97,14 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         on_behalf_of: None,
     };
     with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(record), context })
+}
+
+/// How somebody is bound, in the word of policies.
+pub(super) fn binding_of(key: Option<BindingKey>) -> String {
+    let binding = key.map(|key| key.binding());
+    // By whichever certificate it has: that is how it is shown.
+    let binding = binding.map(|binding| if binding == Binding::Svid { Binding::Mtls } else { binding });
+    binding.map_or(Binding::BEARER, Binding::as_str).to_owned()
 }
 
 pub(super) fn with_owner_membership(mut query: PolicyQuery) -> PolicyQuery {
@@ -187,7 +194,7 @@ pub(super) async fn permit(
     match decision.into_permit() {
         Ok(permit) => Ok(permit),
         Err(decision) => {
-            let refusal = refusal.recorded_as(Reason::PolicyDenied);
+            let refusal = decision.verdict.unbound().unwrap_or_else(|| refusal.recorded_as(Reason::PolicyDenied));
             trail.refuse(ports, &refusal, Some(*decision)).await?;
             Err(refusal.into())
         }

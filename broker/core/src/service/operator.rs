@@ -106,6 +106,7 @@ async fn open(
         status_index: ports.store.next_status_index(),
         issued_at: now,
         expires_at: terms.expires_at,
+        binding_key: None,
     };
     let unavailable = |error: String| ServiceError::unavailable(Reason::SigningUnavailable, error);
     let handle = backend.plan(&order).map_err(|error| unavailable(error.to_string()))?;

@@ -3,6 +3,7 @@
 use super::decide::{Trail, permit, permitted_grant, query_of_holder};
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditObject};
+use crate::binding::BindingKey;
 use crate::credential::Effect;
 use crate::delegation;
 use crate::error::{Reason, Refusal, ServiceError, Step};
@@ -37,11 +38,18 @@ pub async fn revoke(
     end(ports, grant, &permit, actor, reason, trail).await
 }
 
-/// Ends the grant of a token that was shown to the broker (RFC 7009): who has it may end it, if the holder may.
+/// Ends the grant of a token that was shown to the broker (RFC 7009): who has it may end it, if the holder may. Of one that
+/// is `bound_to` a key, who has the key: `shown` is what came with the request.
 ///
 /// # Errors
 /// [`ServiceError`].
-pub async fn revoke_by_credential(ports: &Ports, id: GrantId, origin: &Origin) -> Result<Option<Grant>, ServiceError> {
+pub async fn revoke_by_credential(
+    ports: &Ports,
+    shown: &Proof,
+    bound_to: Option<BindingKey>,
+    id: GrantId,
+    origin: &Origin,
+) -> Result<Option<Grant>, ServiceError> {
     let revision = ports.governance.current();
     let Some(grant) = ports.store.grant(id).await? else { return Ok(None) };
     let holder = &grant.record.holder;
@@ -52,6 +60,15 @@ pub async fn revoke_by_credential(ports: &Ports, id: GrantId, origin: &Origin) -
     let (actor, on_behalf_of) = delegation::parties(&grant.record);
     let query = query_of_holder(ports, &revision, &grant.record, Action::Revoke);
     let trail = Trail { on_behalf_of, ..trail(actor, id, origin) };
+    if let Some(key) = bound_to {
+        if let Err(refusal) = shown.shown().confirm(key) {
+            trail.refuse(ports, &refusal, None).await?;
+            return Err(refusal.into());
+        }
+        if let Some(possession) = &shown.possession {
+            ports.possessions.take(possession, ports.now())?;
+        }
+    }
     let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let the holder revoke this grant");
     let permit = permit(ports, &revision, query, trail.clone(), refusal).await?;
     let reason = Some("the credential itself was presented for revocation".to_owned());

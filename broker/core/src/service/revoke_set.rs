@@ -328,7 +328,7 @@ impl Order<'_> {
             &holder.subject,
             holder.run.as_deref().unwrap_or_default(),
             holder.run_attempt.as_deref().unwrap_or_default(),
-            holder.binding_key.as_deref().unwrap_or_default(),
+            &holder.binding_key.map(|key| key.to_string()).unwrap_or_default(),
             &key.key,
         ]);
         IdempotencyClaim { scope, request_digest: key.request_digest, keep_until: self.now.plus(KEY_KEPT) }

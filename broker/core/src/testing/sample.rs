@@ -7,7 +7,7 @@ use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::delegation::{Acting, ActorChain};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
-use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, VerifiedIdentity, VerifiedProof};
+use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, Shown, VerifiedIdentity, VerifiedProof};
 use crate::owner::{Member, Owner, OwnerSnapshot};
 use crate::policy::{
     Action, Decision, Obligations, Outcome, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, Terms,
@@ -117,7 +117,7 @@ pub fn proof(subject: &str, jti: &str) -> VerifiedProof {
 /// `subject` of issuer `ci`, verified at [`NOW`].
 #[must_use]
 pub fn identity(subject: &str, jti: &str) -> VerifiedIdentity {
-    VerifiedIdentity::accept(proof(subject, jti), None, NOW).unwrap()
+    VerifiedIdentity::accept(proof(subject, jti), Shown::default(), None, NOW).unwrap()
 }
 
 /// These act, the first for the second and so on.
@@ -216,6 +216,7 @@ pub fn order(n: u64, role: Role) -> IssueOrder {
         status_index: n,
         issued_at: NOW,
         expires_at: NOW.plus(Ttl::from_mins(10)),
+        binding_key: None,
     }
 }
 

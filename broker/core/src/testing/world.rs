@@ -99,6 +99,7 @@ impl World {
             statements: Arc::new(PlainStatements),
             nudge: Arc::new(Notify::new()),
             spares: Arc::default(),
+            possessions: Arc::default(),
             revocations: Arc::new(Notify::new()),
             limits: Limits::default(),
         };

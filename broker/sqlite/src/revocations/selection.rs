@@ -305,7 +305,7 @@ impl Selection {
             Value::Text(author.subject.clone()),
             optional(&author.run),
             optional(&author.run_attempt),
-            optional(&author.binding_key),
+            optional(&author.binding_key.map(|key| key.to_string())),
         ]
     }
 }

@@ -155,7 +155,7 @@ columns! {
     "attributes": row.new.attributes,
     "proof_id": row.holder.proof_id.as_deref(),
     "proof_key_id": row.holder.proof_key_id.as_deref(),
-    "cnf": row.holder.binding_key.as_deref(),
+    "cnf": row.holder.binding_key.map(|key| key.to_string()),
     "source_address": row.holder.source.map(|address| address.to_string()),
     "repository": row.change.repository.as_deref(),
     "repository_id": row.change.repository_id.as_deref(),
@@ -352,7 +352,7 @@ fn read_holder(columns: &mut Columns<'_>) -> Result<Holder, StoreError> {
         attributes: columns.json("attributes")?,
         proof_id: columns.value("proof_id")?,
         proof_key_id: columns.value("proof_key_id")?,
-        binding_key: columns.value("cnf")?,
+        binding_key: columns.optional_parsed("cnf", |text| text.parse().ok())?,
         source: columns.optional_parsed("source_address", |text| text.parse().ok())?,
     })
 }

@@ -1,5 +1,7 @@
 //! What a token says.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::credential::IssueOrder;
@@ -48,6 +50,8 @@ pub(super) struct Claims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Box<Act>>,
     status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<BTreeMap<&'static str, String>>,
     #[serde(flatten)]
     of_role: Option<&'a Map<String, Value>>,
 }
@@ -114,6 +118,7 @@ impl<'a> Claims<'a> {
             run: provenance.run.as_deref(),
             act: Act::of(&order.actors),
             status: Status { status_list: Listed::at(order.status_index, public_url) },
+            cnf: order.binding_key.map(|key| BTreeMap::from([key.confirmation()])),
             of_role: parameters.claims,
         })
     }

@@ -50,6 +50,7 @@ fn order(role: Role, issued_at: Timestamp, expires_at: Timestamp) -> IssueOrder 
         status_index: 42,
         issued_at,
         expires_at,
+        binding_key: None,
     }
 }
 

@@ -54,6 +54,7 @@ fn order(n: u64, parameters: serde_json::Value) -> IssueOrder {
         status_index: n,
         issued_at: NOW,
         expires_at: NOW.plus(Ttl::from_mins(10)),
+        binding_key: None,
     }
 }
 

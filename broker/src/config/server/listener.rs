@@ -32,6 +32,8 @@ pub struct Server {
     pub proxy_header: ProxyHeader,
     /// The proxies that are believed about whose certificate was shown to them.
     pub certificate_proxies: Option<CertificateProxies>,
+    /// Whether each proof of possession must carry a nonce of this process (RFC 9449 §8).
+    pub dpop_nonces: bool,
     /// How long requests that are at work may go on after the broker was told to stop.
     pub drain_timeout: Ttl,
 }
@@ -117,7 +119,15 @@ struct RawServer {
     trusted_proxies: Vec<String>,
     proxy_header: Option<ProxyHeader>,
     certificate_proxies: Option<RawCertificateProxies>,
+    #[serde(default)]
+    dpop: RawDpop,
     drain_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDpop {
+    nonces: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -226,6 +236,8 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
         ops_tls,
         trusted_proxies,
         proxy_header: raw.proxy_header.unwrap_or_default(),
+        // Without them whoever could once use a key can make proofs for later, and nothing tells when.
+        dpop_nonces: raw.dpop.nonces.unwrap_or(true),
         drain_timeout: DRAIN_TIMEOUT.check(section, "drain_timeout", raw.drain_timeout, findings),
     })
 }

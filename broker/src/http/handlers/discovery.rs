@@ -83,6 +83,7 @@ const CLAIMS: &[&str] = &[
     "commit",
     "run",
     "status",
+    "cnf",
 ];
 
 /// Describes this interface (OpenAPI 3.1).
@@ -112,6 +113,8 @@ fn metadata(state: &ApiState) -> Value {
         // RFC 8414 requires the member, and strict relying parties want `id_token` in it.
         "response_types_supported": ["id_token"],
         "token_endpoint_auth_methods_supported": ["none"],
+        "dpop_signing_alg_values_supported": state.possession.algorithms(),
+        "tls_client_certificate_bound_access_tokens": state.takes_certificates,
         "revocation_endpoint_auth_methods_supported": ["none"],
     })
 }

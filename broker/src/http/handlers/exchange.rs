@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hallpass_core::credential::SingleToken;
+use hallpass_core::credential::{CredentialMaterial, SingleToken};
 use hallpass_core::error::{Reason, Refusal, ServiceError, Step};
 use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::port::Presented;
 use hallpass_core::request::GrantRequest;
 use hallpass_core::secret::Secret;
 use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sdk::wire::{self, TokenResponse, grant_type, token_type};
 
 use super::{bytes_of, idempotency, json_body, receipt};
-use crate::http::extract::{Certificate, Context, Form, IdempotencyKey};
+use crate::http::extract::{Certificate, Context, Form, IdempotencyKey, UnverifiedPossession};
 use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::form::Parameters;
 use crate::http::issuance::{Issued, issue};
@@ -34,6 +35,8 @@ use crate::http::wire::{life, scope, task, ticket};
     params(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
             description = "Makes a repetition of the same request safe: the earlier grant is ended, a fresh one opened."),
+        ("DPoP" = Option<String>, Header,
+            description = "Shows a key (RFC 9449): the grant is bound to it, and so is a token of the broker's own."),
     ),
     request_body(content = openapi::ExchangeForm, content_type = "application/x-www-form-urlencoded"),
     responses(
@@ -48,17 +51,21 @@ pub(in crate::http) async fn exchange(
     Context(origin): Context,
     IdempotencyKey(key): IdempotencyKey,
     Certificate(certificate): Certificate,
+    shown: UnverifiedPossession,
     Form(form): Form,
 ) -> Result<Response, Failure> {
     let Exchange { proof, actor, request, issued_as, with_receipt } = Exchange::read(form, key)?;
     // Whoever calls is whoever acts, where somebody does.
+    let caller = actor.as_ref().unwrap_or(&proof).token().map_err(ServiceError::from)?;
+    let possession = shown.verify(&state, Some(Presented::InBody(caller.expose())))?;
+    let by_dpop = possession.is_some();
     let (proof, actor) = match actor {
-        None => (Proof { certificate, ..proof }, None),
-        Some(actor) => (proof, Some(Proof { certificate, ..actor })),
+        None => (Proof { certificate, ..proof.with_possession(possession) }, None),
+        Some(actor) => (proof, Some(Proof { certificate, ..actor.with_possession(possession) })),
     };
     let issued = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &issued.grant, with_receipt).await?;
-    answer(&state, issued, issued_as, receipt)
+    answer(&state, issued, issued_as, by_dpop, receipt)
 }
 
 /// A token exchange that was asked for.
@@ -201,6 +208,7 @@ fn answer(
     state: &ApiState,
     issued: Issued,
     issued_as: &'static str,
+    by_dpop: bool,
     receipt: Option<wire::Receipt>,
 ) -> Result<Response, Failure> {
     let Issued { grant, credential, handover } = issued;
@@ -210,11 +218,18 @@ fn answer(
         let detail = "this role's credential is not one token; ask for it at /v1/grants";
         return Err(ServiceError::Backend { reason: Reason::BackendRefused, detail: detail.to_owned() }.into());
     };
+    // The broker's own tokens name the key; those of others work for whoever has them.
+    let is_bound = by_dpop && matches!(credential.material, CredentialMaterial::Jwt { .. });
+    let token_type = match (is_bound, is_bearer) {
+        (true, _) => "DPoP",
+        (false, true) => "Bearer",
+        (false, false) => "N_A",
+    };
     let scope = &grant.record.terms.scope;
     let response = TokenResponse {
         access_token: wire::Secret::new(token.expose().to_owned()),
         issued_token_type: issued_as.to_owned(),
-        token_type: if is_bearer { "Bearer" } else { "N_A" }.to_owned(),
+        token_type: token_type.to_owned(),
         expires_in: expires_in(credential.expires_at, state.ports.now()),
         scope: (!scope.is_empty()).then(|| scope.join(" ")),
         grant_id: grant.record.id.to_string(),

@@ -1,11 +1,16 @@
 //! `/oauth2/introspect` and `/oauth2/revoke`: about tokens that this broker minted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use hallpass_core::binding::Binding;
 use hallpass_core::error::{ServiceError, Step};
 use hallpass_core::grant::Grant;
+use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::port::Presented;
+use hallpass_core::secret::Secret;
 use hallpass_core::service::{inspect, revoke};
 use hallpass_sdk::wire::Introspection;
 use http::StatusCode;
@@ -13,7 +18,7 @@ use serde_json::Value;
 
 use super::json;
 use crate::http::desk::OwnToken;
-use crate::http::extract::{Bearer, Context, Form, MaybeBearer};
+use crate::http::extract::{Bearer, Certificate, Context, Form, MaybeBearer, UnverifiedPossession};
 use crate::http::failure::Failure;
 use crate::http::measure;
 use crate::http::openapi;
@@ -54,6 +59,7 @@ fn shown(own: OwnToken, grant: &Grant, issuer: &str) -> Introspection {
         1 => audiences.pop().map(Value::String),
         _ => Some(Value::from(audiences)),
     };
+    let dpop = own.binding_key.is_some_and(|key| key.binding() == Binding::Dpop);
     Introspection {
         active: true,
         iss: Some(issuer.to_owned()),
@@ -61,20 +67,23 @@ fn shown(own: OwnToken, grant: &Grant, issuer: &str) -> Introspection {
         aud,
         client_id: own.client_id,
         scope: own.scope,
-        token_type: Some("Bearer".to_owned()),
+        token_type: Some(if dpop { "DPoP" } else { "Bearer" }.to_owned()),
         exp: Some(own.expires_at.as_secs()),
         iat: Some(own.issued_at.as_secs()),
         nbf: None,
         jti: own.token_id,
         grant_id: Some(grant.record.id.to_string()),
         act: own.act,
+        cnf: own
+            .binding_key
+            .map(|key| BTreeMap::from([key.confirmation()].map(|(name, value)| (name.to_owned(), value)))),
         claims: serde_json::Map::new(),
     }
 }
 
 /// Ends the grant of a token (RFC 7009).
 ///
-/// Whoever has a token may end it. One that is not of this broker is no error (§2.2). A proof is not needed; where one
+/// Whoever has a token may end it, and has its key where it is bound to one. One that is not of this broker is no error (§2.2). A proof is not needed; where one
 /// comes, it must hold, and it may give its identity more rights than the token has.
 #[utoipa::path(
     post,
@@ -92,10 +101,13 @@ pub(in crate::http) async fn revoke(
     State(state): State<Arc<ApiState>>,
     Context(origin): Context,
     MaybeBearer(proof): MaybeBearer,
+    Certificate(certificate): Certificate,
+    shown: UnverifiedPossession,
     Form(mut form): Form,
 ) -> Result<Response, Failure> {
     form.refuse_repeats(&[])?;
-    let own = state.tokens.read(&form.require("token")?);
+    let token = form.require("token")?;
+    let own = state.tokens.read(&token);
     let by_proof = match (&proof, &own) {
         (None, _) => None,
         (Some(proof), None) => {
@@ -112,7 +124,16 @@ pub(in crate::http) async fn revoke(
         }
     };
     if let (None, Some(own)) = (by_proof, own) {
-        revoke::revoke_by_credential(&state.ports, own.grant, &origin).await?;
+        // What was shown with a proof of the caller's own was shown for that.
+        let shown = match proof {
+            Some(proof) => proof,
+            None => {
+                let possession = shown.verify(&state, Some(Presented::InBody(&token)))?;
+                let proof = Proof::of_token(Secret::new(token), TokenType::AccessToken);
+                Proof { certificate, ..proof.with_possession(possession) }
+            }
+        };
+        revoke::revoke_by_credential(&state.ports, &shown, own.binding_key, own.grant, &origin).await?;
     }
     measure::end_requested();
     Ok(StatusCode::OK.into_response())

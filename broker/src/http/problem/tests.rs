@@ -74,7 +74,9 @@ fn a_challenge_names_an_error_only_where_there_was_a_proof() {
         let failure = ServiceError::from(Refusal::proof(reason, "")).into();
         tell(&failure, Surface::V1, request_id()).headers()[WWW_AUTHENTICATE].clone()
     };
-    assert_eq!(challenge(Reason::ProofMissing), "Bearer realm=\"hallpass\"");
+    assert_eq!(challenge(Reason::ProofMissing), "Bearer realm=\"hallpass\", DPoP realm=\"hallpass\"");
+    assert_eq!(challenge(Reason::PopInvalid), "DPoP realm=\"hallpass\", error=\"invalid_dpop_proof\"");
+    assert_eq!(challenge(Reason::PopMismatch), "DPoP realm=\"hallpass\", error=\"invalid_token\"");
     assert_eq!(challenge(Reason::BadSignature), "Bearer realm=\"hallpass\", error=\"invalid_token\"");
 }
 

@@ -39,6 +39,7 @@ pub(in crate::http) fn grant(grant: &Grant, origins: Origins<'_>) -> wire::Grant
         identity: identity::of_holder(&record.holder),
         proof_id: record.holder.proof_id.clone(),
         proof_key_id: record.holder.proof_key_id.clone(),
+        binding: record.holder.binding_key.map(identity::binding),
         provenance: identity::provenance(&record.provenance),
         decision: decision(&record.decision),
         approvals: Vec::new(),
@@ -167,8 +168,10 @@ fn decision(decision: &DecisionSummary) -> wire::DecisionSummary {
 
 /// Obligations by the names of their annotations.
 pub(super) fn obligations(obligations: &Obligations) -> BTreeMap<String, Value> {
-    let Obligations { max_ttl } = obligations;
-    max_ttl.iter().map(|ttl| ("max_ttl".to_owned(), Value::from(lasting(*ttl).to_string()))).collect()
+    let Obligations { max_ttl, binding } = obligations;
+    let max_ttl = max_ttl.iter().map(|ttl| ("max_ttl".to_owned(), Value::from(lasting(*ttl).to_string())));
+    let words: Vec<_> = binding.iter().map(|binding| binding.as_str()).collect();
+    max_ttl.chain((!words.is_empty()).then(|| ("binding".to_owned(), Value::from(words.join(" "))))).collect()
 }
 
 pub(super) fn terms(terms: &Terms) -> wire::Terms {

@@ -1,5 +1,6 @@
 //! Who somebody is, as the world sees it.
 
+use hallpass_core::binding::BindingKey;
 use hallpass_core::delegation::Acting;
 use hallpass_core::grant::Holder;
 use hallpass_core::id::OwnerName;
@@ -38,6 +39,7 @@ pub(in crate::http) fn who_am_i<'a>(
         kind: proof.principal.as_str().to_owned(),
         subject: proof.subject.clone(),
         attributes: members(&proof.attributes),
+        binding: identity.binding_key().map(binding),
         provenance: provenance(&proof.provenance),
         proof: wire::ProofSummary {
             id: proof.proof_id.clone().unwrap_or(proof_digest),
@@ -47,6 +49,10 @@ pub(in crate::http) fn who_am_i<'a>(
         },
         groups: groups.map(ToString::to_string).collect(),
     }
+}
+
+pub(super) fn binding(key: BindingKey) -> wire::Binding {
+    wire::Binding { by: key.binding().as_str().to_owned(), thumbprint: key.thumbprint() }
 }
 
 pub(super) fn provenance(provenance: &Provenance) -> wire::Provenance {

@@ -61,9 +61,32 @@ enum Shape {
     Ed25519,
 }
 
+/// When it is known that a point lies on its curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Points {
+    /// When the key is read.
+    Checked,
+    /// When a signature is verified.
+    AtUse,
+}
+
 impl VerificationKey {
     /// Checks a JWK (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2).
     pub(super) fn from_jwk(jwk: &Object) -> Result<Self, Unfit> {
+        Self::read(jwk, Points::Checked)
+    }
+
+    /// A key that somebody brings along to show that it is theirs.
+    pub(in crate::identity) fn presented(jwk: &Object) -> Result<Self, &'static str> {
+        // A point that is not on its curve verifies nothing: that it is one is not worth a key agreement at each request.
+        Self::read(jwk, Points::AtUse).map_err(|unfit| match unfit {
+            Unfit::NotOurs => "it is of a type, or for a purpose, that is not known here",
+            Unfit::Refused(why) => why,
+            Unfit::Private => "it is not public: whoever sees it can sign with it",
+        })
+    }
+
+    fn read(jwk: &Object, points: Points) -> Result<Self, Unfit> {
         if PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
             return Err(Unfit::Private);
         }
@@ -83,8 +106,8 @@ impl VerificationKey {
         };
         let (shape, decoding_key, required) = match (text("kty")?, text("crv")?) {
             (Some("RSA"), _) => rsa(text("n")?, text("e")?)?,
-            (Some("EC"), Some("P-256")) => curve_point(Shape::P256, text("x")?, text("y")?)?,
-            (Some("EC"), Some("P-384")) => curve_point(Shape::P384, text("x")?, text("y")?)?,
+            (Some("EC"), Some("P-256")) => curve_point(Shape::P256, text("x")?, text("y")?, points)?,
+            (Some("EC"), Some("P-384")) => curve_point(Shape::P384, text("x")?, text("y")?, points)?,
             (Some("OKP"), Some("Ed25519")) => edwards_point(text("x")?)?,
             (None, _) => return Err(Unfit::Refused("it has no `kty`")),
             _ => return Err(Unfit::NotOurs),
@@ -181,7 +204,7 @@ fn rsa<'j>(n: Option<&'j str>, e: Option<&'j str>) -> Result<Checked<'j>, Unfit>
     Ok((Shape::Rsa, key, vec![("e", e), ("kty", "RSA"), ("n", n)]))
 }
 
-fn curve_point<'j>(shape: Shape, x: Option<&'j str>, y: Option<&'j str>) -> Result<Checked<'j>, Unfit> {
+fn curve_point<'j>(shape: Shape, x: Option<&'j str>, y: Option<&'j str>, points: Points) -> Result<Checked<'j>, Unfit> {
     let (crv, octets, agreement) = match shape {
         Shape::P384 => ("P-384", 48, &agreement::ECDH_P384),
         _ => ("P-256", 32, &agreement::ECDH_P256),
@@ -192,7 +215,7 @@ fn curve_point<'j>(shape: Shape, x: Option<&'j str>, y: Option<&'j str>) -> Resu
         return Err(Unfit::Refused("its `x` or `y` is not canonical base64url of the curve's length"));
     };
     let point = [&[4][..], &x_octets, &y_octets].concat();
-    if !on_curve(agreement, &point) {
+    if points == Points::Checked && !on_curve(agreement, &point) {
         return Err(Unfit::Refused("its point is not on its curve"));
     }
     let key = DecodingKey::from_ec_der(&point);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use hallpass_core::binding::{Binding, BindingKey};
 use hallpass_core::delegation::MayAct;
 use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::identity::{AttributeValue, Attributes, ProofForm, VerifiedProof};
@@ -48,7 +49,7 @@ pub(super) fn type_claims(
     if claims.len() > MAX_CLAIMS {
         return Err(malformed("jwt", format!("the proof has more than {MAX_CLAIMS} claims")));
     }
-    refuse_bound_or_delegated(claims)?;
+    refuse_delegated(claims)?;
     let subject = subject(claims)?;
     let mut attributes = attributes(claims)?;
     let provenance = match profile {
@@ -67,7 +68,7 @@ pub(super) fn type_claims(
         issued_at: numeric_date(claims, "iat", f64::floor)?,
         proof_id: proof_id(claims)?,
         key_id: Some(key_id.to_owned()),
-        binding_key: None,
+        binding_key: binding_key(claims)?,
         attributes,
         provenance,
         grant: None,
@@ -76,13 +77,31 @@ pub(super) fn type_claims(
     })
 }
 
-/// A proof that is bound to a key (RFC 7800 `cnf`) proves nothing without that key. One that says who acts for its subject
-/// already (`act`, RFC 8693 §4.1) speaks of a delegation that this broker has not decided on.
-pub(in crate::identity) fn refuse_bound_or_delegated(claims: &Object) -> Result<(), Refusal> {
-    if claims.contains_key("cnf") {
-        let detail = "the proof is bound to a key, and possession of that key was not shown";
-        return Err(Refusal::proof(Reason::PopRequired, detail).about("cnf"));
-    }
+/// The key that a proof is bound to (RFC 7800 `cnf`): it proves nothing without that key. One that is bound in another way
+/// than the two that can be shown here is refused, as is one that is bound in two ways.
+pub(in crate::identity) fn binding_key(claims: &Object) -> Result<Option<BindingKey>, Refusal> {
+    let Some(cnf) = claims.get("cnf") else { return Ok(None) };
+    let key = match cnf {
+        Json::Object(members) if members.len() == 1 => members.iter().find_map(|(member, thumbprint)| {
+            let binding = match member.as_str() {
+                "jkt" => Binding::Dpop,
+                "x5t#S256" => Binding::Mtls,
+                _ => return None,
+            };
+            BindingKey::of_thumbprint(binding, thumbprint.as_text()?)
+        }),
+        _ => None,
+    };
+    key.map(Some).ok_or_else(|| {
+        let detail = "the proof is bound to a key in a way that cannot be shown here; there are `jkt` (RFC 9449) and \
+                      `x5t#S256` (RFC 8705), one of them";
+        Refusal::proof(Reason::PopRequired, detail).about("cnf")
+    })
+}
+
+/// A proof that says who acts for its subject already (`act`, RFC 8693 §4.1) speaks of a delegation that this broker has
+/// not decided on.
+pub(in crate::identity) fn refuse_delegated(claims: &Object) -> Result<(), Refusal> {
     if claims.contains_key("act") {
         let detail =
             "the proof has `act`: somebody acts for its subject already, which is decided here and not by its issuer";

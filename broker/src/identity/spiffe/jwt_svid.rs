@@ -34,7 +34,7 @@ impl SpiffeVerifier {
         let signed = jws.verify(&key, algorithm)?;
         let members = signed.members();
         let typed = || {
-            claims::refuse_bound_or_delegated(members)?;
+            claims::refuse_delegated(members)?;
             let id = signed_id(members.get("sub").and_then(|sub| sub.as_text()))?;
             // What the broker knows of an SVID takes the place of claims that are called the same.
             let mut attributes = claims::attributes(members)?;
@@ -51,7 +51,7 @@ impl SpiffeVerifier {
                 issued_at: claims::numeric_date(members, "iat", f64::floor)?,
                 proof_id: claims::proof_id(members)?,
                 key_id: Some(key_id),
-                binding_key: None,
+                binding_key: claims::binding_key(members)?,
                 attributes,
                 provenance: Provenance::default(),
                 grant: None,

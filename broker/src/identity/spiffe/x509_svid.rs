@@ -92,7 +92,8 @@ impl SpiffeVerifier {
             issued_at: None,
             proof_id: Some(serial),
             key_id: Some(authority_key(&leaf).unwrap_or(authority)),
-            binding_key: Some(format!("x509-svid:{id}")),
+            // Nobody bound it to a key: it has one.
+            binding_key: None,
             attributes,
             provenance: Provenance::default(),
             grant: None,

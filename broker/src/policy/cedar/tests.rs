@@ -4,6 +4,7 @@ mod typed;
 
 use std::sync::Arc;
 
+use hallpass_core::binding::Binding;
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{GrantId, OwnerName};
 use hallpass_core::identity::{AttributeValue, PrincipalKind};
@@ -78,6 +79,36 @@ fn the_strictest_obligation_of_the_permits_that_decided_holds() {
         @id("d") permit(principal, action == Action::"mint", resource == Role::"payments/prod/deploy");"#;
     let verdict = load(text).unwrap().decide(&query()).unwrap();
     assert_eq!(verdict.obligations.max_ttl, Some(Ttl::from_mins(15)));
+}
+
+#[test]
+fn a_binding_that_one_permit_asks_for_is_asked_for_whatever_else_permits() {
+    let text = r#"
+        @id("a") permit(principal, action == Action::"mint", resource in Namespace::"payments");
+        @id("b") @binding("dpop") @max_ttl("15m") permit(principal in Issuer::"ci", action, resource);"#;
+    let decided = |text: &str, binding: &str| {
+        let mut query = query();
+        binding.clone_into(&mut query.context.binding);
+        load(text).unwrap().decide(&query).unwrap()
+    };
+    let bound = decided(text, "dpop");
+    assert_eq!((bound.outcome, bound.determining.len()), (Outcome::Allow, 2));
+    assert_eq!(bound.obligations, Obligations { max_ttl: Some(Ttl::from_mins(15)), binding: [Binding::Dpop].into() });
+    assert_eq!(bound.unbound(), None);
+    for binding in ["bearer", "mtls"] {
+        let refused = decided(text, binding);
+        let ids: Vec<_> = refused.determining.iter().map(PolicyId::as_str).collect();
+        assert_eq!((refused.outcome, ids.as_slice()), (Outcome::Deny, ["b"].as_slice()));
+        let told = refused.unbound().unwrap();
+        assert_eq!(told.reason, hallpass_core::error::Reason::ObligationUnmet);
+        assert!(told.detail.contains("DPoP proof"), "{}", told.detail);
+    }
+    let both = format!("{text} @id(\"c\") @binding(\"mtls\") permit(principal in Issuer::\"ci\", action, resource);");
+    for binding in ["bearer", "dpop", "mtls"] {
+        assert!(decided(&both, binding).unbound().unwrap().detail.contains("nobody can show"), "{binding}");
+    }
+    let forbidden = format!("{text} @id(\"no\") forbid(principal, action, resource) when {{ !context.holder }};");
+    assert_eq!(decided(&forbidden, "bearer").unbound(), None, "a key would not help");
 }
 
 #[test]
@@ -281,6 +312,8 @@ fn what_a_policy_file_gets_wrong_is_named_with_its_line() {
         ("an obligation of later versions", format!("@id(\"a\") @approvals(\"1\") {permit};")),
         ("an exception", format!("@id(\"a\") @exception(\"break_glass\") {permit};")),
         ("an obligation on a forbid", format!("@id(\"a\") @max_ttl(\"5m\") {};", permit.replace("permit", "forbid"))),
+        ("a binding on a forbid", format!("@id(\"a\") @binding(\"dpop\") {};", permit.replace("permit", "forbid"))),
+        ("a binding that there is not", format!("@id(\"a\") @binding(\"tls\") {permit};")),
         ("a bad duration", format!("@id(\"a\") @max_ttl(\"5 minutes\") {permit};")),
         ("no time at all", format!("@id(\"a\") @max_ttl(\"0s\") {permit};")),
         ("a fact nobody fills", format!("@id(\"a\") {permit} when {{ context has risk && context.risk < 50 }};")),

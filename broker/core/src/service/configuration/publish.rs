@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::read::kept;
 use super::{Changes, Publishing, Shown, put_in_force, widening};
 use crate::audit::{Actor, AuditAction, AuditObject};
+use crate::binding::Binding;
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError, Step};
 use crate::finding::Finding;
@@ -342,9 +343,9 @@ fn touched(before: &Revision, after: &Revision) -> (Vec<RoleName>, Vec<PolicyId>
     };
     let names = earlier.keys().chain(later.keys()).collect::<std::collections::BTreeSet<_>>();
     let roles = names.into_iter().filter(|name| digest(before, name) != digest(after, name)).cloned().collect();
-    let says = |revision: &Revision| -> std::collections::BTreeMap<PolicyId, (String, Option<Ttl>)> {
+    let says = |revision: &Revision| -> std::collections::BTreeMap<PolicyId, (String, Option<Ttl>, Option<Binding>)> {
         let policies = revision.policy.policies().into_iter();
-        policies.map(|policy| (policy.id, (policy.text, policy.max_ttl))).collect()
+        policies.map(|policy| (policy.id, (policy.text, policy.max_ttl, policy.binding))).collect()
     };
     let (earlier, later) = (says(before), says(after));
     let ids = earlier.keys().chain(later.keys()).collect::<std::collections::BTreeSet<_>>();

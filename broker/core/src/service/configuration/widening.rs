@@ -20,6 +20,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::binding::Binding;
 use crate::catalog::Revision;
 use crate::credential;
 use crate::finding::Finding;
@@ -89,10 +90,10 @@ impl<'a> Side<'a> {
     }
 
     /// What those policies say that could hold for the publisher, in an order of their own. The others decide nothing.
-    fn policies(&self) -> BTreeSet<(bool, String, Option<Ttl>)> {
+    fn policies(&self) -> BTreeSet<(bool, String, Option<Ttl>, Option<Binding>)> {
         let policies = self.revision.policy.policies().into_iter();
         let policies = policies.filter(|policy| self.revision.policy.could_concern(&policy.id, self.publisher()));
-        policies.map(|policy| (policy.effect == Effect::Permit, policy.text, policy.max_ttl)).collect()
+        policies.map(|policy| (policy.effect == Effect::Permit, policy.text, policy.max_ttl, policy.binding)).collect()
     }
 
     fn facts(&self, role: &Role) -> Option<RoleFacts> {
@@ -137,15 +138,24 @@ impl Comparison<'_> {
                 Effect::Forbid if !later.iter().any(stays) => {
                     findings.insert(of_policy(policy, "no longer forbids what it did, perhaps to you"));
                 }
-                // The strictest bound of all permits holds: without this one, another permits the same for longer.
-                Effect::Permit if policy.max_ttl.is_some() && !later.iter().any(stays) => {
+                // The strictest of all permits holds: without this one, another permits the same for longer, or to whoever
+                // has the token.
+                Effect::Permit
+                    if (policy.max_ttl.is_some() || policy.binding.is_some())
+                        && !later.iter().any(|later| stays(later) && later.binding == policy.binding) =>
+                {
                     let takes_over = |later: &PolicyFacts| {
                         later.effect == Effect::Permit
                             && !later.actions.is_disjoint(&policy.actions)
                             && concerns_now(later)
                     };
                     if later.iter().any(takes_over) {
-                        findings.insert(of_policy(policy, "no longer bounds a life, perhaps of what you have"));
+                        let what = if policy.max_ttl.is_some() {
+                            "no longer bounds a life, perhaps of what you have"
+                        } else {
+                            "no longer asks for a binding, perhaps of you"
+                        };
+                        findings.insert(of_policy(policy, what));
                     }
                 }
                 Effect::Forbid | Effect::Permit => {}
@@ -319,6 +329,7 @@ fn gives_at_least(earlier: &PolicyFacts, later: &PolicyFacts) -> bool {
     earlier.effect == later.effect
         && earlier.text == later.text
         && earlier.max_ttl.is_none_or(|bound| later.max_ttl.is_some_and(|later| later <= bound))
+        && (earlier.binding.is_none() || earlier.binding == later.binding)
 }
 
 /// What of `after` could be worth more to somebody who mints it than `before`. A shorter life is not.

@@ -9,7 +9,7 @@ use crate::policy::{Action, Party, PolicyQuery, QueryContext, Resource, Terms, T
 use crate::port::{Lineage, LineageKey, Replaced};
 use crate::request::Purpose;
 use crate::role::{Role, RoleState};
-use crate::service::decide::{ROLE_NOT_AVAILABLE, grant_resource, may, permit, query_of, role_facts};
+use crate::service::decide::{ROLE_NOT_AVAILABLE, binding_of, grant_resource, may, permit, query_of, role_facts};
 use crate::service::revoke::is_fenced_by_record;
 use crate::service::spares::TakenSpare;
 use crate::time::{Timestamp, Ttl};
@@ -104,6 +104,7 @@ impl Attempt<'_> {
         let facts = role_facts(self.revision, subject.role, subject.backend.as_ref());
         let resource = Resource::Role(facts);
         let mut query = query_of(self.ports, self.revision, self.identity, Action::Mint, resource).await?;
+        query.context.binding = binding_of(self.caller().shown_key().or_else(|| self.identity.shown_key()));
         query.context.purpose = stated.or_else(|| subject.role.purpose.default.clone());
         query.context.ticket.clone_from(&self.request.ticket);
         query.context.task.clone_from(&self.request.task);

@@ -93,6 +93,9 @@ impl Attempt<'_> {
         let proof = self.identity.proof();
         // Whoever else acts for the same subject has keys of its own.
         let acting = self.delegation.map(|delegation| Acting::of(&delegation.identity).name()).unwrap_or_default();
+        let bound_to =
+            |identity: &VerifiedIdentity| identity.binding_key().map(|key| key.to_string()).unwrap_or_default();
+        let bound_to = format!("{} {}", bound_to(self.identity), bound_to(self.caller()));
         let scope = idempotency::scope([
             proof.issuer.as_str(),
             &proof.subject,
@@ -100,7 +103,7 @@ impl Attempt<'_> {
             proof.provenance.run.as_deref().unwrap_or_default(),
             proof.provenance.run_attempt.as_deref().unwrap_or_default(),
             proof.proof_id.as_deref().unwrap_or_default(),
-            proof.binding_key.as_deref().unwrap_or_default(),
+            &bound_to,
             &acting,
             &key.key,
         ]);

@@ -82,7 +82,9 @@ impl Attempt<'_> {
         let decision =
             Decision::make(self.revision.policy.as_ref(), query, id, now).map_err(|_| Self::not_available())?;
         *decided = Some(decision.clone());
-        Ok(Permits { mint: decision.into_permit().map_err(|_| Self::not_available())?, delegate: None })
+        let mint = decision.into_permit();
+        let mint = mint.map_err(|refused| refused.verdict.unbound().unwrap_or_else(Self::not_available))?;
+        Ok(Permits { mint, delegate: None })
     }
 
     /// What a backend says to an order that it could not even plan for.

@@ -149,6 +149,8 @@ impl Attempt<'_> {
             status_index,
             issued_at,
             expires_at: terms.expires_at,
+            // Whoever calls is who will use it.
+            binding_key: self.caller().shown_key().or_else(|| self.identity.shown_key()),
         })
     }
 
@@ -162,7 +164,7 @@ impl Attempt<'_> {
             attributes: proof.attributes.clone(),
             proof_id: proof.proof_id.clone(),
             proof_key_id: proof.key_id.clone(),
-            binding_key: proof.binding_key.clone(),
+            binding_key: self.identity.binding_key(),
             source: self.identity.source(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{audit_about, audit_len, open, open_at_once, opening, opening_of, proof, read};
 use crate::audit::AuditAction;
+use crate::binding::{Binding, BindingKey};
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
 use crate::grant::Grant;
@@ -203,7 +204,7 @@ fn everything_said(mut grant: Grant) -> Grant {
         ("text".to_owned(), AttributeValue::Text("7".to_owned())),
         ("yes".to_owned(), AttributeValue::Bool(true)),
     ]);
-    record.holder.binding_key = text("thumbprint");
+    record.holder.binding_key = Some(BindingKey::new(Binding::Mtls, [7; 32]));
     record.holder.source = Some("2001:db8::7".parse().unwrap());
     record.provenance = Provenance {
         repository: text("acme/app"),
@@ -226,7 +227,7 @@ fn everything_said(mut grant: Grant) -> Grant {
         attestation_digests: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()],
     };
     record.decision.determining = vec![PolicyId::new("a").unwrap(), PolicyId::new("b").unwrap()];
-    record.decision.obligations = Obligations { max_ttl: Some(Ttl::from_mins(30)) };
+    record.decision.obligations = Obligations { max_ttl: Some(Ttl::from_mins(30)), binding: [Binding::Mtls].into() };
     record.terms.heartbeat = Some(Ttl::from_mins(1));
     record.terms.scope = vec!["read".to_owned(), "write".to_owned()];
     record.terms.parameters = serde_json::json!({"grants": ["SELECT"], "n": 1});

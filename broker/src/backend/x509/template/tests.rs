@@ -32,6 +32,7 @@ fn order(subject: &str) -> IssueOrder {
         status_index: 1,
         issued_at: NOW,
         expires_at: NOW,
+        binding_key: None,
     }
 }
 

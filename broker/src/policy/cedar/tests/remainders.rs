@@ -106,11 +106,13 @@ fn condition() -> impl Strategy<Value = String> {
 
 fn policy() -> impl Strategy<Value = String> {
     let scope = proptest::sample::select(&["principal", "principal in Group::\"payments\""][..]);
-    (scope, condition(), 0..4_u8, any::<bool>()).prop_map(|(scope, condition, kind, unless)| {
+    (scope, condition(), 0..6_u8, any::<bool>()).prop_map(|(scope, condition, kind, unless)| {
         let (effect, bound) = match kind {
             0 => ("forbid", ""),
             1 => ("permit", "@max_ttl(\"5m\")"),
             2 => ("permit", "@max_ttl(\"10m\")"),
+            3 => ("permit", "@binding(\"dpop\")"),
+            4 => ("permit", "@binding(\"mtls\") @max_ttl(\"10m\")"),
             _ => ("permit", ""),
         };
         let clause = if unless { "unless" } else { "when" };
@@ -147,6 +149,7 @@ fn question((role, member): (RoleFacts, bool)) -> PolicyQuery {
 #[derive(Clone, Debug)]
 struct Circumstances {
     late: bool,
+    binding: &'static str,
     holder: bool,
     text: Option<&'static str>,
     tag: Option<&'static str>,
@@ -156,8 +159,17 @@ struct Circumstances {
 
 fn circumstances() -> impl Strategy<Value = Circumstances> {
     let text = || proptest::option::of(proptest::sample::select(&["low", "high", "lab"][..]));
-    (any::<bool>(), any::<bool>(), text(), text(), any::<bool>(), 500..700_u64).prop_map(
-        |(late, holder, text, tag, via_role, max_ttl)| Circumstances { late, holder, text, tag, via_role, max_ttl },
+    let binding = proptest::sample::select(&["bearer", "dpop", "mtls"][..]);
+    (any::<bool>(), binding, any::<bool>(), text(), text(), any::<bool>(), 500..700_u64).prop_map(
+        |(late, binding, holder, text, tag, via_role, max_ttl)| Circumstances {
+            late,
+            binding,
+            holder,
+            text,
+            tag,
+            via_role,
+            max_ttl,
+        },
     )
 }
 
@@ -165,6 +177,7 @@ impl Circumstances {
     fn of(&self, mut query: PolicyQuery) -> PolicyQuery {
         query.context.time = Timestamp::from_secs(if self.late { 20 * 3_600 } else { 3_600 });
         query.context.holder = self.holder;
+        self.binding.clone_into(&mut query.context.binding);
         query.context.ticket = self.text.map(str::to_owned);
         query.context.task = self.text.map(str::to_owned);
         if let Some(tag) = self.tag {
