@@ -211,6 +211,28 @@ fn promise_4_a_fence_is_said_to_stand_when_every_verifier_has_heard_of_it_and_no
 }
 
 #[test]
+fn promise_4_what_is_told_of_an_ending_that_fails_holds_no_secret_of_the_backends() {
+    in_no_time(async {
+        const WORDS: &str =
+            "permission denied: 'hvs.CANARYcanaryCANARYcanary' at https://root:canary@vault.test, try again";
+        let lab = Lab::new(Nature::hard());
+        let id = lab.open(&lab.request()).await.unwrap().grant.record.id;
+        lab.backend.next(Call::Revoke, [Some(Fault::Says(WORDS))]);
+        let holder = lab.proof(World::SUBJECT);
+        revoke::revoke(&lab.ports, &holder, id, None, &lab.origin()).await.unwrap();
+        lab.step().await.unwrap();
+        let GrantState::Revoking { attempts: 1, last_error: Some(told), .. } = lab.grant(id).await.state else {
+            panic!("it failed once: {:?}", lab.grant(id).await.state);
+        };
+        assert_eq!(told, "permission denied: […] at […] try again", "the control: the rest is told");
+        let log = format!("{:?}", told_of(&lab.log().await, id));
+        assert!(log.contains("permission denied") && !log.to_lowercase().contains("canary"), "{log}");
+        lab.settle().await;
+        assert_eq!(lab.grant(id).await.state_name(), StateName::Revoked);
+    });
+}
+
+#[test]
 fn promise_4_what_only_a_lost_answer_could_have_named_is_never_said_to_be_revoked() {
     in_no_time(async {
         let lab = Lab::new(Nature { answers_handle: true, min_life: Ttl::from_hours(1), ..Nature::hard() });

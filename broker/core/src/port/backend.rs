@@ -304,7 +304,7 @@ pub enum Undone {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{internal}")]
 pub struct RevokeError {
-    /// For the audit log and for `last_error`, scrubbed of secrets.
+    /// For the audit log and for `last_error`, where it is kept as [`scrubbed`] has it.
     pub internal: String,
 }
 

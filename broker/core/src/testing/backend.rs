@@ -133,6 +133,8 @@ pub enum Fault {
     AnswerLost,
     /// Not done, and the answer is lost.
     RequestLost,
+    /// Not done, and answered with these words; of `revoke` only.
+    Says(&'static str),
     /// Done after this long by the mock clock, and answered.
     Slow(Ttl),
     /// Never answered: the caller's deadline must end it. This long passes by the mock clock until then; what was asked
@@ -282,7 +284,7 @@ impl FaultingBackend {
     /// Waits as the fault says. Answers when the effect happens, if it does.
     async fn arrives(&self, fault: Option<Fault>) -> Option<Timestamp> {
         match fault {
-            Some(Fault::Refused | Fault::Unavailable | Fault::RequestLost) => None,
+            Some(Fault::Refused | Fault::Unavailable | Fault::RequestLost | Fault::Says(_)) => None,
             Some(Fault::Slow(ttl)) => {
                 self.clock.advance(ttl);
                 Some(self.clock.now())
@@ -509,6 +511,7 @@ impl CredentialBackend for FaultingBackend {
         let arrives = self.arrives(fault).await;
         let undone = arrives.map(|at| self.undo(&handle_text(handle), at));
         match (fault, undone) {
+            (Some(Fault::Says(words)), _) => Err(RevokeError { internal: words.to_owned() }),
             (Some(Fault::Silent { .. }), _) => std::future::pending().await,
             (Some(Fault::AnswerLost), _) | (_, None) => {
                 Err(RevokeError { internal: "the connection broke".to_owned() })

@@ -8,6 +8,7 @@ use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::id::{BackendName, SpareId};
 use crate::port::{
     Belongs, CredentialBackend, InventoryItem, InventoryScope, ItemKind, RevokeError, Spare, SpareRule, StoreError,
+    scrubbed,
 };
 use crate::role::{Role, RoleState};
 use crate::service::Ports;
@@ -242,5 +243,6 @@ async fn within<T>(
     call: impl Future<Output = Result<T, RevokeError>> + Send,
 ) -> Result<T, RevokeError> {
     let late = |_| RevokeError { internal: "no answer within the call deadline".to_owned() };
-    tokio::time::timeout(deadline, call).await.map_err(late)?
+    let told = |error: RevokeError| RevokeError { internal: scrubbed(&error.internal) };
+    tokio::time::timeout(deadline, call).await.map_err(late)?.map_err(told)
 }

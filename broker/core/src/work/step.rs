@@ -11,7 +11,7 @@ use crate::credential::{Handle, RevocationClass};
 use crate::grant::{Cause, Ending, Grant, GrantState, NextStep};
 use crate::id::{BackendName, ReservationId};
 use crate::measure::EndTakenHold;
-use crate::port::{Applied, Change, Reserved, Share, StoreError, Undone};
+use crate::port::{Applied, Change, Reserved, Share, StoreError, Undone, scrubbed};
 use crate::service::Ports;
 use crate::service::revoke::is_fenced_by_record;
 use crate::time::{ClockWatch, Timestamp, Ttl};
@@ -223,7 +223,8 @@ async fn call(ports: &Ports, grant: &Grant, handle: &Handle) -> Result<Undone, S
     fail::fail_point!("step::before-undo");
     match tokio::time::timeout(ports.limits.call_deadline.as_duration(), backend.revoke(handle)).await {
         Ok(Ok(undone)) => Ok(undone),
-        Ok(Err(error)) => Err(error.internal),
+        // Whoever holds the grant reads it there: whatever a backend said, no secret of anybody's is repeated.
+        Ok(Err(error)) => Err(scrubbed(&error.internal)),
         Err(_) => Err("no answer within the call deadline".to_owned()),
     }
 }
