@@ -51,7 +51,7 @@ pub struct Provenance {
     /// Event that started the run, such as `push` or `pull_request`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// Pull or merge request number.
+    /// Pull or merge request number; [`Provenance::UNNUMBERED`] where the issuer does not say which it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_request: Option<String>,
     /// Deployment environment that the job runs in, as the code host knows it.
@@ -63,4 +63,9 @@ pub struct Provenance {
     /// Digests of verified build attestations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attestation_digests: Vec<String>,
+}
+
+impl Provenance {
+    /// Stands for the number of a pull or merge request of which nothing but that it is one is said.
+    pub const UNNUMBERED: &'static str = "unnumbered";
 }

@@ -9,8 +9,17 @@ use super::profile::{Claim, Described, Profile, conflict, number, text};
 use crate::config::issuer::IssuerKind;
 
 /// What Buildkite says.
-pub(super) static PROFILE: Profile =
-    Profile::new(IssuerKind::Buildkite, "buildkite", "https://buildkite.com/docs/agent/v3/cli-oidc", CLAIMS, check);
+pub(super) static PROFILE: Profile = Profile::new(
+    IssuerKind::Buildkite,
+    "buildkite",
+    "https://buildkite.com/docs/agent/v3/cli-oidc",
+    CLAIMS,
+    RUNS,
+    check,
+);
+
+/// What tells its runs apart.
+const RUNS: &str = "`pipeline_id` and `build_number` tell runs apart.";
 
 const CLAIMS: &[Claim] = &[
     text(&["pipeline_id"], "pipeline_id")
@@ -37,7 +46,7 @@ const CLAIMS: &[Claim] = &[
         .fills("event")
         .says("`webhook`, `ui`, `api`, `schedule`, …: list those that may"),
     text(&["step_key"], "step_key").chosen().says("as the pipeline's file says"),
-    number(&["build_number"], "build_number").always().says("for people"),
+    number(&["build_number"], "build_number").always().says("the run, in the record, together with pipeline_id"),
     text(&["job_id"], "job_id").always().immutable().fills("job").says("the job, in the record"),
     text(&["agent_id"], "agent_id").immutable().says("the agent that ran the job"),
     text(&["cluster_id"], "cluster_id").immutable().says("where only agents of one cluster may"),
@@ -61,8 +70,10 @@ fn check(proof: &mut Described<'_>) -> Result<(), Refusal> {
             return Err(conflict("sub", proof.subject, claim, said(claim)));
         }
     }
+    // Numbers begin anew with a pipeline that is made anew, under the slugs of another as well.
+    let run = format!("{}/{}", said("pipeline_id"), proof.number("build_number").unwrap_or_default());
     let repository = format!("{organization}/{pipeline}");
-    proof.provenance.run = Some(format!("{repository}/{}", proof.number("build_number").unwrap_or_default()));
+    proof.provenance.run = Some(run);
     proof.provenance.repository = Some(repository);
     proof.provenance.git_ref = match (proof.text("build_tag"), proof.text("build_branch")) {
         (Some(tag), _) => Some(format!("refs/tags/{tag}")),

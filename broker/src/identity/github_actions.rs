@@ -16,8 +16,12 @@ pub(super) static PROFILE: Profile = Profile::new(
     "github",
     "https://docs.github.com/en/actions/reference/security/oidc",
     CLAIMS,
+    RUNS,
     check,
 );
+
+/// What tells its runs apart.
+const RUNS: &str = "`run_id` and `run_attempt` tell runs apart.";
 
 const CLAIMS: &[Claim] = &[
     text(&["repository_id"], "repository_id")

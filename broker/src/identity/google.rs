@@ -16,6 +16,7 @@ pub(super) static PROFILE: Profile = Profile::new(
     "google",
     "https://cloud.google.com/docs/authentication/token-types#id",
     CLAIMS,
+    RUNS,
     check,
 )
 .without_proof_ids();
@@ -23,6 +24,10 @@ pub(super) static PROFILE: Profile = Profile::new(
 /// The claim of a virtual machine.
 const GOOGLE: &str = "google";
 const MACHINE: &str = "compute_engine";
+
+/// What tells its runs apart.
+const RUNS: &str = "the `instance_id` of a virtual machine (`format=full`) tells runs apart. Other tokens do not say: \
+                    whoever shows one holds what any other of the service account opened with such a token.";
 
 const CLAIMS: &[Claim] = &[
     text(&["azp"], "azp")

@@ -15,11 +15,16 @@ pub(super) static PROFILE: Profile = Profile::new(
     "kubernetes",
     "https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens",
     CLAIMS,
+    RUNS,
     check,
 );
 
 /// The claim that holds all others.
 const OF_CLUSTER: &str = "kubernetes.io";
+
+/// What tells its runs apart.
+const RUNS: &str = "the pod's `uid` tells runs apart. A token that is bound to no pod, as `kubectl create token` makes, \
+                    does not say: whoever shows one holds what any other of the service account opened with such a token.";
 
 const CLAIMS: &[Claim] = &[
     text(&[OF_CLUSTER, "serviceaccount", "uid"], "service_account_uid")

@@ -27,6 +27,8 @@ pub struct Profile {
     pub source: &'static str,
     /// Its claims beside those of RFC 7519 §4.1.
     pub claims: &'static [Claim],
+    /// What tells the runs of a workload apart: a grant is held by the run that opened it.
+    pub runs: &'static str,
     /// Whether its proofs have an id (`jti`). Those of a kind that gives none are told apart by what they say.
     pub has_proof_ids: bool,
     /// Holds claims against each other, and adds what follows from several.
@@ -56,9 +58,10 @@ impl Profile {
         record: &'static str,
         source: &'static str,
         claims: &'static [Claim],
+        runs: &'static str,
         check: fn(&mut Described<'_>) -> Result<(), Refusal>,
     ) -> Self {
-        Self { kind, record, source, claims, has_proof_ids: true, check }
+        Self { kind, record, source, claims, runs, has_proof_ids: true, check }
     }
 
     /// The same of a kind whose proofs have no id.

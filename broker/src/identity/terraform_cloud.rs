@@ -14,8 +14,12 @@ pub(super) static PROFILE: Profile = Profile::new(
     "terraform",
     "https://developer.hashicorp.com/terraform/cloud-docs/dynamic-provider-credentials/workload-identity-tokens",
     CLAIMS,
+    RUNS,
     check,
 );
+
+/// What tells its runs apart.
+const RUNS: &str = "`terraform_run_id` tells runs apart.";
 
 const CLAIMS: &[Claim] = &[
     text(&["terraform_workspace_id"], "workspace_id")

@@ -88,6 +88,30 @@ async fn every_claim_of_a_sample_is_typed_and_every_type_is_held() {
 }
 
 #[tokio::test]
+async fn no_run_of_a_workload_holds_what_another_opened_where_proofs_name_the_run() {
+    let another = |kind: IssuerKind| match kind {
+        IssuerKind::GithubActions => json!({"run_id": "7"}),
+        IssuerKind::Gitlab => json!({"pipeline_id": "7"}),
+        IssuerKind::Kubernetes => json!({"kubernetes.io": {
+            "namespace": "prod", "serviceaccount": {"name": "deployer", "uid": "a087d5a0-e1dd-43ec-93ac-f13d89cd13af"},
+            "pod": {"name": "another", "uid": "7"},
+        }}),
+        IssuerKind::Buildkite => json!({"build_number": 7}),
+        IssuerKind::Circleci => json!({"oidc.circleci.com/workflow-id": "7"}),
+        IssuerKind::TerraformCloud => json!({"terraform_run_id": "run-7"}),
+        IssuerKind::Google => json!({"google": {"compute_engine": {"instance_id": "7"}}}),
+        IssuerKind::Oidc => json!({}),
+    };
+    for (profile, issuer) in issuers() {
+        let one = issuer.verified(json!({})).await.unwrap();
+        let other = issuer.verified(another(profile.kind)).await.unwrap();
+        assert!(one.provenance.run.is_some(), "{}", profile.record);
+        assert_eq!(one.subject, other.subject, "{}", profile.record);
+        assert_ne!(one.provenance.run, other.provenance.run, "{}", profile.record);
+    }
+}
+
+#[tokio::test]
 async fn what_a_kind_always_says_cannot_be_missing() {
     for (profile, issuer) in issuers() {
         for claim in profile.claims.iter().filter(|claim| claim.always) {
@@ -123,11 +147,13 @@ fn documentation() -> String {
         let url = standard.url.map_or_else(|| standard.url_hint.to_owned(), |url| format!("`{url}` unless written"));
         text.push_str(&format!(
             "\n## `{}`\n\nIn policy `principal.{}`; documented at <{}>.\n\nBy default: `url` {url}; a proof {single_use} \
-             (`single_use`), and is known by {known_by}; `max_age` {max_age}, `max_lifetime` {}.\n\n",
+             (`single_use`), and is known by {known_by}; `max_age` {max_age}, `max_lifetime` {}.\n\n\
+             Who holds a grant: {}\n\n",
             profile.kind.as_str(),
             profile.record,
             profile.source,
             standard.max_lifetime,
+            profile.runs,
         ));
         text.push_str("| claim | in policy | type | there | constancy | provenance | bind to it? |\n|---|---|---|---|---|---|---|\n");
         for claim in profile.claims {
@@ -174,6 +200,10 @@ The same is in `context.provenance` for every kind, under one set of names. Text
 (`principal.hasTag(\"…\")`), and of issuers of kind `oidc` those that are true or false, numbers or lists are in
 `principal.truths`, `principal.numbers` and `principal.lists`. `principal.workload_type` is `ci_job`, `pod`,
 `virtual_machine`, `service_account` or `service`. Of kind `oidc`, `[issuer.provenance]` says which claim fills which field.
+
+A grant is held by the run that opened it: `run` and `run_attempt` of the provenance, beside issuer, subject and the key that a
+proof is bound to. Of kind `oidc`, map the claim that names the run; where proofs name none, everybody with the same subject
+holds what any of them opened.
 
 Clusters that call themselves the same are told apart by their keys: give each `[[issuer]]` its own `jwks_uri`, `jwks_file` or
 `jwks`, and name the one that is meant in policy.

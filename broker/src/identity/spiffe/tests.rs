@@ -374,6 +374,7 @@ async fn jwt_svids_keep_to_their_specification() {
         let identity = judge(jwt(&key, header, claims)).await;
         let identity = identity.unwrap_or_else(|refusal| panic!("{what}: {refusal:?}"));
         assert_eq!(identity.proof().attributes["svid"], AttributeValue::Text("jwt".to_owned()), "{what}");
+        assert_eq!(identity.proof().attributes["single_use"], AttributeValue::Bool(false), "{what}");
         assert_eq!(identity.proof().binding_key, None, "{what}");
         assert!(!identity.proof().rules.single_use);
     }
