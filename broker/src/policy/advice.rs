@@ -14,8 +14,9 @@ use hallpass_core::id::RoleName;
 use hallpass_core::identity::PrincipalKind;
 use serde_json::Value;
 
-use self::facts::{Fact, Of, Says, WILDCARD, all, holds};
-use super::lint::bears_on;
+use self::facts::{Fact, Of, Says, WILDCARD, all, holds, tags};
+use super::claims::Claims;
+use super::lint::{bears_on, opening};
 use super::remainder::condition;
 use super::source::Rule;
 use crate::config::Finding;
@@ -36,6 +37,7 @@ pub(crate) const CODES: &[&str] = &[
     "self-hosted",
     "fork",
     "denylist",
+    "delegate",
 ];
 
 /// Claims that are names, and what never changes in place of each.
@@ -121,18 +123,7 @@ const UNMERGED: &[&str] = &[
     "workflow_run",
     "merge_request_event",
     "external_pull_request_event",
-];
-
-/// Claims that are true or false, and those that are numbers or lists: none of them is a text tag of a typed issuer.
-const TRUTHS: &[&str] = &["ref_protected", "environment_protected", "email_verified", "ssh_rerun"];
-const NO_TEXTS: &[&str] = &[
-    "build_number",
-    "runner_id",
-    "project_number",
-    "instance_creation_timestamp",
-    "groups_direct",
-    "context_ids",
-    "license_id",
+    "parent_pipeline",
 ];
 
 /// Audiences that other services ask for by default: a proof that was meant for one of them would be accepted here.
@@ -193,16 +184,18 @@ struct Looked<'a> {
 impl Bundle<'_> {
     fn advise(&self, rule: &Rule, condition: &Value) -> Vec<Finding> {
         let facts = all(condition);
-        let mut found = types(&facts);
-        if rule.policy.effect() == Effect::Permit && bears_on(&rule.policy, "mint") {
+        let mut found = types(condition);
+        let opens = opening(&rule.policy).next().is_some();
+        if rule.policy.effect() == Effect::Permit && opens {
             let issuers = self.concerned(rule, condition);
             let production = self.reaches_production(rule, condition);
             let looked = Looked { rule, condition, facts, issuers, production };
             found.extend(looked.advise());
             found.extend(self.pull_requests(&looked));
             found.extend(self.audience(&looked));
-        } else if rule.policy.effect() == Effect::Forbid && bears_on(&rule.policy, "mint") {
+        } else if rule.policy.effect() == Effect::Forbid && opens {
             found.extend(evaded(&facts));
+            found.extend(self.does_not_bind_whoever_acts(rule, condition, &facts));
         }
         found.dedup();
         let accepted = |code: &str| rule.accepts.iter().any(|accepted| accepted == code);
@@ -286,7 +279,7 @@ impl Bundle<'_> {
         if !looked.production || !says_events || holds(looked.condition, &settled) {
             return None;
         }
-        let forbidden = self.forbids().any(|(forbid, condition)| {
+        let forbidden = self.forbids(looked.rule).any(|(forbid, condition)| {
             covers(forbid, looked.rule) && all(condition).iter().any(|fact| names(fact) && unmerged(fact))
         });
         let why = "lets the jobs of pull and merge requests reach production: pull_request_target and workflow_run come \
@@ -303,16 +296,41 @@ impl Bundle<'_> {
         if !looked.production || looked.issuers.is_empty() || asks(looked.condition) {
             return None;
         }
-        let forbidden = self.forbids().any(|(forbid, condition)| covers(forbid, looked.rule) && asks(condition));
+        let mut forbids = self.forbids(looked.rule);
+        let forbidden = forbids.any(|(forbid, condition)| covers(forbid, looked.rule) && asks(condition));
         let why = "accepts proofs that also name other audiences, each of which could have sent it on; add \
-                   !principal.multi_audience, or forbid it for every role: forbid (principal, action == Action::\"mint\", \
-                   resource is Role) when { principal.multi_audience };";
+                   !principal.multi_audience, or forbid it for every role: forbid (principal, action in [Action::\"mint\", \
+                   Action::\"delegate\"], resource is Role) when { principal.multi_audience };";
         (!forbidden).then(|| ("audience", why.to_owned()))
     }
 
-    fn forbids(&self) -> impl Iterator<Item = (&Rule, &Value)> {
+    /// The forbids of everything that a permit opens by.
+    fn forbids(&self, permit: &Rule) -> impl Iterator<Item = (&Rule, &Value)> {
+        let wanted: Vec<_> = opening(&permit.policy).collect();
         let forbids = self.rules.iter().filter(|(rule, _)| rule.policy.effect() == Effect::Forbid);
-        forbids.filter(|(rule, _)| bears_on(&rule.policy, "mint")).map(|(rule, condition)| (*rule, condition))
+        forbids
+            .filter(move |(rule, _)| wanted.iter().all(|action| bears_on(&rule.policy, action)))
+            .map(|(rule, condition)| (*rule, condition))
+    }
+
+    /// A forbid of `mint` alone that looks at who asks: `mint` is asked of whoever a credential is for.
+    fn does_not_bind_whoever_acts(
+        &self,
+        rule: &Rule,
+        condition: &Value,
+        facts: &[Fact],
+    ) -> Option<(&'static str, String)> {
+        let of_somebody = !matches!(rule.policy.principal_constraint(), PrincipalConstraint::Any)
+            || facts.iter().any(|fact| matches!(fact.of, Of::Principal | Of::Claim | Of::Tag))
+            || !tags(condition).is_empty();
+        let somebody_acts = self
+            .rules
+            .iter()
+            .any(|(permit, _)| permit.policy.effect() == Effect::Permit && bears_on(&permit.policy, "delegate"));
+        let stands = of_somebody && somebody_acts && !bears_on(&rule.policy, "delegate");
+        let why = "stops whoever a credential is for, and not whoever acts for them, of whom `delegate` is asked; write action \
+                   in [Action::\"mint\", Action::\"delegate\"]";
+        stands.then(|| ("delegate", why.to_owned()))
     }
 }
 
@@ -525,35 +543,23 @@ impl Looked<'_> {
     }
 }
 
-/// A comparison of a claim with another type than it has.
-fn types(facts: &[Fact]) -> Vec<(&'static str, String)> {
-    let is_text = |fact: &&Fact| {
-        let truth = TRUTHS.contains(&fact.name.as_str());
-        let other = fact.of == Of::Tag && (truth || NO_TEXTS.contains(&fact.name.as_str()));
-        other
-            || (truth
-                && matches!(&fact.says, Says::Is(values) if values.iter().any(|value| value == "true" || value == "false")))
+/// An attribute that is read where those of another type are: it is not there, and the condition never holds.
+fn types(condition: &Value) -> Vec<(&'static str, String)> {
+    let Ok(claims) = Claims::published() else { return Vec::new() };
+    let misread = |(collection, name): (&str, &str)| {
+        let is = claims.misread(collection, name)?;
+        let read = if collection.is_empty() { "principal".to_owned() } else { format!("principal.{collection}") };
+        let instead =
+            if is.collection.is_empty() { "principal".to_owned() } else { format!("principal.{}", is.collection) };
+        let why = format!(
+            "reads `{name}` as a tag of {read}, and it is {}: of an issuer whose kind is known there is no such tag, and what is \
+             asked of it never holds; write {instead}.getTag({name:?}), or the field of the kind's record, such as \
+             principal.gitlab.ref_protected",
+            is.what
+        );
+        Some(("types", why))
     };
-    let finding = |fact: &Fact| {
-        let why = if TRUTHS.contains(&fact.name.as_str()) {
-            format!(
-                "compares `{}` as text, and it is true or false: of an issuer whose kind is known there is no such tag, and the \
-                 condition never holds; write context.provenance.ref_protected, or the field of the kind's record, such as \
-                 principal.gitlab.environment_protected",
-                fact.name
-            )
-        } else {
-            format!(
-                "reads `{}` as a text tag, and it is a number or a list: there is no such tag; read it in the record of its \
-                 kind, or from principal.numbers or principal.lists",
-                fact.name
-            )
-        };
-        ("types", why)
-    };
-    let mut findings: Vec<_> = facts.iter().filter(is_text).map(finding).collect();
-    findings.dedup();
-    findings
+    tags(condition).into_iter().filter_map(misread).collect()
 }
 
 /// A forbid that whoever it is about can get out of by another name.

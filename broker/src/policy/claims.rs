@@ -28,6 +28,18 @@ pub(crate) const RECORDS: &[(&str, &str)] = &[
 const COLLECTIONS: &[(&str, &str, Shape)] =
     &[("truths", "Truths", Shape::Truth), ("numbers", "Numbers", Shape::Number), ("lists", "Lists", Shape::List)];
 
+/// Attributes that are no texts, of kinds that have no record: of `spiffe`.
+const WITHOUT_RECORD: &[(&str, Shape)] = &[("single_use", Shape::Truth)];
+
+/// What an attribute is that a policy takes for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Misread {
+    /// In words.
+    pub(crate) what: &'static str,
+    /// The attribute of the principal by which it is reached; empty for the principal's own tags.
+    pub(crate) collection: &'static str,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     Text,
@@ -89,6 +101,27 @@ impl Claims {
             records: records.collect::<Result<_, String>>()?,
             collections: collections.collect::<Result<_, String>>()?,
         })
+    }
+
+    /// What the attribute of this name is, where some kind of issuer gives one and none of the type that `collection`
+    /// holds, the principal's own tags where that is empty. Of names that no kind is known by nothing is told.
+    pub(crate) fn misread(&self, collection: &str, name: &str) -> Option<Misread> {
+        let read = match collection {
+            "" => Shape::Text,
+            _ => COLLECTIONS.iter().find(|(attribute, ..)| *attribute == collection)?.2,
+        };
+        let of_records = self.records.values().filter_map(|record| record.fields.get(name).copied());
+        let others = WITHOUT_RECORD.iter().filter(|(known, _)| *known == name).map(|(_, shape)| *shape);
+        let shapes: Vec<_> = of_records.chain(others).collect();
+        let is = shapes.first().filter(|_| !shapes.contains(&read))?;
+        let what = match is {
+            Shape::Text => "a text",
+            Shape::Truth => "true or false",
+            Shape::Number => "a number",
+            Shape::List => "a list",
+        };
+        let place = COLLECTIONS.iter().find(|(.., shape)| shape == is);
+        Some(Misread { what, collection: place.map_or("", |(attribute, ..)| *attribute) })
     }
 
     /// What a principal has beside its names: the record of its kind, and where its attributes of each type are. What no

@@ -104,7 +104,8 @@ fn attributes_read<'a>(value: &'a Value, read: &mut BTreeSet<(&'a str, &'a str)>
     }
 }
 
-/// A permit that gives every role to everybody: the whole of the broker's purpose undone by one line.
+/// A permit that gives every role to everybody, or lets everybody act for everybody: the whole of the broker's purpose undone
+/// by one line.
 fn boundless(rule: &Rule) -> Option<Finding> {
     let policy = &rule.policy;
     let anybody = matches!(policy.principal_constraint(), PrincipalConstraint::Any | PrincipalConstraint::Is(_));
@@ -113,12 +114,13 @@ fn boundless(rule: &Rule) -> Option<Finding> {
         ResourceConstraint::Is(kind) => kind.to_string() == "Role",
         ResourceConstraint::Eq(_) | ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => false,
     };
-    let boundless = policy.effect() == Effect::Permit
-        && anybody
-        && anything
-        && bears_on(policy, "mint")
-        && !policy.has_non_scope_constraint();
-    boundless.then(|| rule.finding("lets everybody mint every role: name the principal, the resource, or a condition"))
+    let boundless = policy.effect() == Effect::Permit && anybody && anything && !policy.has_non_scope_constraint();
+    let does = match (bears_on(policy, "mint"), bears_on(policy, "delegate")) {
+        (true, _) => "mint every role",
+        (false, true) => "act for everybody in every role",
+        (false, false) => return None,
+    };
+    boundless.then(|| rule.finding(format!("lets everybody {does}: name the principal, the resource, or a condition")))
 }
 
 /// A policy that keeps one grant, by its id, from being ended: who may end a set is decided for all grants that are alike,
@@ -148,6 +150,14 @@ fn of_computed_lives(rule: &Rule) -> Option<Finding> {
              a set at once: compare it with numbers, or leave `revoke` out of its actions",
         )
     })
+}
+
+/// The actions by which somebody comes to a credential: for oneself, and for another.
+const OPENING: &[&str] = &["mint", "delegate"];
+
+/// The actions among [`OPENING`] that a policy is about.
+pub(super) fn opening(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    OPENING.iter().copied().filter(move |action| bears_on(policy, action))
 }
 
 pub(super) fn bears_on(policy: &Policy, action: &str) -> bool {

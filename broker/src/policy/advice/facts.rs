@@ -1,5 +1,7 @@
 //! What the condition of a policy says of claims, read from its exported form.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// One comparison of a condition.
@@ -66,6 +68,36 @@ pub(super) fn all(condition: &Value) -> Vec<Fact> {
     let mut facts = Vec::new();
     collect(condition, true, &mut facts);
     facts
+}
+
+/// Every tag of the principal that a condition asks for, wherever in it: the attribute by which it is reached, nothing for
+/// a tag of its own, and the tag's name.
+pub(super) fn tags(condition: &Value) -> BTreeSet<(&str, &str)> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![condition];
+    while let Some(expression) = open.pop() {
+        if let Some(("hasTag" | "getTag", operands)) = node(expression)
+            && let Some(collection) = operands.get("left").and_then(collection)
+            && let Some(name) = operands.pointer("/right/Value").and_then(Value::as_str)
+        {
+            found.insert((collection, name));
+        }
+        match expression {
+            Value::Object(members) => open.extend(members.values()),
+            Value::Array(items) => open.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    found
+}
+
+/// The attribute of the principal that an expression is, or nothing for the principal itself.
+fn collection(expression: &Value) -> Option<&str> {
+    let (name, of) = match node(expression)? {
+        (".", operands) => (operands.get("attr")?.as_str()?, node(operands.get("left")?)?),
+        itself => ("", itself),
+    };
+    (of.0 == "Var" && of.1.as_str() == Some("principal")).then_some(name)
 }
 
 /// Whether each way for a condition to be `outcome` has such a fact.

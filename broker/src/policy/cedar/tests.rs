@@ -47,6 +47,27 @@ fn outcome(text: &str, query: &PolicyQuery) -> Outcome {
 }
 
 #[test]
+fn nobody_mints_every_role_and_nobody_acts_for_everybody_by_one_line() {
+    for (scope, does) in [
+        (r#"principal, action == Action::"mint", resource"#, "mint every role"),
+        (r#"principal, action == Action::"delegate", resource"#, "act for everybody"),
+        (r#"principal is Agent, action == Action::"delegate", resource is Role"#, "act for everybody"),
+        (r#"principal, action in [Action::"delegate", Action::"preview"], resource"#, "act for everybody"),
+    ] {
+        let told = refused(&format!("@id(\"a\") permit({scope});"));
+        assert!(told.contains(does), "{scope}: {told}");
+    }
+    for scope in [
+        r#"principal is Agent, action == Action::"delegate", resource == Role::"payments/prod/deploy""#,
+        r#"principal in Issuer::"ci", action == Action::"delegate", resource"#,
+        r#"principal, action == Action::"preview", resource"#,
+    ] {
+        load(&format!("@id(\"a\") permit({scope});")).unwrap();
+    }
+    load("@id(\"a\") forbid(principal, action == Action::\"delegate\", resource);").unwrap();
+}
+
+#[test]
 fn nothing_is_allowed_unless_a_permit_says_so() {
     let verdict = load("").unwrap().decide(&query()).unwrap();
     assert_eq!(verdict.outcome, Outcome::Deny);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::identity::profile::{Claim, Profile, Shape};
-use crate::policy::claims::RECORDS;
+use crate::policy::claims::{Claims, RECORDS};
 
 /// A principal of a kind that says everything that it can.
 fn of(profile: &Profile) -> PolicyQuery {
@@ -58,6 +58,65 @@ fn every_claim_of_every_kind_can_be_asked_for_in_its_type() {
         }
     }
     assert_eq!(RECORDS.len(), Profile::ALL.len());
+}
+
+#[test]
+fn what_is_no_text_can_be_asked_for_by_its_type_of_every_kind_and_no_other_way() {
+    let mut asked = 0;
+    for profile in Profile::ALL {
+        for claim in profile.claims {
+            let name = claim.attribute;
+            let (collection, holds) = match claim.shape {
+                Shape::Text => continue,
+                Shape::Truth => ("truths", ""),
+                Shape::Number => ("numbers", " == 7"),
+                Shape::Texts => ("lists", ".contains(\"b\")"),
+            };
+            let read = format!(
+                "principal.{collection}.hasTag(\"{name}\") && principal.{collection}.getTag(\"{name}\"){holds} && \
+                 !principal.hasTag(\"{name}\")"
+            );
+            assert_eq!(outcome(&permit(&read), &of(profile)), Outcome::Allow, "{}: {read}", profile.record);
+            asked += 1;
+        }
+    }
+    assert!(asked >= 10, "{asked}");
+}
+
+/// As [`crate::identity::spiffe`] makes it.
+#[test]
+fn whether_a_spiffe_proof_serves_once_is_true_or_false_and_no_text() {
+    let mut query = query();
+    query.principal.issuer_kind = "spiffe".to_owned();
+    for single_use in [true, false] {
+        query.principal.attributes = Attributes::from([("single_use".to_owned(), AttributeValue::Bool(single_use))]);
+        let read = permit("principal.truths.hasTag(\"single_use\") && principal.truths.getTag(\"single_use\")");
+        let expected = if single_use { Outcome::Allow } else { Outcome::Deny };
+        assert_eq!(outcome(&read, &query), expected, "{single_use}");
+        assert_eq!(outcome(&permit("principal.hasTag(\"single_use\")"), &query), Outcome::Deny);
+    }
+}
+
+#[test]
+fn what_is_read_as_another_type_than_any_kind_gives_is_known() {
+    let claims = Claims::published().unwrap();
+    let place = |collection: &str, name: &str| claims.misread(collection, name).map(|misread| misread.collection);
+    for profile in Profile::ALL {
+        for claim in profile.claims {
+            let right = match claim.shape {
+                Shape::Text => "",
+                Shape::Truth => "truths",
+                Shape::Number => "numbers",
+                Shape::Texts => "lists",
+            };
+            for collection in ["", "truths", "numbers", "lists"] {
+                let expected = (collection != right).then_some(right);
+                assert_eq!(place(collection, claim.attribute), expected, "{}: {collection}", claim.attribute);
+            }
+        }
+    }
+    assert_eq!(place("", "single_use"), Some("truths"));
+    assert_eq!((place("", "department"), place("lists", "groups"), place("truths", "single_use")), (None, None, None));
 }
 
 #[test]
