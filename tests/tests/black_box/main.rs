@@ -37,6 +37,7 @@ mod proxies;
 mod publishing;
 mod readiness;
 mod replay;
+mod requirements;
 mod rotation;
 mod secrets;
 mod sets;
