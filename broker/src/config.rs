@@ -3,6 +3,7 @@
 //! Each section has one file with a `Raw…` type (as written, unknown keys refused) and a validated type that the rest
 //! of the broker reads.
 
+pub mod attestor;
 pub mod backend;
 pub mod bundle;
 pub mod check;

@@ -1,5 +1,6 @@
 //! Verification of proofs, one kind of issuer a file.
 
+pub mod attestation;
 pub mod buildkite;
 pub mod circleci;
 pub mod dpop;

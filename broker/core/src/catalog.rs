@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BackendName, EnvironmentName, IssuerName, OwnerName, RevisionId, RoleName};
+use crate::id::{AttestorName, BackendName, EnvironmentName, IssuerName, OwnerName, RevisionId, RoleName};
 use crate::owner::Owner;
-use crate::port::{CredentialBackend, IdentityVerifier, PolicyEngine};
+use crate::port::{AttestationVerifier, CredentialBackend, IdentityVerifier, PolicyEngine};
 use crate::role::Role;
 use crate::time::Timestamp;
 
@@ -62,6 +62,8 @@ pub struct Catalog {
     pub issuers: BTreeMap<IssuerName, IssuerFacts>,
     /// What is said of each backend, by digest, for comparing revisions.
     pub backends: BTreeMap<BackendName, String>,
+    /// What is said of each attestor, by digest, for comparing revisions.
+    pub attestors: BTreeMap<AttestorName, String>,
 }
 
 /// What a revision says of an issuer, by digest.
@@ -108,6 +110,8 @@ pub struct Revision {
     pub policy: Arc<dyn PolicyEngine>,
     /// Who verifies proofs, one per configured issuer.
     pub verifiers: Vec<Arc<dyn IdentityVerifier>>,
+    /// Who checks what was signed about changes and builds.
+    pub attestors: Arc<dyn AttestationVerifier>,
     /// Who mints, by configured name.
     pub backends: BTreeMap<BackendName, Arc<dyn CredentialBackend>>,
 }

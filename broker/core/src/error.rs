@@ -143,6 +143,10 @@ reasons! {
     MissingPurpose = "missing_purpose",
     /// The purpose does not match the role's pattern.
     PurposePattern = "purpose_pattern",
+    /// An attestation does not verify, is not what its signer may vouch for, or is too old.
+    BadAttestation = "bad_attestation",
+    /// An attestation is about another change than the proof, or than another attestation.
+    AttestationMismatch = "attestation_mismatch",
     /// The certificate request is malformed, unsigned or asks with a weak key.
     BadCsr = "bad_csr",
     /// The same idempotency key came with another request.

@@ -6,6 +6,7 @@ mod state;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attestation::Attested;
 use crate::binding::BindingKey;
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
@@ -91,6 +92,8 @@ pub struct GrantRecord {
     pub replaces: Option<GrantId>,
     /// Grant that it was derived from: when that ends, so does this one.
     pub parent: Option<GrantId>,
+    /// What was signed about the change or the build behind it, and offered with the request.
+    pub attested: Attested,
     /// Who acts for the holder, where somebody does.
     pub actors: ActorChain,
     /// The key of the broker's own that signed its credential (`kid`), where one did.

@@ -208,6 +208,10 @@ name!(
     BackendName, "backend", is_simple, "use at most 64 lower-case letters, digits, '-', '_' and '.'"
 );
 name!(
+    /// The configured name of who signs statements about changes and builds.
+    AttestorName, "attestor", is_simple, "use at most 64 lower-case letters, digits, '-', '_' and '.'"
+);
+name!(
     /// The name of an environment such as `production`.
     EnvironmentName, "environment", is_simple, "use at most 64 lower-case letters, digits, '-', '_' and '.'"
 );

@@ -9,6 +9,7 @@
 //! * **Intent before effect.** What is about to happen is durable before a backend hears of it, so that a crash leaves
 //!   work to finish and never a credential that nobody knows.
 
+pub mod attestation;
 pub mod audit;
 pub mod binding;
 pub mod catalog;

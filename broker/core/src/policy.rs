@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attestation::{Build, ChangeReview};
 use crate::binding::Binding;
 use crate::credential::RevocationClass;
 use crate::delegation::ActorChain;
@@ -223,6 +224,12 @@ pub struct QueryContext {
     /// Who acts for the subject, the one who asks first. Empty where the subject asks itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actor_chain: Vec<Party>,
+    /// What was built, where a signed statement with the request says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+    /// What was agreed to, where one says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeReview>,
     /// Whom the principal acts for, where it acts for somebody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<Party>,

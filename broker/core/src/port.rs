@@ -1,6 +1,7 @@
 //! The ports: what the domain needs of the world, as small traits. Adapters implement them.
 
 mod anchor;
+mod attestation;
 mod backend;
 mod data_key;
 mod ended;
@@ -28,6 +29,7 @@ mod used_proofs;
 mod verifier;
 
 pub use anchor::{Anchor, AnchorFailed};
+pub use attestation::{AttestationVerifier, NoAttestors};
 pub use backend::{
     Belongs, CredentialBackend, ExtendError, FenceRule, InvalidParameters, InventoryItem, InventoryScope, IssueError,
     ItemKind, Prepared, RevokeError, SpareRule, Undone, scrubbed,

@@ -29,6 +29,8 @@ pub struct GrantRequest {
     pub heartbeat: Option<Ttl>,
     /// A grant of the caller's that this one takes the place of: it begins to end when this one becomes active.
     pub replaces: Option<GrantId>,
+    /// Signed statements about the change or the build behind the request, as envelopes, not verified.
+    pub attestations: Vec<String>,
     /// Lets a caller repeat a request whose answer was lost.
     pub idempotency: Option<Idempotency>,
     /// The answer can carry one token only (RFC 8693).

@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0018_spares.sql"),
     include_str!("../migrations/0019_fences.sql"),
     include_str!("../migrations/0020_families.sql"),
+    include_str!("../migrations/0021_attested.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

@@ -30,6 +30,7 @@ use crate::config::Finding;
 use crate::config::backend::{AwsAuth, Backend, BackendKind};
 use crate::config::bundle::Bundle;
 use crate::config::issuer::{Issuer, SpiffeIssuer};
+use crate::identity::attestation::Attestors;
 use crate::identity::oidc::OidcVerifier;
 use crate::identity::spiffe::SpiffeVerifier;
 use crate::keys::{KeyRing, LocalSigner, SystemEntropy};
@@ -103,6 +104,7 @@ impl Composer {
             catalog: bundle.catalog.clone(),
             policy: Arc::clone(&bundle.policy),
             verifiers: verifiers.chain(domains).chain([own]).collect(),
+            attestors: Arc::new(Attestors::new(bundle.attestors.clone())),
             backends,
         };
         Ok((revision, kept))

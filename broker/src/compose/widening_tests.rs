@@ -15,7 +15,7 @@ use hallpass_core::catalog::Revision;
 use hallpass_core::id::IssuerName;
 use hallpass_core::identity::PrincipalKind;
 use hallpass_core::policy::{Action, PolicyQuery, Principal, QueryContext, Resource};
-use hallpass_core::port::Files;
+use hallpass_core::port::{Files, NoAttestors};
 use hallpass_core::provenance::Provenance;
 use hallpass_core::service::configuration::widening::of_own_rights;
 use hallpass_core::time::Timestamp;
@@ -116,6 +116,7 @@ fn revision(files: Files) -> Revision {
         catalog: bundle.catalog.clone(),
         policy: Arc::clone(&bundle.policy),
         verifiers: Vec::new(),
+        attestors: Arc::new(NoAttestors),
         backends,
     }
 }
@@ -152,6 +153,8 @@ fn question(issuer: &str, kind: PrincipalKind, subject: &str) -> PolicyQuery {
             owner_member: false,
             actor_chain: Vec::new(),
             on_behalf_of: None,
+            build: None,
+            change: None,
         },
     }
 }

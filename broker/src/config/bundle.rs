@@ -23,6 +23,7 @@ use hallpass_core::role::RoleState;
 use ring::digest;
 
 use self::files::Section;
+use super::attestor::{self, Attestor};
 use super::backend::{self, Backend};
 use super::document::{Declared, Document};
 use super::issuer::{self, Issuer, SpiffeIssuer};
@@ -41,6 +42,8 @@ pub struct Bundle {
     pub issuers: Vec<Issuer>,
     /// The same of SPIFFE trust domains.
     pub trust_domains: Vec<SpiffeIssuer>,
+    /// Whose statements about changes and builds count.
+    pub attestors: Vec<Attestor>,
     /// Where credentials are minted.
     pub backends: Vec<Backend>,
     /// Roles, owners, environments.
@@ -145,6 +148,7 @@ pub(in crate::config) fn digest_of(part: &impl fmt::Debug) -> String {
 #[derive(Default)]
 struct Sections<'a> {
     issuers: Option<Document<'a>>,
+    attestors: Option<Document<'a>>,
     backends: Option<Document<'a>>,
     owners: Option<Document<'a>>,
     environments: Option<Document<'a>>,
@@ -187,6 +191,7 @@ impl<'a> Sections<'a> {
             };
             match section {
                 Section::Issuers => sections.issuers = Some(document),
+                Section::Attestors => sections.attestors = Some(document),
                 Section::Backends => sections.backends = Some(document),
                 Section::Owners => sections.owners = Some(document),
                 Section::Environments => sections.environments = Some(document),
@@ -221,6 +226,8 @@ impl<'a> Sections<'a> {
         let issuers = self.issuers.as_ref().map(|file| issuer::raw::read(file, base, findings)).unwrap_or_default();
         let trust_domains = self.issuers.map(|file| issuer::spiffe::read(&file, base, findings)).unwrap_or_default();
         findings.extend(same_names(&issuers, &trust_domains));
+        let attestors = self.attestors.map(|file| attestor::read(&file, &declared.issuers, base, findings));
+        let attestors = attestors.unwrap_or_default();
         let backends = self.backends.map(|file| backend::read(&file, base, findings)).unwrap_or_default();
         let owners = self.owners.map(|file| owner::read(&file, &declared.issuers, findings)).unwrap_or_default();
         let environments = self.environments.map(|file| environment::read(&file, findings)).unwrap_or_default();
@@ -246,6 +253,7 @@ impl<'a> Sections<'a> {
                 .chain(trust_domains.iter().map(|issuer| (issuer.name.clone(), issuer.facts())))
                 .collect(),
             backends: backends.iter().map(|backend| (backend.name.clone(), digest_of(&backend.kind))).collect(),
+            attestors: attestors.iter().map(|attestor| (attestor.name.clone(), digest_of(attestor))).collect(),
         };
         // Names in policies can be judged only when all of them are known.
         let names = issuers.iter().map(|issuer| &issuer.name).chain(trust_domains.iter().map(|issuer| &issuer.name));
@@ -283,6 +291,7 @@ impl<'a> Sections<'a> {
             named,
             issuers,
             trust_domains,
+            attestors,
             backends,
             catalog,
             policy,

@@ -375,6 +375,8 @@ const fn refused(reason: Reason) -> StatusCode {
         | Reason::MissingPurpose
         | Reason::PurposePattern
         | Reason::BadCsr
+        | Reason::BadAttestation
+        | Reason::AttestationMismatch
         | Reason::IdempotencyConflict
         | Reason::NoTimeLeft
         | Reason::BackendMinTtl

@@ -1,5 +1,6 @@
 //! Where the domain and the wire meet: wire types never go further in than this, domain types no further out.
 
+mod attestation;
 mod audit;
 mod catalog;
 mod command;
@@ -13,6 +14,7 @@ mod request;
 use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_sdk::wire;
 
+pub(super) use attestation::attestations;
 pub(super) use audit::{consistency, entry, inclusion, receipt};
 pub(super) use catalog::{owner, role};
 pub(super) use command::{

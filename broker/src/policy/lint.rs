@@ -19,7 +19,6 @@ const NOT_FILLED: &[(&str, &str)] = &[
     ("context", "risk"),
     ("context", "zone"),
     ("context", "held_roles"),
-    ("context", "change"),
     ("context", "approval_records"),
     ("context", "facts"),
 ];

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
+use hallpass_core::attestation::{Build, ChangeReview};
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::RoleName;
 use hallpass_core::identity::{AttributeValue, PrincipalKind};
@@ -251,6 +252,8 @@ impl Vocabulary {
             ("exception", context.exception.as_deref().map(text)),
             ("actor_chain", actor_chain(&context.actor_chain)?),
             ("actor_depth", actor_depth(&context.actor_chain)),
+            ("build", context.build.as_ref().map(build).transpose()?),
+            ("change", context.change.as_ref().map(change).transpose()?),
             ("on_behalf_of", context.on_behalf_of.as_ref().map(party).transpose()?),
         ];
         let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -314,6 +317,37 @@ fn actor_depth(chain: &[Party]) -> Option<RestrictedExpression> {
 fn party(party: &Party) -> Result<RestrictedExpression, EvaluationError> {
     let fields = [("issuer", party.issuer.as_str()), ("subject", party.subject.as_str())];
     RestrictedExpression::new_record(fields.map(|(name, value)| (name.to_owned(), text(value)))).map_err(failed)
+}
+
+fn build(build: &Build) -> Result<RestrictedExpression, EvaluationError> {
+    let Build { attestor, builder, repository, commit, subjects } = build;
+    let optional = [("repository", repository), ("commit", commit)];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value.as_deref()?))));
+    let required = [("attestor", text(attestor.as_str())), ("builder", text(builder)), ("subjects", texts(subjects))];
+    let fields = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
+    RestrictedExpression::new_record(fields).map_err(failed)
+}
+
+fn change(change: &ChangeReview) -> Result<RestrictedExpression, EvaluationError> {
+    let ChangeReview { reviewed_by, planned_by, author, approvers, plan_digest, plan_reviewed, commit, independent } =
+        change;
+    let reviewed_by = RestrictedExpression::new_set(reviewed_by.iter().map(|name| text(name.as_str())));
+    let planned_by = planned_by.as_ref().map(|name| name.as_str());
+    let optional = [
+        ("planned_by", planned_by),
+        ("author", author.as_deref()),
+        ("plan_digest", plan_digest.as_deref()),
+        ("commit", commit.as_deref()),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+    let required = [
+        ("reviewed_by", reviewed_by),
+        ("approvers", texts(approvers)),
+        ("plan_reviewed", RestrictedExpression::new_bool(*plan_reviewed)),
+        ("independent", RestrictedExpression::new_bool(*independent)),
+    ];
+    let fields = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
+    RestrictedExpression::new_record(fields).map_err(failed)
 }
 
 fn provenance(provenance: &Provenance) -> Result<RestrictedExpression, EvaluationError> {

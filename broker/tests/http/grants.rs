@@ -47,7 +47,6 @@ async fn every_field_of_the_contract_is_acted_on_or_refused_by_name() {
 
     for (name, value, named) in [
         ("exception", json!({"kind": "break_glass", "reason": "outage"}), "exception"),
-        ("attestations", json!(["a"]), "attestations"),
         ("ends_when", json!({"run": true}), "ends_when.run"),
         ("owner", json!("me"), "owner"),
         ("state", json!("active"), "state"),

@@ -109,6 +109,10 @@ pub(crate) struct Wanted {
     /// said
     #[arg(long, value_name = "FILE")]
     pub(crate) csr: Option<PathBuf>,
+    /// Signed statement about the change or the build behind the request (DSSE envelope or Sigstore bundle); may be
+    /// repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attestation: Vec<PathBuf>,
     /// Put files here instead of into a temporary folder or on standard output. Nothing that exists is overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,

@@ -82,6 +82,9 @@ pub(crate) fn request(wanted: &Wanted) -> anyhow::Result<CreateGrant> {
     let csr = wanted.csr.as_ref().map(|path| {
         std::fs::read_to_string(path).with_context(|| format!("the request {} cannot be read", path.display()))
     });
+    let attestations = wanted.attestation.iter().map(|path| {
+        std::fs::read_to_string(path).with_context(|| format!("the attestation {} cannot be read", path.display()))
+    });
     Ok(CreateGrant {
         role: wanted.role.clone(),
         purpose: wanted.purpose.clone(),
@@ -89,6 +92,7 @@ pub(crate) fn request(wanted: &Wanted) -> anyhow::Result<CreateGrant> {
         ticket: wanted.ticket.clone(),
         scope: wanted.scope.clone(),
         csr: csr.transpose()?,
+        attestations: attestations.collect::<anyhow::Result<_>>()?,
         ..CreateGrant::default()
     })
 }

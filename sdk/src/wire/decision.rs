@@ -27,6 +27,9 @@ pub struct DecisionRequest {
     /// Grant whose place the new one would take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// Signed statements that would come with the request, as there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<String>,
     /// Action asked about; `mint` when absent.
     #[serde(default = "mint")]
     pub action: String,
@@ -40,7 +43,15 @@ impl DecisionRequest {
     /// Whether `role` could be minted for the caller.
     #[must_use]
     pub fn mint(role: impl Into<String>) -> Self {
-        Self { role: role.into(), purpose: None, ttl: None, ticket: None, replaces: None, action: mint() }
+        Self {
+            role: role.into(),
+            purpose: None,
+            ttl: None,
+            ticket: None,
+            replaces: None,
+            attestations: Vec::new(),
+            action: mint(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::attestation::Attestation;
 use super::audit::Receipt;
 use super::credential::Credential;
 use super::identity::{Acting, Binding, Identity, Provenance};
@@ -87,6 +88,9 @@ pub struct Grant {
     pub last_seen_at: Option<Timestamp>,
     /// How it can be stopped, and how far that has come.
     pub revocation: Revocation,
+    /// What was signed about the change or the build behind it, and came with the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<Attestation>,
     /// Who acts for `identity`, the one who holds the credential first (RFC 8693 §4.1). Empty where nobody does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actors: Vec<Acting>,

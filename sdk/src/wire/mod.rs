@@ -6,6 +6,7 @@
 //! ignored. Responses accept unknown fields, and unknown words in their closed sets become
 //! `Unknown`, so that an older client keeps working with a newer broker.
 
+mod attestation;
 mod audit;
 mod catalog;
 mod command;
@@ -23,6 +24,7 @@ mod secret;
 mod time;
 mod token;
 
+pub use attestation::Attestation;
 pub use audit::{AuditEntry, AuditQuery, ConsistencyProof, InclusionProof, Receipt};
 pub use catalog::{Member, Owner, PurposeRule, Role, RoleState, TtlRule};
 pub use command::{

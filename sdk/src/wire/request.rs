@@ -32,7 +32,7 @@ pub struct CreateGrant {
     /// Asks to be decided by the permits for an exception.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exception: Option<ExceptionRequest>,
-    /// Signed in-toto/SLSA statements about what will use the credential.
+    /// Signed statements about the change or the build behind the request: at most 8 DSSE envelopes, each as JSON text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attestations: Vec<String>,
     /// Proof of who acts on the caller's behalf (RFC 8693 §4.1).

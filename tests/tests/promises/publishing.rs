@@ -41,6 +41,7 @@ impl Press for Copier {
             catalog: now.catalog.clone(),
             policy: Arc::clone(&now.policy),
             verifiers: now.verifiers.clone(),
+            attestors: Arc::clone(&now.attestors),
             backends: now.backends.clone(),
         };
         let (in_force, governance) = (Mutex::new(Some(copy(self.next.clone()))), Arc::clone(&self.governance));

@@ -50,6 +50,8 @@ pub(super) async fn query_of(
         owner_member: false,
         actor_chain: actors.as_ref().map(Party::all_of).unwrap_or_default(),
         on_behalf_of: None,
+        build: None,
+        change: None,
     };
     Ok(with_owner_membership(PolicyQuery { principal, action, resource, context }))
 }
@@ -95,6 +97,8 @@ pub(super) fn query_of_holder(ports: &Ports, revision: &Revision, record: &Grant
         owner_member: false,
         actor_chain: Party::all_of(&record.actors),
         on_behalf_of: None,
+        build: None,
+        change: None,
     };
     with_owner_membership(PolicyQuery { principal, action, resource: grant_resource(record), context })
 }
@@ -254,6 +258,13 @@ pub(super) async fn permitted_grant(
     let resource = grant_resource(&grant.record);
     let mut query = query_of(ports, revision, identity, action, resource).await?;
     query.context.holder = grant.record.is_held_by(identity);
+    if action == Action::Renew {
+        // To renew is to have it minted again, by what it was minted by: no statement is offered a second time.
+        let record = &grant.record;
+        query.context.provenance.attestation_digests.clone_from(&record.provenance.attestation_digests);
+        query.context.build.clone_from(&record.attested.build);
+        query.context.change.clone_from(&record.attested.change);
+    }
     let may_read = may(revision, &PolicyQuery { action: Action::Read, ..query.clone() });
     let refusal = Refusal::new(
         Step::Policy,

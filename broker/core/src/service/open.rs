@@ -17,6 +17,7 @@ pub(super) use foresee::foresee;
 use self::plan::Planned;
 use super::decide::{Trail, live_grant};
 use super::{Ports, Use, authenticate, rates};
+use crate::attestation::Attested;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::credential::{Effect, IssuedCredential};
@@ -89,11 +90,16 @@ async fn open_between(
         let revision = ports.governance.current();
         let (identity, delegation) = parties(ports, &revision, proof, actor, origin).await?;
         let (identity, delegation) = (&identity, delegation.as_ref());
-        let attempt = Attempt { ports, revision: &revision, identity, delegation, request, origin, epoch };
+        let attested = Attested::default();
+        let attempt = Attempt { ports, revision: &revision, identity, delegation, request, origin, attested, epoch };
         if !std::mem::replace(&mut counted.of_identity, true) {
             // Not before: anybody can write a name into a token, and would spend its budget with forgeries.
             rates::identity(ports, attempt.caller(), origin).await?;
         }
+        let attempt = match attempt.attested() {
+            Ok(attested) => Attempt { attested, ..attempt },
+            Err(refusal) => return Err(attempt.refuse(refusal).await?),
+        };
         if let Some(opened) = attempt.run(&mut counted).await? {
             return Ok(opened);
         }
@@ -183,6 +189,8 @@ struct Attempt<'a> {
     delegation: Option<&'a Delegation>,
     request: &'a GrantRequest,
     origin: &'a Origin,
+    /// What was signed about the change or the build behind the request.
+    attested: Attested,
     epoch: u64,
 }
 
@@ -220,6 +228,18 @@ impl Attempt<'_> {
             Effect::Local => self.open_local(&subject, planned).await,
             Effect::Remote => self.open_remote(&subject, planned).await,
         }
+    }
+
+    /// What the statements that came with the request say together.
+    fn attested(&self) -> Result<Attested, Refusal> {
+        let offered = &self.request.attestations;
+        if offered.is_empty() {
+            return Ok(Attested::default());
+        }
+        let vouched = self.revision.attestors.verify(offered, self.ports.now())?;
+        let acting = self.delegation.map(|delegation| &delegation.identity);
+        let askers: Vec<_> = [Some(self.identity), acting].into_iter().flatten().collect();
+        Attested::weigh(&vouched, &askers, &self.revision.catalog)
     }
 
     /// Who asks: whoever acts, or the one that it is for.
@@ -263,6 +283,15 @@ impl Attempt<'_> {
                 entry.with("certificate_serial", serial).with("certificate_sha256", sha256)
             }
             _ => entry,
+        };
+        let attested = &record.attested;
+        let entry = match attested.statements.is_empty() {
+            true => entry,
+            false => entry.with("attestations", &attested.digests().join(" ")),
+        };
+        let entry = match attested.change.as_ref().and_then(|change| change.plan_digest.as_deref()) {
+            Some(plan) => entry.with("plan_digest", plan),
+            None => entry,
         };
         let entry = if proof.rules.single_use { entry } else { entry.with("proof_single_use", "false") };
         let entry = entry

@@ -8,6 +8,7 @@ use super::Ports;
 use super::barred::Barred;
 use super::decide::Trail;
 use super::open::Opened;
+use crate::attestation::Attested;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::credential::IssueOrder;
 use crate::delegation::ActorChain;
@@ -155,6 +156,7 @@ async fn open(
             lineage: None,
             replaces: None,
             parent: None,
+            attested: Attested::default(),
             actors: ActorChain::default(),
             signed_by: issued.signed_by.take(),
         },
@@ -277,6 +279,8 @@ fn decision(
                 owner_member: false,
                 actor_chain: Vec::new(),
                 on_behalf_of: None,
+                build: None,
+                change: None,
             },
         },
         verdict: Verdict { outcome: Outcome::Allow, determining: vec![rule], obligations: Obligations::default() },

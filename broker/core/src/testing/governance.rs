@@ -38,6 +38,7 @@ impl FixedGovernance {
             catalog: now.catalog.clone(),
             policy: Arc::clone(&now.policy),
             verifiers: now.verifiers.clone(),
+            attestors: Arc::clone(&now.attestors),
             backends: now.backends.clone(),
         };
         edit(&mut revision);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::attestation::Attested;
 use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::delegation::{Acting, ActorChain};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
@@ -194,6 +195,8 @@ pub fn query(subject: &str, role: &str) -> PolicyQuery {
             owner_member: false,
             actor_chain: Vec::new(),
             on_behalf_of: None,
+            build: None,
+            change: None,
         },
     }
 }
@@ -315,6 +318,7 @@ pub fn pending(n: u64, class: RevocationClass, now: Timestamp) -> Grant {
             replaces: None,
             parent: None,
             fence: None,
+            attested: Attested::default(),
             actors: ActorChain::default(),
             signed_by: None,
         },

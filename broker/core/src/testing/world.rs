@@ -15,7 +15,7 @@ use crate::error::ServiceError;
 use crate::grant::Grant;
 use crate::id::{BackendName, GrantId, RequestId};
 use crate::identity::{Proof, VerifiedProof};
-use crate::port::{CredentialBackend, IdentityVerifier, PolicyEngine, Sealer, Share, Store, StoreError};
+use crate::port::{CredentialBackend, IdentityVerifier, NoAttestors, PolicyEngine, Sealer, Share, Store, StoreError};
 use crate::request::{GrantRequest, Origin};
 use crate::role::Role;
 use crate::service::open::Opened;
@@ -74,6 +74,7 @@ impl World {
             },
             policy: Arc::clone(&policy) as Arc<dyn PolicyEngine>,
             verifiers: vec![Arc::clone(&verifier) as Arc<dyn IdentityVerifier>],
+            attestors: Arc::new(NoAttestors),
             backends: BTreeMap::from([(
                 BackendName::new("tokens").unwrap(),
                 Arc::clone(&backend) as Arc<dyn CredentialBackend>,
@@ -154,6 +155,7 @@ impl World {
             csr: None,
             heartbeat: None,
             replaces: None,
+            attestations: Vec::new(),
             idempotency: None,
             single_token: false,
         }

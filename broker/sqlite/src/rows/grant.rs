@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use hallpass_core::attestation::Attested;
 use hallpass_core::credential::Handle;
 use hallpass_core::delegation::ActorChain;
 use hallpass_core::grant::{DecisionSummary, EXPIRY_SKEW, Grant, GrantRecord, Holder};
@@ -29,6 +30,7 @@ pub(crate) struct NewGrant {
     attributes: String,
     owner_snapshot: String,
     attestation_digests: Option<String>,
+    attested: Option<String>,
     actor_chain: Option<String>,
     determining: String,
     obligations: String,
@@ -60,6 +62,7 @@ impl NewGrant {
             attributes: json(&record.holder.attributes)?,
             owner_snapshot: json(&record.owner)?,
             attestation_digests: if digests.is_empty() { None } else { Some(json(digests)?) },
+            attested: if record.attested.statements.is_empty() { None } else { Some(json(&record.attested)?) },
             actor_chain: if record.actors.is_empty() { None } else { Some(json(&record.actors)?) },
             determining: json(&record.decision.determining)?,
             obligations: json(&record.decision.obligations)?,
@@ -191,6 +194,7 @@ columns! {
     "root_id": row.kin.root.map(|id| id_bytes(id.as_uuid())),
     "depth": row.kin.depth,
     "actor_chain": row.new.actor_chain.as_deref(),
+    "attested": row.new.attested.as_deref(),
     "signed_by": row.record.signed_by.as_deref(),
 }
 
@@ -282,7 +286,7 @@ const REST: &str = "end_at, expires_at, last_seen_at, heartbeats_from, credentia
     attributes, proof_id, proof_key_id, cnf, source_address, repository, repository_id, repository_owner_id, \"ref\", \
     ref_protected, \"commit\", workflow, workflow_ref, run, run_attempt, job, actor, actor_id, event, pull_request, \
     provenance_environment, runner, attestation_digests, decision_id, policy_revision, determining_policies, \
-    obligations, terms, status_index, lineage_id, replaces, parent_id, actor_chain, signed_by";
+    obligations, terms, status_index, lineage_id, replaces, parent_id, actor_chain, attested, signed_by";
 
 /// The columns of one grant, for a `SELECT` of which nothing comes before `id`.
 pub(crate) static SELECTED: LazyLock<String> = LazyLock::new(|| format!("id, version, {}, {REST}", LIFE.join(", ")));
@@ -339,6 +343,7 @@ fn read_record(id: GrantId, columns: &mut Columns<'_>) -> Result<GrantRecord, St
         replaces: columns.optional_id("replaces")?,
         parent: columns.optional_id("parent_id")?,
         actors: columns.optional_json::<ActorChain>("actor_chain")?.unwrap_or_default(),
+        attested: columns.optional_json::<Attested>("attested")?.unwrap_or_default(),
         signed_by: columns.value("signed_by")?,
     })
 }

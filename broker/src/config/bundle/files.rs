@@ -26,6 +26,7 @@ const MAX_DEPTH: usize = 9;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     Issuers,
+    Attestors,
     Backends,
     Owners,
     Environments,
@@ -42,6 +43,7 @@ impl Section {
     pub(crate) fn of(path: &str) -> Result<Self, String> {
         match path {
             "issuers.toml" => return Ok(Self::Issuers),
+            "attestors.toml" => return Ok(Self::Attestors),
             "backends.toml" => return Ok(Self::Backends),
             "owners.toml" => return Ok(Self::Owners),
             "environments.toml" => return Ok(Self::Environments),
@@ -59,7 +61,7 @@ impl Section {
             let flat = test.ends_with(".toml") && !test.contains('/');
             return if flat { Ok(Self::Tests) } else { Err("policy tests are files tests/*.toml".to_owned()) };
         }
-        Err("no file of a bundle: there are issuers.toml, backends.toml, owners.toml, environments.toml, \
+        Err("no file of a bundle: there are issuers.toml, attestors.toml, backends.toml, owners.toml, environments.toml, \
              roles/**/*.toml, policies/*.cedar and tests/*.toml"
             .to_owned())
     }
@@ -209,7 +211,7 @@ impl Walk<'_> {
             }
             match path {
                 "roles" | "policies" | "tests" => self.folder(&target, path, depth + 1),
-                // Public keys of issuers, named by `jwks_file`.
+                // Public keys of issuers and attestors, named by them.
                 "keys" => {}
                 _ if depth == 0 => self.refuse(path, "no folder of a bundle: roles, policies, tests, keys".to_owned()),
                 _ if depth >= MAX_DEPTH => self.refuse(path, "lies too deep".to_owned()),

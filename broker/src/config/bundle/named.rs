@@ -25,6 +25,8 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
         BundleSource::File(path) => Some(("issuers.toml", path)),
         BundleSource::Inline(_) | BundleSource::HttpsWeb { .. } | BundleSource::WorkloadApi(_) => None,
     });
+    let attestors = bundle.attestors.iter().flat_map(|attestor| &attestor.keys);
+    let attestors = attestors.filter_map(|key| Some(("attestors.toml", key.file.as_ref()?)));
     // Of what is secret, such as passwords, no digest is told: whoever guesses could check it.
     let certificates = bundle.backends.iter().flat_map(|backend| match &backend.kind {
         BackendKind::X509 { ca_certificate_file, .. } => vec![ca_certificate_file.as_ref()],
@@ -38,7 +40,7 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
     });
     let certificates = certificates.flatten().map(|path| ("backends.toml", path));
     let mut named = NamedFiles::new();
-    for (section, path) in keys.chain(bundles).chain(certificates) {
+    for (section, path) in keys.chain(bundles).chain(attestors).chain(certificates) {
         let name = path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
         match digest(path) {
             Ok(digest) => drop(named.insert(name, digest)),

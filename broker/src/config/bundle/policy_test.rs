@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use hallpass_core::attestation::{Build, ChangeReview};
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{GrantId, IssuerName, OwnerName, PolicyId, RoleName};
 use hallpass_core::identity::{Attributes, PrincipalKind};
@@ -105,6 +106,9 @@ struct RawRequest {
     #[serde(default)]
     holder: bool,
     time: Option<Instant>,
+    /// What signed statements with the request say.
+    build: Option<Build>,
+    change: Option<ChangeReview>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -171,6 +175,8 @@ fn test(entry: &Document<'_>, raw: RawTest, scene: &Scene<'_>) -> Result<PolicyT
             owner_member: role.is_some_and(|role| groups.contains(&role.owner)),
             actor_chain: identity.actors,
             on_behalf_of: identity.on_behalf_of,
+            build: request.build,
+            change: request.change,
         },
         principal: Principal {
             kind,

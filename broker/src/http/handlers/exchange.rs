@@ -21,7 +21,7 @@ use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
 use crate::http::openapi;
 use crate::http::router::ApiState;
-use crate::http::wire::{life, scope, task, ticket};
+use crate::http::wire::{attestations, life, scope, task, ticket};
 
 /// Exchanges a proof for a credential that is one token (RFC 8693).
 ///
@@ -97,6 +97,7 @@ impl Exchange {
         )?;
         let (purpose, ticket) = (form.take("purpose"), ticket(form.take("ticket"))?);
         let task = task(form.take("task"))?;
+        let attestations = offered(&mut form)?;
         let with_receipt = flag(&mut form, "receipt")?;
         // Says which client this is and proves nothing (RFC 6749 §3.2.1).
         form.take("client_id");
@@ -117,7 +118,8 @@ impl Exchange {
                 .map(|token| token.expose().as_bytes())
                 .unwrap_or_default(),
         ];
-        let idempotency = idempotency(key, digest_parts.into_iter().chain(scope.iter().map(String::as_bytes)));
+        let idempotency =
+            idempotency(key, digest_parts.into_iter().chain(scope.iter().chain(&attestations).map(String::as_bytes)));
         let request = GrantRequest {
             role,
             purpose,
@@ -128,6 +130,7 @@ impl Exchange {
             csr: None,
             heartbeat: None,
             replaces: None,
+            attestations,
             idempotency,
             single_token: true,
         };
@@ -193,6 +196,14 @@ fn ttl(text: &str) -> Result<Ttl, Unreadable> {
     let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok().map(Ttl::from_secs));
     let parsed = seconds.unwrap_or_else(|| text.parse::<wire::Duration>().ok().map(life));
     parsed.ok_or_else(|| Unreadable::content("ttl", "`ttl` is a duration such as 15m, or whole seconds"))
+}
+
+/// A JSON array of envelopes in one parameter: a parameter does not come twice here (RFC 6749 §3.2).
+fn offered(form: &mut Parameters) -> Result<Vec<String>, Unreadable> {
+    let Some(text) = form.take("attestations") else { return Ok(Vec::new()) };
+    let read = serde_json::from_str::<Vec<String>>(&text);
+    let wrong = |_| Unreadable::content("attestations", "`attestations` is a JSON array of envelopes, each as text");
+    read.map_err(wrong).and_then(attestations)
 }
 
 /// `true` or `false`; not given, it is not meant.

@@ -73,6 +73,7 @@ fn preview(asked: DecisionRequest) -> Result<GrantRequest, Unreadable> {
         csr: None,
         heartbeat: None,
         replaces: wire::replaces(asked.replaces.as_deref())?,
+        attestations: wire::attestations(asked.attestations)?,
         idempotency: None,
         single_token: false,
     })

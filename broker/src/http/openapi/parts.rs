@@ -42,6 +42,9 @@ pub(in crate::http) struct ExchangeForm {
     /// What an agent was asked to do.
     #[schema(nullable = false, max_length = 400)]
     task: Option<String>,
+    /// A JSON array of signed statements about the change or the build behind the request, each an envelope as text.
+    #[schema(nullable = false)]
+    attestations: Option<String>,
     /// Says which client this is, and proves nothing.
     #[schema(nullable = false)]
     client_id: Option<String>,

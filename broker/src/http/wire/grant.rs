@@ -9,6 +9,7 @@ use hallpass_core::time::Timestamp;
 use hallpass_sdk::wire;
 use serde_json::Value;
 
+use super::attestation::attestation;
 use super::{at, identity, lasting};
 
 /// Where links begin.
@@ -61,6 +62,7 @@ pub(in crate::http) fn grant(grant: &Grant, origins: Origins<'_>) -> wire::Grant
             last_error: progress.last_error.map(str::to_owned),
             exposure_seconds: exposure_seconds(grant, &progress),
         },
+        attestations: record.attested.statements.iter().map(attestation).collect(),
         actors: record.actors.iter().map(identity::of_acting).collect(),
         parent: record.parent.map(|id| id.to_string()),
         replaces: record.replaces.map(|id| id.to_string()),

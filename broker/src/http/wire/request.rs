@@ -5,6 +5,7 @@ use hallpass_core::request::{GrantRequest, Idempotency};
 use hallpass_core::time::Ttl;
 use hallpass_sdk::wire;
 
+use super::attestation::attestations;
 use crate::http::failure::Unreadable;
 
 /// Longest ticket: a reference, not a text.
@@ -26,7 +27,6 @@ pub(in crate::http) fn grant_request(
     let ends_when = asked.ends_when.unwrap_or_default();
     let unsupported = [
         ("exception", asked.exception.is_some()),
-        ("attestations", !asked.attestations.is_empty()),
         ("ends_when.run", ends_when.run),
         ("ends_when.ticket", ends_when.ticket),
         ("ends_when.environment", ends_when.environment),
@@ -47,6 +47,7 @@ pub(in crate::http) fn grant_request(
         csr: asked.csr,
         heartbeat: ends_when.heartbeat.map(life),
         replaces: replaces(asked.replaces.as_deref())?,
+        attestations: attestations(asked.attestations)?,
         idempotency,
         single_token: false,
     })

@@ -37,6 +37,7 @@ async fn default_life(client: &Client, request: &CreateGrant) -> Option<Duration
     let question = DecisionRequest {
         purpose: request.purpose.clone(),
         ticket: request.ticket.clone(),
+        attestations: request.attestations.clone(),
         ..DecisionRequest::mint(&request.role)
     };
     client.decide(&question).await.ok()?.terms?.ttl

@@ -1,13 +1,14 @@
 //! Whether a revision would widen the rights of whoever publishes it (promise 10: nobody approves themselves).
 //!
 //! Conservative, because the questions that somebody will ask are not known in advance: what *could* concern the
-//! publisher counts, whatever the conditions of a policy say. It compares six things:
+//! publisher counts, whatever the conditions of a policy say. It compares seven things:
 //!
 //! * **policies**: a permit that is new or says something else, a forbid or a bound that is gone or says something else,
 //!   where its scope could hold for the publisher;
 //! * **owners**: the publisher as a member of more teams, or its teams as owners of more roles;
 //! * **issuers**: anything about the issuer that the publisher proves itself with; and whom any other issuer's proofs
 //!   are trusted to be, for nobody but the publisher then says whose identities those are;
+//! * **attestors**: one that is new or may vouch for something else, for a review may be what a policy asks for;
 //! * **roles**: one that the publisher could mint and that is new, or would give more than it does;
 //! * **answers**: any question about the publisher's rights that could be answered with yes where it was with no, or with
 //!   a longer life, under any circumstances: at another hour, from another address, by a proof that says more;
@@ -50,6 +51,7 @@ pub fn of_own_rights(
         comparison.policies(&mut findings);
         comparison.owners(&mut findings);
         comparison.issuers(&mut findings);
+        comparison.attestors(&mut findings);
         comparison.backends(&mut findings);
         comparison.roles(&mut findings);
         comparison.answers(&mut findings);
@@ -202,6 +204,19 @@ impl Comparison<'_> {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    /// Whoever can sign that a change was reviewed has it reviewed.
+    fn attestors(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (&self.before.revision.catalog.attestors, &self.after.revision.catalog.attestors);
+        for (name, settings) in later {
+            let reason = match earlier.get(name) {
+                Some(before) if before == settings => continue,
+                Some(_) => format!("changes what {name} may vouch for, or by which keys; nobody else has agreed"),
+                None => format!("trusts {name} to vouch for changes or builds; nobody else has agreed"),
+            };
+            findings.insert(found(PathBuf::from("attestors.toml"), reason));
         }
     }
 

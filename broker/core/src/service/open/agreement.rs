@@ -7,6 +7,7 @@ use crate::grant::{GrantRecord, HolderKey};
 use crate::identity::VerifiedIdentity;
 use crate::policy::{Action, Party, PolicyQuery, QueryContext, Resource, Terms, TermsInput};
 use crate::port::{Lineage, LineageKey, Replaced};
+use crate::provenance::Provenance;
 use crate::request::Purpose;
 use crate::role::{Role, RoleState};
 use crate::service::decide::{ROLE_NOT_AVAILABLE, binding_of, grant_resource, may, permit, query_of, role_facts};
@@ -85,7 +86,7 @@ impl Attempt<'_> {
         let subject = self.identity.proof();
         let on_behalf_of = Some(Party { issuer: subject.issuer.clone(), subject: subject.subject.clone() });
         let context = QueryContext {
-            provenance: own.provenance,
+            provenance: Provenance { attestation_digests: self.attested.digests(), ..own.provenance },
             binding: own.binding,
             source_ip: own.source_ip,
             owner_member: own.owner_member,
@@ -110,6 +111,9 @@ impl Attempt<'_> {
         query.context.task.clone_from(&self.request.task);
         query.context.ttl = Some(self.request.ttl.unwrap_or(subject.role.ttl.default));
         query.context.scope.clone_from(&self.request.scope);
+        query.context.provenance.attestation_digests = self.attested.digests();
+        query.context.build.clone_from(&self.attested.build);
+        query.context.change.clone_from(&self.attested.change);
         query.context.actor_chain =
             self.delegation.map(|delegation| Party::all_of(&delegation.chain)).unwrap_or_default();
         Ok(query)

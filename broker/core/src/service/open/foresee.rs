@@ -5,6 +5,7 @@ use super::commit::{proof_use_of, replayed};
 use super::failure::issue_failure;
 use super::plan::Permits;
 use super::{Attempt, Subject};
+use crate::attestation::Attested;
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::id::IssuerName;
@@ -35,8 +36,14 @@ pub(in crate::service) async fn foresee(
     request: &GrantRequest,
     origin: &Origin,
 ) -> Result<Foreseen, ServiceError> {
-    let attempt = Attempt { ports, revision, identity, delegation: None, request, origin, epoch: ports.store.epoch() };
+    let epoch = ports.store.epoch();
+    let attested = Attested::default();
+    let attempt = Attempt { ports, revision, identity, delegation: None, request, origin, attested, epoch };
     let mut decision = None;
+    let attempt = match attempt.attested() {
+        Ok(attested) => Attempt { attested, ..attempt },
+        Err(refusal) => return Ok(Foreseen { decision, terms: Err(refusal) }),
+    };
     match attempt.foresee(&mut decision).await {
         Ok(terms) => Ok(Foreseen { decision, terms: Ok(terms) }),
         Err(ServiceError::Refused(refusal)) => Ok(Foreseen { decision, terms: Err(refusal) }),

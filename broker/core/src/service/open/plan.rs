@@ -11,6 +11,7 @@ use crate::id::SpareId;
 use crate::owner::OwnerSnapshot;
 use crate::policy::{Decision, Obligations, Permit, Terms};
 use crate::port::{Lineage, Replaced};
+use crate::provenance::Provenance;
 use crate::request::Purpose;
 use crate::service::spares::TakenSpare;
 use crate::time::Timestamp;
@@ -81,7 +82,7 @@ impl Attempt<'_> {
         terms: Terms,
         lineage: Option<Lineage>,
     ) -> Result<Planned, ServiceError> {
-        let (role, proof, now) = (subject.role, self.identity.proof(), permits.decision().decided_at);
+        let (role, now) = (subject.role, permits.decision().decided_at);
         let order = self.order(subject, &purpose, &terms, now, self.ports.store.next_status_index())?;
         let grant = Grant {
             end_at: terms.end_at,
@@ -108,7 +109,7 @@ impl Attempt<'_> {
                 ticket: self.request.ticket.clone(),
                 task: self.request.task.clone(),
                 holder: self.holder(),
-                provenance: proof.provenance.clone(),
+                provenance: self.provenance(),
                 decision: DecisionSummary::from(&permits),
                 terms,
                 created_at: now,
@@ -116,6 +117,7 @@ impl Attempt<'_> {
                 lineage: None,
                 replaces: self.request.replaces,
                 parent: self.parent().map(|parent| parent.record.id),
+                attested: self.attested.clone(),
                 actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
                 signed_by: None,
             },
@@ -142,7 +144,7 @@ impl Attempt<'_> {
             subject: proof.subject.clone(),
             actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
             attributes: proof.attributes.clone(),
-            provenance: proof.provenance.clone(),
+            provenance: self.provenance(),
             purpose: purpose.as_str().to_owned(),
             scope: terms.scope.clone(),
             csr: self.request.csr.clone(),
@@ -152,6 +154,12 @@ impl Attempt<'_> {
             // Whoever calls is who will use it.
             binding_key: self.caller().shown_key().or_else(|| self.identity.shown_key()),
         })
+    }
+
+    /// What the proof says of the change, and which statements came with it.
+    fn provenance(&self) -> Provenance {
+        let attestation_digests = self.attested.digests();
+        Provenance { attestation_digests, ..self.identity.proof().provenance.clone() }
     }
 
     fn holder(&self) -> Holder {

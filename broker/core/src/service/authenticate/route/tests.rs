@@ -74,6 +74,7 @@ fn revision(verifiers: Vec<Arc<Told>>) -> Revision {
         catalog: Catalog::default(),
         policy: Arc::new(ScriptedPolicy::new('a')),
         verifiers: verifiers.into_iter().map(|told| told as Candidate).collect(),
+        attestors: Arc::new(crate::port::NoAttestors),
         backends: std::collections::BTreeMap::new(),
     }
 }

@@ -1,0 +1,392 @@
+//! What others signed about the change or the build behind a request (in-toto statements, SLSA): who built what from which
+//! commit, who approved it, and which plan was approved.
+//!
+//! A statement proves nothing by being there: it is about a commit, and where the proof names another one it is refused.
+//! What several statements say together is one [`Build`] and one [`ChangeReview`], or nothing at all.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Catalog;
+use crate::error::{Reason, Refusal};
+use crate::id::{AttestorName, IssuerName};
+use crate::identity::VerifiedIdentity;
+use crate::time::Timestamp;
+
+/// Most statements with one request. Each costs some signatures to check, and anybody with a proof may offer them.
+pub const MAX_OFFERED: usize = 8;
+
+/// Most approvers, and most artifacts of a build, that a request comes with: all of them are in the decision's record.
+pub const MAX_TOLD: usize = 64;
+
+/// A statement that a configured attestor signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// `sha256:` and the lower-case hexadecimal SHA-256 of what was signed: the statement, not its envelope, so that it is
+    /// the same statement whoever else signs it too.
+    pub digest: String,
+    /// Who signed it, by configured name.
+    pub attestor: AttestorName,
+    /// When what it tells of happened, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What a statement says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Said {
+    /// How artifacts were built (SLSA Build Provenance v1).
+    SlsaProvenance {
+        /// `runDetails.builder.id`.
+        builder: String,
+        /// Where the source came from, as a URL without `git+` and without the reference.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Commit that was built.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
+        /// Digests of what came out, as `sha256:…`.
+        subjects: BTreeSet<String>,
+    },
+    /// Who agreed to a change.
+    Review(Reviewed),
+    /// What is going to be done with a change.
+    Plan(Reviewed),
+}
+
+/// What a review or a plan tells of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reviewed {
+    /// The commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Who made the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Person>,
+    /// Who agreed to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<Person>,
+    /// The plan, as `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<String>,
+}
+
+/// Somebody whom a statement names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Person {
+    /// An account at a code host, `<host>:<immutable id>`, as owners' members list theirs: `github:1234567`.
+    Account(String),
+    /// An identity, `<configured issuer>:<subject>`.
+    Identity(String),
+}
+
+impl Person {
+    /// The name as policy reads it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Account(name) | Self::Identity(name) => name,
+        }
+    }
+}
+
+/// A statement with what its attestor's entry says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// What was signed.
+    pub statement: Statement,
+    /// Issuers whose proofs name, as `actor_id`, accounts of the code host whose accounts this attestor names.
+    pub accounts_of: Vec<IssuerName>,
+}
+
+/// Everything that was offered with a request, and what it comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attested {
+    /// What was signed.
+    pub statements: Vec<Statement>,
+    /// What was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+    /// What was agreed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeReview>,
+}
+
+/// What was built, in policy (`context.build`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Who vouches for it.
+    pub attestor: AttestorName,
+    /// Who built it.
+    pub builder: String,
+    /// Where the source came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Commit that was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Digests of what came out.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+}
+
+/// What was agreed to and by whom, in policy (`context.change`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangeReview {
+    /// Who vouches for a review.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reviewed_by: Vec<AttestorName>,
+    /// Who vouches for a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned_by: Option<AttestorName>,
+    /// Who made the change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Who agreed to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
+    /// The plan, as a plan statement names it, a review, or both alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<String>,
+    /// Whether a review names the plan: it, too, was agreed to.
+    pub plan_reviewed: bool,
+    /// The commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whether everybody who asks is known to be neither the author nor one of the approvers. Unknown is no.
+    pub independent: bool,
+}
+
+impl Attested {
+    /// What `vouched` comes to in a request by `askers`: the one that it is for, and whoever acts.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where one contradicts another, or is about another commit than a proof.
+    pub fn weigh(vouched: &[Vouched], askers: &[&VerifiedIdentity], catalog: &Catalog) -> Result<Self, Refusal> {
+        let mut attested = Self::default();
+        let (mut commits, mut people, mut subjects) = (Agreed::new("commit"), People::default(), BTreeSet::new());
+        let proven = askers.iter().filter_map(|asker| asker.proof().provenance.commit.as_deref());
+        // Hexadecimal, which some write in upper case.
+        let proven: BTreeSet<String> = proven.map(str::to_ascii_lowercase).collect();
+        for (at, Vouched { statement, accounts_of }) in vouched.iter().enumerate() {
+            if attested.statements.iter().any(|other| other.digest == statement.digest) {
+                return Err(mismatch(at, "it is the same statement as one before it"));
+            }
+            if let Some(commit) = commit_of(&statement.said) {
+                if let Some(other) = proven.iter().find(|proven| *proven != commit) {
+                    let detail = format!("it is about commit {commit}, and the proof about {other}");
+                    return Err(mismatch(at, &detail));
+                }
+                commits.take(at, commit)?;
+            }
+            match &statement.said {
+                Said::SlsaProvenance { builder, repository, commit, subjects: made } => {
+                    let build = Build {
+                        attestor: statement.attestor.clone(),
+                        builder: builder.clone(),
+                        repository: repository.clone(),
+                        commit: commit.clone(),
+                        subjects: Vec::new(),
+                    };
+                    if attested.build.as_ref().is_some_and(|before| *before != build) {
+                        return Err(mismatch(at, "it is about another build than one before it"));
+                    }
+                    attested.build = Some(build);
+                    subjects.extend(made.iter().cloned());
+                }
+                Said::Review(told) => {
+                    people.take(at, told, accounts_of)?;
+                    people.plan_reviewed |= told.plan_digest.is_some();
+                    people.reviewed_by.insert(statement.attestor.clone());
+                }
+                Said::Plan(told) => {
+                    people.take(at, told, accounts_of)?;
+                    if people.planned_by.replace(statement.attestor.clone()).is_some() {
+                        return Err(mismatch(at, "it is a second plan: one credential is for one plan"));
+                    }
+                }
+            }
+            attested.statements.push(statement.clone());
+        }
+        if subjects.len() > MAX_TOLD || people.approvers.len() > MAX_TOLD {
+            let detail =
+                format!("they name more than {MAX_TOLD} artifacts, or approvers: offer those that matter here");
+            return Err(Refusal::request(Reason::BadAttestation, "attestations", detail));
+        }
+        if let Some(build) = &mut attested.build {
+            build.subjects = subjects.into_iter().collect();
+        }
+        attested.change = people.change(commits.value, askers, catalog);
+        Ok(attested)
+    }
+
+    /// Digests of what was signed, as the provenance names them.
+    #[must_use]
+    pub fn digests(&self) -> Vec<String> {
+        self.statements.iter().map(|statement| statement.digest.clone()).collect()
+    }
+}
+
+fn commit_of(said: &Said) -> Option<&String> {
+    match said {
+        Said::SlsaProvenance { commit, .. } => commit.as_ref(),
+        Said::Review(told) | Said::Plan(told) => told.commit.as_ref(),
+    }
+}
+
+/// What is wrong with the one at `at`.
+fn mismatch(at: usize, detail: &str) -> Refusal {
+    Refusal::request(
+        Reason::AttestationMismatch,
+        format!("attestations.{at}"),
+        format!("`attestations.{at}`: {detail}"),
+    )
+    .after_signature()
+}
+
+/// Something that all who name it must name alike.
+struct Agreed {
+    what: &'static str,
+    value: Option<String>,
+}
+
+impl Agreed {
+    const fn new(what: &'static str) -> Self {
+        Self { what, value: None }
+    }
+
+    fn take(&mut self, at: usize, value: &str) -> Result<(), Refusal> {
+        match &self.value {
+            Some(before) if before != value => {
+                let detail = format!("it names the {} {value}, and one before it {before}", self.what);
+                Err(mismatch(at, &detail))
+            }
+            _ => {
+                self.value = Some(value.to_owned());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What reviews and plans say together.
+struct People {
+    reviewed_by: BTreeSet<AttestorName>,
+    planned_by: Option<AttestorName>,
+    plan: Agreed,
+    plan_reviewed: bool,
+    author: Option<Person>,
+    approvers: BTreeSet<Person>,
+    /// Everybody named, with the issuers that know the accounts of the same code host.
+    named: Vec<(Person, Vec<IssuerName>)>,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self {
+            reviewed_by: BTreeSet::new(),
+            planned_by: None,
+            plan: Agreed::new("plan"),
+            plan_reviewed: false,
+            author: None,
+            approvers: BTreeSet::new(),
+            named: Vec::new(),
+        }
+    }
+}
+
+impl People {
+    fn take(&mut self, at: usize, told: &Reviewed, accounts_of: &[IssuerName]) -> Result<(), Refusal> {
+        if let Some(author) = &told.author {
+            if self.author.as_ref().is_some_and(|before| before != author) {
+                return Err(mismatch(at, "it names another author than one before it"));
+            }
+            self.author = Some(author.clone());
+        }
+        if let Some(plan) = &told.plan_digest {
+            self.plan.take(at, plan)?;
+        }
+        self.approvers.extend(told.approvers.iter().cloned());
+        let named = told.author.iter().chain(&told.approvers);
+        self.named.extend(named.map(|person| (person.clone(), accounts_of.to_vec())));
+        Ok(())
+    }
+
+    fn change(self, commit: Option<String>, askers: &[&VerifiedIdentity], catalog: &Catalog) -> Option<ChangeReview> {
+        if self.reviewed_by.is_empty() && self.planned_by.is_none() {
+            return None;
+        }
+        let apart = |asker: &&VerifiedIdentity| {
+            self.named.iter().all(|(person, of)| relation(asker, person, of, catalog) == Relation::Another)
+        };
+        // Somebody made it and somebody agreed, or there is nothing to be independent of.
+        let complete = self.author.is_some() && !self.approvers.is_empty();
+        let independent = complete && askers.iter().all(apart);
+        Some(ChangeReview {
+            independent,
+            reviewed_by: self.reviewed_by.into_iter().collect(),
+            planned_by: self.planned_by,
+            author: self.author.map(|author| author.as_str().to_owned()),
+            approvers: self.approvers.iter().map(|approver| approver.as_str().to_owned()).collect(),
+            plan_digest: self.plan.value,
+            plan_reviewed: self.plan_reviewed,
+            commit,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    Same,
+    Another,
+    /// They have no kind of name in common: nobody knows.
+    Unknown,
+}
+
+/// Whether `asker` is `person`: by the identity, by the account that its proof names, and by what owners say are one
+/// person's.
+fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &[IssuerName], catalog: &Catalog) -> Relation {
+    let members = || catalog.owners.values().flat_map(|owner| &owner.members);
+    let is_asker = |issuer: &IssuerName, subject: &str| issuer == asker.issuer() && subject == asker.subject();
+    let identity_of = |name: &str| {
+        let (issuer, subject) = name.split_once(':')?;
+        (issuer == asker.issuer().as_str()).then(|| subject == asker.subject())
+    };
+    let account_of = |account: &str| {
+        let (host, id) = account.split_once(':')?;
+        let by_proof = accounts_of.contains(asker.issuer()).then_some(asker.proof().provenance.actor_id.as_deref());
+        let by_proof = by_proof.flatten().map(|actor| actor == id);
+        let linked = members().filter(|member| is_asker(&member.issuer, &member.subject));
+        let linked = linked.flat_map(|member| &member.accounts);
+        let at_host = linked.filter(|own| own.split_once(':').is_some_and(|(other, _)| other == host));
+        by_proof.into_iter().chain(at_host.map(|own| own == account)).reduce(|one, other| one || other)
+    };
+    // The person by every name that is known of it.
+    let (mut identities, mut accounts) = (Vec::new(), Vec::new());
+    match person {
+        Person::Account(account) => {
+            accounts.push(account.clone());
+            let linked = members().filter(|member| member.accounts.contains(account));
+            identities.extend(linked.map(|member| format!("{}:{}", member.issuer, member.subject)));
+        }
+        Person::Identity(name) => {
+            identities.push(name.clone());
+            let linked = members().filter(|member| *name == format!("{}:{}", member.issuer, member.subject));
+            accounts.extend(linked.flat_map(|member| member.accounts.iter().cloned()));
+        }
+    }
+    let found = (identities.iter().filter_map(|name| identity_of(name)))
+        .chain(accounts.iter().filter_map(|account| account_of(account)));
+    match found.reduce(|one, other| one || other) {
+        Some(true) => Relation::Same,
+        Some(false) => Relation::Another,
+        None => Relation::Unknown,
+    }
+}
