@@ -44,6 +44,8 @@ pub const LEEWAY_SECONDS: i64 = 60;
 pub struct Setup {
     /// `[[issuer]]` entries.
     pub issuers: Vec<Value>,
+    /// `[[attestor]]` entries.
+    pub attestors: Vec<Value>,
     /// `[[backend]]` entries beside `jwt` and `x509`.
     pub backends: Vec<Value>,
     /// Role files by role name.
@@ -109,6 +111,7 @@ impl Setup {
         let jwt = || json!({"audience": "https://service.test"});
         Self {
             issuers,
+            attestors: Vec::new(),
             backends: Vec::new(),
             roles: vec![
                 (ROLE.to_owned(), role("jwt", "platform", jwt())),
@@ -210,6 +213,9 @@ impl Setup {
         }
 
         write_toml(&bundle.join("issuers.toml"), &json!({"issuer": self.issuers}))?;
+        if !self.attestors.is_empty() {
+            write_toml(&bundle.join("attestors.toml"), &json!({"attestor": self.attestors}))?;
+        }
         let standard = [
             json!({"name": "jwt", "kind": "jwt"}),
             json!({"name": "x509", "kind": "x509", "trust_domain": "example.test"}),

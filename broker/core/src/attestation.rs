@@ -390,3 +390,6 @@ fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &[IssuerName
         None => Relation::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

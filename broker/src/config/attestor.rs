@@ -181,3 +181,55 @@ fn read_key(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAErJwaCmYsP/iELF8y79m5MKFRTVQq\nvvUZnNgWFk8yevk4tUjD0L0WhzT7acghUQAbs5u/DUX0aRuxR/OgW4gtIQ==\n-----END PUBLIC KEY-----";
+
+    /// The findings of an `attestors.toml`, each as `line: reason`.
+    fn findings(text: &str) -> Vec<String> {
+        let file = Path::new("attestors.toml");
+        let mut findings = Vec::new();
+        let document = Document::parse(file, text).unwrap();
+        let issuers = "[[issuer]]\nname = \"ci\"\n";
+        let issuers = Document::parse(Path::new("issuers.toml"), issuers).unwrap();
+        read(&document, &Declared::of(Some(&issuers), "issuer", false), None, &mut findings);
+        findings.iter().map(|finding| format!("{}: {}", finding.line.unwrap_or_default(), finding.reason)).collect()
+    }
+
+    fn entry(more: &str) -> String {
+        format!("[[attestor]]\nname = \"reviews\"\n{more}\n")
+    }
+
+    #[test]
+    fn what_an_attestor_gets_wrong_is_named_with_its_line() {
+        let keys = format!("keys = [{KEY:?}]");
+        let good = entry(&format!("kind = \"review\"\n{keys}\naccounts_of = [\"ci\"]\nmax_age = \"1h\""));
+        assert_eq!(findings(&good), Vec::<String>::new());
+        let build = entry(&format!("kind = \"slsa-provenance\"\n{keys}\nbuilders = [\"https://builder.test\"]"));
+        assert_eq!(findings(&build), Vec::<String>::new());
+        let wrong = |more: &str| entry(&format!("kind = \"review\"\n{more}"));
+        for (text, said) in [
+            (entry(&format!("kind = \"reviews\"\n{keys}")), "3: kind: there is no kind of attestor \"reviews\""),
+            (wrong("keys = []"), "4: keys: name at least one"),
+            (wrong("keys = [\"none\"]"), "4: keys: is not one public key in PEM"),
+            (wrong("keys = [\"-----BEGIN PRIVATE KEY-----\"]"), "4: keys: has a private key"),
+            (wrong("keys = [{ file = \"keys/a.pem\" }]"), "4: keys: names a file of the broker's machine"),
+            (wrong("keys = [{ path = \"a\" }]"), "a key is a public key in PEM, or { file"),
+            (wrong(&format!("keys = [{KEY:?}, {KEY:?}]")), "4: keys: one of them is there already"),
+            (wrong(&format!("{keys}\nbuilders = [\"b\"]")), "5: builders: a review has no builder"),
+            (wrong(&format!("{keys}\naccounts_of = [\"other\"]")), "5: accounts_of: \"other\" is no issuer"),
+            (wrong(&format!("{keys}\nmax_age = 0")), "5: max_age: leaves no time"),
+            (wrong(&format!("{keys}\nmaxage = 0")), "unknown field `maxage`"),
+            (entry(&format!("kind = \"slsa-provenance\"\n{keys}")), "builders: name at least one"),
+            (build.replace("builder.test", "*"), "5: builders: a builder is compared byte for byte"),
+            (format!("{good}{good}"), "the attestor \"reviews\" is there already"),
+            ("[[issuer]]\n".to_owned(), "unknown key \"issuer\""),
+        ] {
+            let found = findings(&text);
+            assert!(found.iter().any(|finding| finding.contains(said)), "{said}: {found:?}");
+        }
+    }
+}

@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod attestations;
 mod audit_log;
 mod catalogue;
 mod commands;

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::attestation::Attested;
+use crate::attestation::{Attested, Person, Reviewed, Said, Statement, Vouched};
+use crate::catalog::Catalog;
 use crate::credential::{Handle, IssueOrder, RevocationClass};
 use crate::delegation::{Acting, ActorChain};
 use crate::grant::{DecisionSummary, Grant, GrantRecord, GrantState, Holder};
-use crate::id::{BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName};
+use crate::id::{
+    AttestorName, BackendName, DecisionId, GrantId, IssuerName, OwnerName, PolicyId, RevisionId, RoleName,
+};
 use crate::identity::{AcceptanceRules, PrincipalKind, ProofForm, Shown, VerifiedIdentity, VerifiedProof};
 use crate::owner::{Member, Owner, OwnerSnapshot};
 use crate::policy::{
@@ -126,6 +129,29 @@ pub fn identity(subject: &str, jti: &str) -> VerifiedIdentity {
 pub fn actors(subjects: &[&str]) -> ActorChain {
     let outwards = subjects.iter().rev().map(|subject| identity(subject, &format!("jti-of-{subject}")));
     outwards.fold(ActorChain::default(), |chain, acting| chain.extended(Acting::of(&acting)))
+}
+
+/// What a review and a plan of the same change say together.
+#[must_use]
+pub fn attested() -> Attested {
+    let person = |id: &str| Person::Account(format!("github:{id}"));
+    let plan_digest = Some(format!("sha256:{}", "5".repeat(64)));
+    let statement = |digit: &str, attestor: &str, said: Said| Statement {
+        digest: format!("sha256:{}", digit.repeat(64)),
+        attestor: AttestorName::new(attestor).unwrap(),
+        at: Some(NOW),
+        said,
+    };
+    let reviewed = Reviewed {
+        commit: provenance().commit,
+        author: Some(person("1")),
+        approvers: vec![person("2")],
+        plan_digest: plan_digest.clone(),
+    };
+    let planned = Reviewed { plan_digest, ..Reviewed::default() };
+    let statements = [statement("a", "reviews", Said::Review(reviewed)), statement("b", "plans", Said::Plan(planned))];
+    let vouched = statements.map(|statement| Vouched { statement, accounts_of: Vec::new() });
+    Attested::weigh(&vouched, &[], &Catalog::default()).unwrap()
 }
 
 /// A run of a workflow on `refs/heads/main`.

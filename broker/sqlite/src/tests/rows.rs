@@ -70,6 +70,7 @@ async fn a_value_that_is_none_of_its_kind_is_named_by_its_column() {
         ("version", "-1"),
         ("lineage_id", "x'00'"),
         ("attestation_digests", "'{'"),
+        ("attested", "'[]'"),
     ] {
         let house = House::new();
         house.open(1).await.unwrap();

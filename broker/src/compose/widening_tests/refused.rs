@@ -261,6 +261,30 @@ fn what_could_give_the_publisher_more_is_refused_with_its_place() {
 }
 
 #[test]
+fn whoever_may_vouch_for_changes_is_somebody_elses_to_say() {
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAErJwaCmYsP/iELF8y79m5MKFRTVQq\nvvUZnNgWFk8yevk4tUjD0L0WhzT7acghUQAbs5u/DUX0aRuxR/OgW4gtIQ==\n-----END PUBLIC KEY-----";
+    let attestors = |builder: &str| {
+        format!(
+            "[[attestor]]\nname = \"builds\"\nkind = \"slsa-provenance\"\nbuilders = [{builder:?}]\nkeys = [{KEY:?}]\n"
+        )
+    };
+    let with = |text: String| {
+        let mut changed = files();
+        changed.insert("attestors.toml".to_owned(), text);
+        revision(changed)
+    };
+    let (none, one, other) = (revision(files()), with(attestors("a")), with(attestors("b")));
+    let widens = |before: &Revision, after: &Revision| {
+        let found = of_own_rights(before, after, &[carol()], &[]);
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(widens(&one, &one), Vec::<String>::new());
+    assert_eq!(widens(&one, &none), Vec::<String>::new(), "nobody vouches for more");
+    assert!(widens(&none, &one).iter().any(|found| found.contains("attestors.toml: trusts builds to vouch")));
+    assert!(widens(&one, &other).iter().any(|found| found.contains("attestors.toml: changes what builds may vouch")));
+}
+
+#[test]
 fn a_suspended_role_that_one_may_mint_comes_back_by_somebody_else() {
     let mut suspended = files();
     replaced("roles/platform/debug.toml", "backend", "state = \"suspended\"\nbackend")(&mut suspended);

@@ -4,6 +4,7 @@ mod typed;
 
 use std::sync::Arc;
 
+use hallpass_core::attestation::{Build, ChangeReview};
 use hallpass_core::binding::Binding;
 use hallpass_core::catalog::Catalog;
 use hallpass_core::id::{GrantId, OwnerName};
@@ -167,6 +168,24 @@ fn every_fact_of_a_query_can_be_asked_for() {
     query.context.task = Some("tidy up".to_owned());
     query.context.scope = vec!["read".to_owned()];
     query.context.provenance.attestation_digests = vec!["sha256:1".to_owned()];
+    let said = |text: &str| Some(text.to_owned());
+    query.context.build = Some(Build {
+        attestor: "builds".parse().unwrap(),
+        builder: "b".to_owned(),
+        repository: said("https://code.test/acme/app"),
+        commit: said("4f2c"),
+        subjects: vec!["sha256:2".to_owned()],
+    });
+    query.context.change = Some(ChangeReview {
+        reviewed_by: vec!["reviews".parse().unwrap()],
+        planned_by: Some("plans".parse().unwrap()),
+        author: said("github:1"),
+        approvers: vec!["github:2".to_owned()],
+        plan_digest: said("sha256:3"),
+        plan_reviewed: true,
+        commit: said("4f2c"),
+        independent: true,
+    });
     let Resource::Role(facts) = &mut query.resource else { unreachable!() };
     facts.environment = Some("production".parse().unwrap());
     facts.environment_class = Some("production".to_owned());
@@ -197,6 +216,12 @@ fn every_fact_of_a_query_can_be_asked_for() {
         r#"context.provenance has repository_id && context.provenance.repository_id == "222""#,
         r#"context.provenance has run && context.provenance.run == "4242""#,
         r#"context.provenance.attestation_digests.contains("sha256:1")"#,
+        r#"context has build && context.build.attestor == "builds" && context.build.subjects.contains("sha256:2")"#,
+        r#"context has build && context.build has repository && context.build has commit && context.build.builder == "b""#,
+        r#"context has change && context.change.independent && context.change.plan_reviewed"#,
+        r#"context has change && context.change has author && context.change.author == "github:1" && context.change.approvers == ["github:2"]"#,
+        r#"context has change && context.change has planned_by && context.change.reviewed_by.contains("reviews")"#,
+        r#"context has change && context.change has plan_digest && context.change has commit && context.change.commit == "4f2c""#,
     ] {
         let text = format!(
             r#"@id("a") permit(principal is Workload, action == Action::"mint", resource) when {{ {condition} }};"#

@@ -226,6 +226,7 @@ fn everything_said(mut grant: Grant) -> Grant {
         runner: text("self-hosted"),
         attestation_digests: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()],
     };
+    record.attested = sample::attested();
     record.decision.determining = vec![PolicyId::new("a").unwrap(), PolicyId::new("b").unwrap()];
     record.decision.obligations = Obligations { max_ttl: Some(Ttl::from_mins(30)), binding: [Binding::Mtls].into() };
     record.terms.heartbeat = Some(Ttl::from_mins(1));

@@ -1,0 +1,128 @@
+//! What statements come to together, and who is known to be somebody else.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::owner::Member;
+use crate::testing::sample;
+use crate::testing::sample::NOW;
+
+fn person(name: &str) -> Person {
+    if name.starts_with("github:") { Person::Account(name.to_owned()) } else { Person::Identity(name.to_owned()) }
+}
+
+fn vouched(digit: &str, said: Said) -> Vouched {
+    let statement = Statement {
+        digest: format!("sha256:{}", digit.repeat(64)),
+        attestor: AttestorName::new("reviews").unwrap(),
+        at: None,
+        said,
+    };
+    Vouched { statement, accounts_of: vec![IssuerName::new("ci").unwrap()] }
+}
+
+fn review(author: &str, approver: &str) -> Reviewed {
+    Reviewed {
+        commit: sample::provenance().commit,
+        author: Some(person(author)),
+        approvers: vec![person(approver)],
+        plan_digest: None,
+    }
+}
+
+/// Somebody of issuer `ci` whose proof names this account.
+fn asker(account: Option<&str>) -> VerifiedIdentity {
+    let mut proof = sample::proof("repo:acme/app", "jti");
+    proof.provenance.actor_id = account.map(str::to_owned);
+    VerifiedIdentity::accept(proof, None, NOW).unwrap()
+}
+
+fn is_independent(reviewed: Reviewed, askers: &[&VerifiedIdentity], catalog: &Catalog) -> bool {
+    let attested = Attested::weigh(&[vouched("a", Said::Review(reviewed))], askers, catalog).unwrap();
+    attested.change.unwrap().independent
+}
+
+/// A catalog in which the asker is a member with this account.
+fn with_member(subject: &str, account: &str) -> Catalog {
+    let mut owner = sample::owner();
+    let member = Member {
+        issuer: IssuerName::new("ci").unwrap(),
+        subject: subject.to_owned(),
+        accounts: vec![account.to_owned()],
+    };
+    owner.members.push(member);
+    Catalog { owners: [(owner.name.clone(), Arc::new(owner))].into(), ..Catalog::default() }
+}
+
+#[test]
+fn independent_is_who_is_known_to_be_neither_author_nor_approver() {
+    let nobody = Catalog::default();
+    let told = || review("github:1", "github:2");
+    for (account, expected) in [(Some("3"), true), (Some("1"), false), (Some("2"), false), (None, false)] {
+        assert_eq!(is_independent(told(), &[&asker(account)], &nobody), expected, "{account:?}");
+    }
+    // Everybody who asks: for whom, and by whom.
+    let (one, author, unknown) = (asker(Some("3")), asker(Some("1")), asker(None));
+    assert!(is_independent(told(), &[&one, &one], &nobody));
+    for other in [&author, &unknown] {
+        assert!(!is_independent(told(), &[&one, other], &nobody));
+        assert!(!is_independent(told(), &[other, &one], &nobody));
+    }
+    // There is nothing to be independent of where nobody made it, or nobody agreed.
+    assert!(!is_independent(Reviewed { author: None, ..told() }, &[&one], &nobody));
+    assert!(!is_independent(Reviewed { approvers: Vec::new(), ..told() }, &[&one], &nobody));
+    // Subjects of one issuer are told apart; those of different ones are not.
+    let by_identity = |author: &str| is_independent(review(author, "github:2"), &[&one], &nobody);
+    assert!(by_identity("ci:repo:acme/other"));
+    assert!(!by_identity("ci:repo:acme/app"));
+    assert!(!by_identity("people:ada"), "nobody knows whether that is the same person");
+}
+
+#[test]
+fn what_owners_say_of_their_members_tells_who_is_whom() {
+    let told = |author: &str| review(author, "github:2");
+    let nameless = asker(None);
+    let linked = with_member("repo:acme/app", "github:3");
+    assert!(is_independent(told("github:1"), &[&nameless], &linked));
+    assert!(!is_independent(told("github:3"), &[&nameless], &linked));
+    assert!(!is_independent(told("gitlab:1"), &[&nameless], &linked), "an account of another host tells nothing");
+    // The author by an identity whose account the asker's proof names.
+    let author = with_member("repo:acme/author", "github:1");
+    assert!(!is_independent(told("ci:repo:acme/author"), &[&asker(Some("1"))], &author));
+    assert!(is_independent(told("ci:repo:acme/author"), &[&asker(Some("3"))], &author));
+}
+
+#[test]
+fn statements_about_different_things_are_refused_together() {
+    let weigh = |offered: &[Vouched]| {
+        Attested::weigh(offered, &[&asker(Some("3"))], &Catalog::default()).map_err(|refusal| refusal.parameter)
+    };
+    let plan = |digit: &str, of: &str| {
+        let plan_digest = Some(format!("sha256:{}", of.repeat(64)));
+        vouched(digit, Said::Plan(Reviewed { plan_digest, ..Reviewed::default() }))
+    };
+    let told = |change: &dyn Fn(&mut Reviewed)| {
+        let mut reviewed = review("github:1", "github:2");
+        change(&mut reviewed);
+        vouched("b", Said::Review(reviewed))
+    };
+    let first = vouched("a", Said::Review(review("github:1", "github:2")));
+    let more = told(&|reviewed| reviewed.approvers = vec![person("github:9")]);
+    let both = weigh(&[first.clone(), more, plan("c", "5")]).unwrap();
+    let change = both.change.unwrap();
+    assert_eq!((change.approvers.len(), change.plan_reviewed), (2, false), "no review names the plan");
+    let second = Err(Some("attestations.1".to_owned()));
+    let refused = |offered: Vouched| weigh(&[first.clone(), offered]).map(drop);
+    assert_eq!(refused(first.clone()), second);
+    assert_eq!(refused(told(&|reviewed| reviewed.author = Some(person("github:9")))), second);
+    assert_eq!(refused(told(&|reviewed| reviewed.commit = Some("1".repeat(40)))), second, "the proof has another");
+    assert_eq!(weigh(&[plan("a", "5"), plan("b", "5")]).map(drop), second);
+    let reviewed = told(&|reviewed| reviewed.plan_digest = Some(format!("sha256:{}", "6".repeat(64))));
+    assert_eq!(weigh(&[plan("a", "5"), reviewed]).map(drop), second);
+    // Where the proof says nothing, statements still have to agree.
+    let mut proof = sample::proof("repo:acme/app", "jti");
+    proof.provenance.commit = None;
+    let silent = VerifiedIdentity::accept(proof, None, NOW).unwrap();
+    let other = told(&|reviewed| reviewed.commit = Some("1".repeat(40)));
+    assert!(Attested::weigh(&[first, other], &[&silent], &Catalog::default()).is_err());
+}
