@@ -363,7 +363,6 @@ fn what_a_policy_file_gets_wrong_is_named_with_its_line() {
         ("a bad duration", format!("@id(\"a\") @max_ttl(\"5 minutes\") {permit};")),
         ("no time at all", format!("@id(\"a\") @max_ttl(\"0s\") {permit};")),
         ("a fact nobody fills", format!("@id(\"a\") {permit} when {{ context has risk && context.risk < 50 }};")),
-        ("a nested fact nobody fills", format!("@id(\"a\") {permit} when {{ context has change.author }};")),
         ("everything to everybody", "@id(\"a\") permit(principal, action, resource);".to_owned()),
         ("a nesting bomb", format!("\n\n@id(\"a\") {permit} when {{ {} }};", "(".repeat(100_000))),
         ("a chain bomb", format!("@id(\"a\") {permit} when {{ true{} }};", " && true".repeat(10_000))),
