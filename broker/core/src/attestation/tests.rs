@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::identity::Shown;
 use crate::owner::Member;
 use crate::testing::sample;
 use crate::testing::sample::NOW;
@@ -34,7 +35,7 @@ fn review(author: &str, approver: &str) -> Reviewed {
 fn asker(account: Option<&str>) -> VerifiedIdentity {
     let mut proof = sample::proof("repo:acme/app", "jti");
     proof.provenance.actor_id = account.map(str::to_owned);
-    VerifiedIdentity::accept(proof, None, NOW).unwrap()
+    VerifiedIdentity::accept(proof, Shown::default(), None, NOW).unwrap()
 }
 
 fn is_independent(reviewed: Reviewed, askers: &[&VerifiedIdentity], catalog: &Catalog) -> bool {
@@ -122,7 +123,7 @@ fn statements_about_different_things_are_refused_together() {
     // Where the proof says nothing, statements still have to agree.
     let mut proof = sample::proof("repo:acme/app", "jti");
     proof.provenance.commit = None;
-    let silent = VerifiedIdentity::accept(proof, None, NOW).unwrap();
+    let silent = VerifiedIdentity::accept(proof, Shown::default(), None, NOW).unwrap();
     let other = told(&|reviewed| reviewed.commit = Some("1".repeat(40)));
     assert!(Attested::weigh(&[first, other], &[&silent], &Catalog::default()).is_err());
 }
