@@ -14,6 +14,7 @@ mod given;
 mod inventory;
 mod parameters;
 mod reach;
+mod rights;
 mod statement;
 mod tls;
 mod undo;

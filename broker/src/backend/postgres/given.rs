@@ -16,18 +16,48 @@ use super::undo::{rows, run};
 const AT_ONCE: usize = 500;
 /// How many of these are tried in one call. What is left then is left to the next.
 const ROUNDS: usize = 64;
+/// Most schemas that somebody is let into at once.
+const MAX_SCHEMAS: usize = 10_000;
 
 /// Takes back, in the database of `client`, whatever `user` gave.
+///
+/// # Errors
+/// The first of what cannot be taken back, after all that can be was.
 pub(super) async fn take_back(client: &Client, user: &str) -> Result<(), Failure> {
+    let admitting = admitting(client, user, user).await?;
     let user = literal(user).map_err(Failure::refused)?;
+    let (mut first, mut left) = (None, 0_usize);
     for _ in 0..ROUNDS {
-        let statements = rows(client, &format!("{GIVEN} LIMIT {AT_ONCE}").replace("{user}", &user)).await?;
+        let query = format!("{GIVEN} ORDER BY 1 LIMIT {AT_ONCE} OFFSET {left}").replace("{user}", &user);
+        let statements = rows(client, &query).await?;
         if statements.is_empty() {
-            return Ok(());
+            return first.map_or(Ok(()), Err);
         }
-        run(client, &format!("BEGIN;\n{};\nCOMMIT", statements.join(";\n"))).await?;
+        let Err(failure) = run(client, &format!("{admitting}{}", statements.join(";\n"))).await else { continue };
+        if failure.is_race() {
+            return Err(failure);
+        }
+        for statement in statements {
+            if let Err(failure) = run(client, &format!("{admitting}{statement}")).await {
+                first = first.or(Some(failure));
+                left = left.saturating_add(1);
+            }
+        }
     }
     Err(Failure::not_sent("more was given to others than is taken back at once; the rest is taken next"))
+}
+
+/// Statements that let `whom` into the schemas of `user` that it is shut out of, as their owner may have shut out itself:
+/// to be run in one transaction with what needs it.
+pub(super) async fn admitting(client: &Client, user: &str, whom: &str) -> Result<String, Failure> {
+    let (user, whom) = (literal(user).map_err(Failure::refused)?, literal(whom).map_err(Failure::refused)?);
+    let query = format!(
+        "SELECT pg_catalog.format('GRANT ALL ON SCHEMA %I TO %I; ', nspname, {whom}) FROM pg_catalog.pg_namespace n WHERE \
+         nspowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {user}) AND NOT \
+         (pg_catalog.has_schema_privilege({whom}, n.oid, 'USAGE') AND pg_catalog.has_schema_privilege({whom}, n.oid, \
+         'CREATE')) LIMIT {MAX_SCHEMAS}"
+    );
+    Ok(rows(client, &query).await?.concat())
 }
 
 /// Statements that take it back, one for each grantee of each thing. Names are written by the server, which quotes them,

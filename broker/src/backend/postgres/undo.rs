@@ -1,11 +1,15 @@
-//! Ending a user, in an order that leaves no gap: first nobody can log in as it, then nobody is logged in, then what it
-//! owned is somebody else's or gone, then it is gone itself; and then the server is asked whether all that is so.
+//! Ending a user, in an order that leaves no gap: first nobody can log in as it, then it has no group's rights, then nobody
+//! is logged in, then it has no rights at all, then what it owned is somebody else's or gone, then it is gone itself; and
+//! then the server is asked whether all that is so.
+//!
+//! What the user left behind can hinder the later steps, and so what it may do goes before what it has.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connections::{Connections, Purpose};
 use super::failure::Failure;
-use super::given::take_back;
+use super::given::{admitting, take_back};
+use super::rights::{give_up, leave_groups};
 use super::statement::{identifier, literal};
 use super::user::Undoing;
 
@@ -34,6 +38,7 @@ async fn once(connections: &Connections, undoing: &Undoing) -> Result<(), Failur
     let user = identifier(&undoing.user).map_err(Failure::refused)?;
     if let Some(oid) = oid_of(&home, &undoing.user).await? {
         run(&home, &format!("ALTER ROLE {user} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0")).await?;
+        leave_groups(&home, oid).await?;
         // Whoever is no superuser may end the sessions, and have what is owned, of roles that it is a member of.
         run(&home, &format!("GRANT {user} TO CURRENT_USER")).await?;
         end_sessions(&home, oid).await?;
@@ -43,6 +48,11 @@ async fn once(connections: &Connections, undoing: &Undoing) -> Result<(), Failur
             databases.push(undoing.database.clone());
         }
         home.keep();
+        for database in &databases {
+            let connection = connections.take(Purpose::Undo, database).await?;
+            give_up(&connection, &undoing.user).await?;
+            connection.keep();
+        }
         // What was in a database that is gone is gone with it.
         if is_there {
             revocation(connections, undoing).await?;
@@ -129,16 +139,36 @@ async fn disown(connections: &Connections, undoing: &Undoing, user: &str, databa
     let connection = connections.take(Purpose::Undo, database).await?;
     match &undoing.reassign_owned_to {
         Some(heir) => {
+            let joined = join(&connection, heir).await?;
             // What the user gave away it gave in its own name: it goes before the name does.
             take_back(&connection, &undoing.user).await?;
+            // Nobody can be given what is in a schema that it may not make things in.
+            let admitting = admitting(&connection, &undoing.user, heir).await?;
             let heir = identifier(heir).map_err(Failure::refused)?;
-            run(&connection, &format!("REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")).await?;
+            run(&connection, &format!("{admitting}REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")).await?;
+            if joined {
+                run(&connection, &format!("REVOKE {heir} FROM CURRENT_USER")).await?;
+            }
         }
         // With what others built on it: otherwise anybody could keep a user from its end.
         None => run(&connection, &format!("DROP OWNED BY {user} CASCADE")).await?,
     }
     connection.keep();
     Ok(())
+}
+
+/// Whether the broker had to become a member of the heir, which is what it takes to give it anything.
+async fn join(client: &Client, heir: &str) -> Result<bool, Failure> {
+    let (name, heir) = (identifier(heir).map_err(Failure::refused)?, literal(heir).map_err(Failure::refused)?);
+    let query = format!(
+        "SELECT 1 FROM pg_catalog.pg_roles g WHERE g.rolname = {heir} AND NOT pg_catalog.pg_has_role(current_user, g.oid, \
+         CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)"
+    );
+    let joins = !rows(client, &query).await?.is_empty();
+    if joins {
+        run(client, &format!("GRANT {name} TO CURRENT_USER")).await?;
+    }
+    Ok(joins)
 }
 
 pub(super) async fn run(client: &Client, statement: &str) -> Result<(), Failure> {

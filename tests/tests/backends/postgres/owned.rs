@@ -79,6 +79,96 @@ async fn after_the_end(parameters: Value) -> Option<(Postgres, Client)> {
     Some((server, neighbour))
 }
 
+/// Routines that run with their owner's rights: those of its group, and those that it was given itself.
+const LENDS: &str = "
+    CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.orders';
+    CREATE FUNCTION g() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.stock';
+";
+
+/// A user whose routines the neighbour can call, and which the neighbour can become.
+struct Shut {
+    server: Postgres,
+    adapter: Adapter,
+    handle: hallpass_core::credential::Handle,
+    name: String,
+    user: Client,
+    neighbour: Client,
+}
+
+impl Shut {
+    /// With routines in `schema`, after the neighbour and the user ran these.
+    async fn prepared(schema: &str, prepare: &str, begin: &str) -> Option<Self> {
+        let server = server().await?;
+        server.run(DATABASE, NEIGHBOUR).await;
+        let adapter = Adapter::of(&server);
+        let order = order(1, parameters(json!({})), adapter.now, adapter.now.plus(Ttl::from_mins(10)));
+        let planned = adapter.backend.plan(&order).expect("it can be planned");
+        let issued = adapter.backend.issue(&order, &planned).await.expect("a user");
+        let name = server.roles("hp\\_%").await.pop().expect("a user");
+        let user = server.connect(&name, issued.material.secrets()[0], DATABASE).await.expect("it works");
+        let neighbour = server.connect("neighbour", "neighbour", DATABASE).await.expect("the neighbour comes in");
+        neighbour.batch_execute(&prepare.replace("{user}", &name)).await.expect("what the neighbour does");
+        user.batch_execute(begin).await.expect("what the user does");
+        user.batch_execute(&format!("SET search_path = {schema}; {LENDS}")).await.expect("routines");
+        // Servers before 15.1 let a user do this itself.
+        server.run(DATABASE, &format!("GRANT {name} TO neighbour")).await;
+        let handle = issued.handle.expect("a better handle");
+        let shut = Self { server, adapter, handle, name, user, neighbour };
+        assert_eq!(shut.readable(schema).await, ["f", "g", "itself"], "before");
+        Some(shut)
+    }
+
+    /// What the neighbour can read by these routines, and as the user.
+    async fn readable(&self, schema: &str) -> Vec<&'static str> {
+        let become_it = format!("BEGIN; SET LOCAL ROLE {}; SELECT * FROM orders", self.name);
+        let (f, g) = (format!("SELECT {schema}.f()"), format!("SELECT {schema}.g()"));
+        let mut readable = Vec::new();
+        for (what, query) in [("f", f), ("g", g), ("itself", become_it)] {
+            if self.neighbour.simple_query(&query).await.is_ok() {
+                readable.push(what);
+            }
+            self.neighbour.simple_query("ROLLBACK").await.expect("it goes on");
+        }
+        readable
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_shuts_itself_out_of_its_own_schema_ends_all_the_same() {
+    let begin = "CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO neighbour";
+    let Some(shut) = Shut::prepared("s", "", begin).await else { return };
+    shut.user.batch_execute("REVOKE ALL ON SCHEMA s FROM CURRENT_USER").await.expect("an owner has no more then");
+    assert_eq!(shut.readable("s").await, ["f", "g", "itself"], "the neighbour still does");
+    assert_eq!(shut.adapter.backend.revoke(&shut.handle).await, Ok(Undone::Gone));
+    assert!(shut.readable("s").await.is_empty());
+    assert!(shut.server.roles("hp\\_%").await.is_empty());
+    let root = shut.server.root(DATABASE).await;
+    let query = "SELECT count(*) FROM pg_proc WHERE proowner = 'app_writer'::regrole AND NOT prosecdef";
+    assert_eq!(root.query_one(query, &[]).await.expect("its routines").get::<_, i64>(0), 2, "nothing is lost");
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_end_for_what_others_did_has_no_rights_left_to_lend() {
+    let lends = "GRANT USAGE, CREATE ON SCHEMA own TO {user}";
+    let Some(shut) = Shut::prepared("own", lends, "").await else { return };
+    let stays = shut.server.connect("neighbour", "neighbour", DATABASE).await.expect("the neighbour comes in");
+    stays.batch_execute(&format!("SET ROLE {}; SELECT * FROM orders", shut.name)).await.expect("as the user, before");
+    let shuts = format!("REVOKE ALL ON SCHEMA own FROM {}", shut.name);
+    shut.neighbour.batch_execute(&shuts).await.expect("it is its own");
+    assert_eq!(shut.readable("own").await, ["f", "g", "itself"], "the neighbour still does");
+    for _ in 0..2 {
+        shut.adapter.backend.revoke(&shut.handle).await.expect_err("the broker has no way into the schema");
+        assert!(shut.readable("own").await.is_empty(), "neither by its routines nor as the user");
+        stays.batch_execute("SELECT * FROM orders").await.expect_err("nor by who had become the user before");
+        stays.batch_execute("SELECT * FROM stock").await.expect_err("nor what the user was given itself");
+        shut.user.simple_query("SELECT 1").await.expect_err("its session is ended");
+    }
+    assert_eq!(shut.server.roles("hp\\_%").await, [shut.name.as_str()], "and it is not said to be gone");
+    // Once somebody has cleared the way, it ends.
+    shut.server.run(DATABASE, "DROP SCHEMA own CASCADE").await;
+    assert_eq!(shut.adapter.backend.revoke(&shut.handle).await, Ok(Undone::Gone));
+}
+
 fn parameters(more: Value) -> Value {
     let mut parameters = writer();
     let creation = json!({"creation": ["GRANT SELECT ON public.stock TO {{name}} WITH GRANT OPTION"]});
