@@ -3,7 +3,7 @@
 
     workload_api.py SOCKET FOLDER    prints "ready" once it listens at the Unix socket
 
-It is the authority of td1.test. What it gives a workload it writes into FOLDER, too: svid.der, svid.key, svid.jwt.
+It is the authority of td1.test. The broker's own identity lasts half a minute, or what FOLDER/minutes says. What it gives a workload it writes into FOLDER, too: svid.der, svid.key, svid.jwt.
 """
 import datetime
 import json
@@ -86,8 +86,9 @@ class Authority:
 
 
 class Agent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
-    def __init__(self, authority):
+    def __init__(self, authority, folder):
         self.authority = authority
+        self.minutes = folder / "minutes"
 
     def check(self, context):
         if ("workload.spiffe.io", "true") not in context.invocation_metadata():
@@ -100,7 +101,8 @@ class Agent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     def FetchX509SVID(self, _request, context):
         self.check(context)
         # A short one, so that whoever serves with it is seen to ask for the next.
-        svid, key = self.authority.x509_svid(BROKER, minutes=0.5)
+        minutes = float(self.minutes.read_text()) if self.minutes.exists() else 0.5
+        svid, key = self.authority.x509_svid(BROKER, minutes=minutes)
         yield pb.X509SVIDResponse(svids=[pb.X509SVID(
             spiffe_id=BROKER, x509_svid=svid, x509_svid_key=key, bundle=der(self.authority.certificate))])
         self.stay(context)
@@ -132,7 +134,7 @@ def main():
     (folder / "svid.key").write_bytes(key)
     (folder / "svid.jwt").write_text(authority.jwt_svid(WORKLOAD, [AUDIENCE]))
     server = grpc.server(futures.ThreadPoolExecutor(8))
-    workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(Agent(authority), server)
+    workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(Agent(authority, folder), server)
     server.add_insecure_port(f"unix:{socket}")
     server.start()
     print("ready", flush=True)

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -26,12 +27,17 @@ use crate::outbound::workload_api::{self, ApiError};
 /// How many TLS 1.2 sessions are remembered. TLS 1.3 and clients with tickets cost no memory.
 const REMEMBERED_SESSIONS: usize = 4_096;
 
+/// How long the next certificate that an agent has may be unnoticed.
+const ASKED_EVERY: Ttl = Ttl::from_mins(1);
+
 /// Certificate chain and key of a listener, in two PEM files.
 pub struct Certificates {
     certificate_chain: PathBuf,
     private_key: PathBuf,
     /// Who gives them, where no files do; then both paths are its socket's.
     agent: Option<workload_api::Client>,
+    /// When it was asked last, in seconds since 1970.
+    asked_at: AtomicI64,
     served: ArcSwap<Served>,
     /// Why the files that are there now are not served with; so that it is told once.
     refused: Mutex<Option<String>>,
@@ -75,6 +81,7 @@ impl Certificates {
             certificate_chain: certificate_chain.to_owned(),
             private_key: private_key.to_owned(),
             agent: None,
+            asked_at: AtomicI64::default(),
             served: ArcSwap::from_pointee(files.served()?),
             refused: Mutex::default(),
         }))
@@ -89,23 +96,38 @@ impl Certificates {
         let served = given_by(&agent, socket).await?;
         let (certificate_chain, private_key) = (socket.to_owned(), socket.to_owned());
         let (served, refused) = (ArcSwap::from_pointee(served), Mutex::default());
-        Ok(Arc::new(Self { certificate_chain, private_key, agent: Some(agent), served, refused }))
+        // It is asked again at the first look, whatever the time is.
+        let asked_at = AtomicI64::default();
+        Ok(Arc::new(Self { certificate_chain, private_key, agent: Some(agent), asked_at, served, refused }))
     }
 
-    /// Asks the agent, where there is one, once half of the life of what is served with is over.
+    /// Asks the agent, where there is one, every minute, and oftener once half of the life of what is served with is over;
+    /// and serves with what it gives if that is new and good at `now`. An agent that gives another one has its reasons, such
+    /// as an authority that is trusted no more: it need not last longer.
     ///
     /// # Errors
     /// As [`Certificates::look`].
     pub async fn ask(&self, now: Timestamp) -> Result<Looked, TlsFilesError> {
         let Some(agent) = &self.agent else { return Ok(Looked::Same) };
         let served = self.served.load_full();
-        let half = served.expires_at.since(served.begins_at).as_secs() / 2;
-        if now < served.begins_at.plus(Ttl::from_secs(half)) {
+        let half = served.begins_at.plus(Ttl::from_secs(served.expires_at.since(served.begins_at).as_secs() / 2));
+        let asked_at = self.asked_at.load(Ordering::Relaxed);
+        let is_minute_later = now.as_secs().saturating_sub(asked_at).unsigned_abs() >= ASKED_EVERY.as_secs();
+        if now < half && !is_minute_later {
             return Ok(Looked::Same);
         }
+        self.asked_at.store(now.as_secs(), Ordering::Relaxed);
         let given = given_by(agent, &self.certificate_chain).await;
-        let given = given.map(|given| if given.expires_at > served.expires_at { Some(given) } else { None });
-        self.take(given)
+        self.take(given.and_then(|given| {
+            if given.digest.as_ref() == served.digest.as_ref() {
+                return Ok(None);
+            }
+            if given.expires_at <= now {
+                return Err(TlsFilesError::Expired { file: self.certificate_chain.clone(), at: given.expires_at });
+            }
+            // One that begins later is asked for again until it has begun.
+            Ok((given.begins_at <= now).then_some(given))
+        }))
     }
 
     /// Looks at the files, and serves with what they have if that is new and good at `now`.

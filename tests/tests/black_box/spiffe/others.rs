@@ -4,9 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use hallpass_tests::component;
+use hallpass_broker::runtime::listener::{Certificates, Looked};
+use hallpass_core::time::{Timestamp, Ttl};
 use hallpass_tests::openbao::OpenBao;
 use hallpass_tests::third_party::Provider;
+use hallpass_tests::{component, unix_now};
 use rustls::pki_types::pem::PemObject as _;
 
 use super::*;
@@ -86,7 +88,7 @@ async fn a_jwt_svid_of_a_certified_provider_is_a_proof() {
 struct Agent {
     process: Child,
     socket: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Agent {
@@ -103,12 +105,12 @@ impl Agent {
             .read_line(&mut line)
             .expect("it says that it is ready");
         assert_eq!(line.trim(), "ready");
-        Some(Self { process, socket, _folder: folder })
+        Some(Self { process, socket, folder })
     }
 
     /// What it gave a workload: an X.509-SVID, and a JWT-SVID for the broker.
     fn given(&self) -> (Shown, String) {
-        let read = |name: &str| fs::read(self._folder.path().join(name)).expect("the agent wrote it");
+        let read = |name: &str| fs::read(self.folder.path().join(name)).expect("the agent wrote it");
         let token = String::from_utf8(read("svid.jwt")).expect("a token");
         (Shown { chain: vec![read("svid.der")], key: read("svid.key") }, token)
     }
@@ -209,6 +211,27 @@ async fn a_broker_that_an_agent_knows_serves_with_the_svid_that_it_is_given_and_
     drop(agent);
     assert!(!broker.end_by_itself().await.success());
     assert!(broker.output().contains("gives the broker no X.509-SVID"), "{}", broker.output());
+}
+
+#[tokio::test]
+async fn what_an_agent_gives_is_served_with_within_a_minute_also_when_it_ends_sooner() {
+    let Some(agent) = Agent::start() else { return };
+    let lasts = |minutes: &str| fs::write(agent.folder.path().join("minutes"), minutes).expect("written");
+    lasts("120");
+    let certificates = Certificates::of_agent(&agent.socket).await.expect("the agent gives one");
+    let now = Timestamp::from_secs(unix_now());
+    assert_eq!(certificates.ask(now).await.expect("it answers"), Looked::Replaced, "each answer is another one");
+    let first = certificates.expires_at();
+    lasts("60");
+    let later = |secs| now.plus(Ttl::from_secs(secs));
+    assert_eq!(certificates.ask(later(59)).await.expect("it is not asked"), Looked::Same);
+    assert_eq!(certificates.ask(later(60)).await.expect("it answers"), Looked::Replaced);
+    let second = certificates.expires_at();
+    assert!(second < first, "{second} and not {first}");
+    // What is over already replaces nothing.
+    lasts("0");
+    certificates.ask(later(120)).await.expect_err("it is over");
+    assert_eq!(certificates.expires_at(), second);
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own client")]
