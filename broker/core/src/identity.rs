@@ -120,9 +120,21 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// A chain in DER, the certificate itself first. None of an empty one.
+    /// Most certificates in a chain, its own included. Chains of trust domains have two or three. Whoever made more of
+    /// them, each with the name of every other's issuer, would have a verifier try all of their orders, before anybody
+    /// knows who it is.
+    pub const MAX_CHAIN: usize = 4;
+
+    /// Most bytes of a chain. It is kept with its connection and read for each request.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// A chain in DER, the certificate itself first. None of an empty one, nor of one beyond the bounds.
     #[must_use]
     pub fn new(chain: Vec<Vec<u8>>) -> Option<Self> {
+        let bytes = chain.iter().fold(0_usize, |sum, one| sum.saturating_add(one.len()));
+        if chain.len() > Self::MAX_CHAIN || bytes > Self::MAX_BYTES {
+            return None;
+        }
         let sha256 = sha256(chain.first()?);
         Some(Self { chain, sha256 })
     }

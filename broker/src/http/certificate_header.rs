@@ -7,6 +7,7 @@
 //! What is passed on is only what the caller showed the proxy. Whether anybody trustworthy signed it is judged as if it had
 //! been shown to the broker.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName};
@@ -27,9 +28,6 @@ use super::failure::Unreadable;
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
-
-/// Most certificates that a header passes on, as many as a handshake takes.
-const MAX_CHAIN: usize = 8;
 
 /// The proxies that are believed about whose certificate was shown to them.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +100,12 @@ impl CertificateProxies {
 
 impl Believed {
     /// Whether the peer is such a proxy, now.
+    ///
+    /// Its name is looked at first: of most who ask that is all that it takes.
     fn is_one(&self, peer: &ClientCertificate, now: Timestamp) -> bool {
+        if !self.has_name(peer.leaf()) {
+            return false;
+        }
         let der = CertificateDer::from(peer.leaf());
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&der) else { return false };
         let intermediates: Vec<_> =
@@ -113,7 +116,7 @@ impl Believed {
         let usage = webpki::KeyUsage::client_auth();
         let verified =
             end_entity.verify_for_usage(algorithms, &self.authorities, &intermediates, at, usage, None, None);
-        verified.is_ok() && self.has_name(peer.leaf())
+        verified.is_ok()
     }
 
     fn has_name(&self, der: &[u8]) -> bool {
@@ -138,9 +141,19 @@ impl Believed {
             }
         };
         let Some(chain) = chain else { return Ok(None) };
-        let chain = chain.filter(|chain| (1..=MAX_CHAIN).contains(&chain.len())).ok_or_else(|| unreadable(&name))?;
-        ClientCertificate::new(chain).ok_or_else(|| unreadable(&name)).map(Some)
+        let shown = chain.and_then(ClientCertificate::new);
+        let shown = shown.filter(|shown| has_one_order(shown.intermediates().iter().map(Vec::as_slice)));
+        shown.ok_or_else(|| unreadable(&name)).map(Some)
     }
+}
+
+/// Whether each of these certificates, which are above another one, has a name of its own, so that there is one order in
+/// which they can be above each other. What cannot be read is above nothing.
+pub(crate) fn has_one_order<'a>(intermediates: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut subjects = HashSet::new();
+    intermediates
+        .filter_map(|der| x509_parser::parse_x509_certificate(der).ok())
+        .all(|(_, certificate)| subjects.insert(certificate.subject().as_raw().to_vec()))
 }
 
 fn unreadable(name: &HeaderName) -> Unreadable {

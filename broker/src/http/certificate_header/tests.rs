@@ -145,7 +145,8 @@ fn what_cannot_be_read_in_one_way_is_refused() {
         "Cert".to_owned(),
         format!("{own}\"x"),
         String::new(),
-        format!("Chain=\"{}\"", encoded(&caller.pem().repeat(9))),
+        format!("Chain=\"{}\"", encoded(&format!("{}{}", caller.pem(), authority.pem.repeat(2)))),
+        format!("Chain=\"{}\"", encoded(&caller.pem().repeat(5))),
     ] {
         assert!(refused(&[(&XFCC, value.clone())]), "{value}");
     }

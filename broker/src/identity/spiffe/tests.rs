@@ -244,7 +244,7 @@ async fn what_is_no_svid_of_the_domain_is_refused_and_told_apart_in_the_log() {
         })
         .collect();
     let many: Vec<&[u8]> =
-        std::iter::once(&leaves[0][..]).chain(std::iter::repeat_n(&expired_above.der[..], 7)).collect();
+        std::iter::once(&leaves[0][..]).chain(std::iter::repeat_n(&expired_above.der[..], 3)).collect();
 
     let cases: Vec<(&str, Vec<&[u8]>, &str)> = vec![
         ("X5-001", vec![&dns_only], "exactly one URI"),
@@ -442,4 +442,34 @@ async fn a_bundle_is_refreshed_by_its_hint_within_bounds() {
             assert_eq!(server.asked("/bundle") - before, asked, "hint {hint}, {wait} s later");
         }
     }
+}
+
+/// Anybody can make as many certificates of one name as it likes, and a verifier that looks for a way up tries them in
+/// every order. Even the most of them that a connection may bring, which it may not with one name, cost little.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "what is measured is what it costs")]
+async fn a_chain_that_has_many_orders_costs_little_more_than_a_good_one() {
+    let td1 = Authority::new("td1");
+    let verifier = verifier("td1.test", &[td1.jwk()]);
+    let above: Vec<_> = (0..7).map(|_| Authority::new("td1")).collect();
+    let leaf = above[0].leaf(ID, |_| ());
+    let chain = |count: usize| std::iter::once(leaf.clone()).chain(above[..count].iter().map(|one| one.der.clone()));
+    assert!(ClientCertificate::new(chain(ClientCertificate::MAX_CHAIN).collect()).is_none(), "more are nobody's");
+    let longest = chain(ClientCertificate::MAX_CHAIN - 1).collect::<Vec<_>>();
+    let longest = shown(&longest.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let (middle, upper) = (td1.below("middle", |_| ()), td1.below("upper", |_| ()));
+    let good = shown(&[&middle.leaf(ID, |_| ()), &middle.der, &upper.der]);
+    let fastest = async |proof: &Proof| {
+        let mut fastest = std::time::Duration::MAX;
+        for _ in 0..20 {
+            let begun = std::time::Instant::now();
+            let _ = judged(&verifier, proof, sample::NOW).await;
+            fastest = fastest.min(begun.elapsed());
+        }
+        fastest
+    };
+    judged(&verifier, &good, sample::NOW).await.expect("the control");
+    judged(&verifier, &longest, sample::NOW).await.expect_err("nobody of the trust domain signed it");
+    let (good, longest) = (fastest(&good).await, fastest(&longest).await);
+    assert!(longest < good * 25, "{longest:?} against {good:?}");
 }

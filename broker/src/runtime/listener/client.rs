@@ -13,12 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Most certificates in a chain, the client's own included. Chains of trust domains have two or three; each more is a
-/// way that path building could try.
-const MAX_CHAIN: usize = 8;
-
-/// Most bytes of a chain. It is kept with its connection and read for each request.
-const MAX_CHAIN_BYTES: usize = 32 * 1024;
+use crate::http::certificate_header::has_one_order;
 
 /// Asks for a certificate, and makes do without.
 #[derive(Debug)]
@@ -49,7 +44,8 @@ impl ClientCertVerifier for AnySoundCertificate {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let bytes = intermediates.iter().fold(end_entity.len(), |sum, one| sum.saturating_add(one.len()));
-        if intermediates.len() >= MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
+        let is_bounded = intermediates.len() < ClientCertificate::MAX_CHAIN && bytes <= ClientCertificate::MAX_BYTES;
+        if !is_bounded || !has_one_order(intermediates.iter().map(AsRef::as_ref)) {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         webpki::EndEntityCert::try_from(end_entity)

@@ -181,6 +181,15 @@ impl rustls::client::ResolvesClientCert for Shows {
     }
 }
 
+/// An authority of this name, with a key of its own.
+fn authority_named(name: &str) -> CertificateDer<'static> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+}
+
 /// Who the listener says is there, if it says anything.
 async fn seen(house: &House, connector: &TlsConnector) -> Option<(HandshakeKind, String)> {
     let name = ServerName::try_from("localhost").unwrap();
@@ -245,19 +254,24 @@ async fn another_key_than_the_certificates_and_what_is_no_sound_chain_end_the_ha
     let own = rcgen::generate_simple_self_signed(vec!["somebody".to_owned()]).unwrap();
     let stranger = rcgen::KeyPair::generate().unwrap();
     let own_der = own.cert.der().clone();
-    let chain_of = |length| vec![own_der.clone(); length];
+    let chain_of = |length: usize| {
+        let above = (1..length).map(|n| authority_named(&n.to_string()));
+        std::iter::once(own_der.clone()).chain(above).collect::<Vec<_>>()
+    };
+    let of_one_name = || vec![own_der.clone(), authority_named("a"), authority_named("a")];
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         for (what, chain, key) in [
             ("another key", chain_of(1), &stranger),
             ("no certificate", vec![CertificateDer::from(vec![0x30, 0])], &own.signing_key),
             ("cut short", vec![CertificateDer::from(own_der[..own_der.len() - 1].to_vec())], &own.signing_key),
-            ("a long chain", chain_of(9), &own.signing_key),
-            ("a very long chain", chain_of(100), &own.signing_key),
+            ("a long chain", chain_of(5), &own.signing_key),
+            ("a very long chain", chain_of(50), &own.signing_key),
+            ("a chain that has many orders", of_one_name(), &own.signing_key),
         ] {
             let connector = client_with(&certificate, version, &[], Some((chain, key)));
             assert_eq!(seen(&house, &connector).await, None, "{what} {version:?}");
         }
-        let connector = client_with(&certificate, version, &[], Some((chain_of(8), &own.signing_key)));
+        let connector = client_with(&certificate, version, &[], Some((chain_of(4), &own.signing_key)));
         assert!(seen(&house, &connector).await.is_some(), "the longest chain {version:?}");
     }
 }
