@@ -157,6 +157,8 @@ async fn what_each_kind_says_decides_in_its_type_and_is_recorded() {
                 json!({"kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": "deployer", "uid": "x"}}})
             }
             "circleci" => json!({ *claim: ["x"] }),
+            // Its subject has the id as well.
+            "github-actions" => json!({ *claim: "x", "sub": "repo:octo-org@123456/octo-repo@x:ref:refs/heads/main" }),
             _ => json!({ *claim: "x" }),
         };
         let refused = house.release(&with(&good, other)).await;
