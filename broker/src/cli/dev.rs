@@ -86,7 +86,7 @@ const SAMPLE: &[(&str, &str)] = &[
 const DEV_POLICY: &str = r#"
 @id("dev-resource-introspects")
 @description("The protected resource of `dev` asks whether the tokens that it is shown are alive")
-permit (principal == Workload::"ci:service:payments-api", action == Action::"introspect", resource is Grant);
+permit (principal == Workload::"services:service:payments-api", action == Action::"introspect", resource is Grant);
 "#;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -163,7 +163,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let stage =
         Stage { broker: broker_address, issuer: Arc::clone(&issuer), resource: resource_listener.local_addr()? };
     lifecycle.tasks.spawn(serve_small(issuer_listener, issuer.router(), lifecycle.stopped()));
-    let resource = resource::router(stage.client_of("ci", "api-server")?);
+    let resource = resource::router(stage.client_of("services", "api-server")?);
     lifecycle.tasks.spawn(serve_small(resource_listener, resource, lifecycle.stopped()));
 
     println!("Hallpass, for a look around. The broker listens at {public_url}; everything it keeps is temporary.");
@@ -202,9 +202,18 @@ fn sample_bundle(issuer_origin: &str, public_url: &str) -> Files {
     files.insert("policies/dev.cedar".to_owned(), DEV_POLICY.to_owned());
     if let Some(issuers) = files.get_mut("issuers.toml") {
         *issuers = issuers
-            .replace("https://token.actions.githubusercontent.com", &format!("{issuer_origin}/ci"))
+            .replace(
+                "# its url is https://token.actions.githubusercontent.com",
+                &format!("\nurl = \"{issuer_origin}/ci\""),
+            )
             .replace("https://sso.example.com", &format!("{issuer_origin}/people"))
             .replace("https://hallpass.example.com", public_url);
+        // The protected resource is no job of a code host.
+        let services = format!(
+            "\n[[issuer]]\nname = \"services\"\nkind = \"oidc\"\nurl = \"{issuer_origin}/services\"\n\
+             audiences = [\"{public_url}\"]\n"
+        );
+        issuers.push_str(&services);
     }
     files
 }

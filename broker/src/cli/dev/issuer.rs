@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 /// How long its proofs live: as long as those of the big CI systems.
 const LIFETIME: Ttl = Ttl::from_mins(5);
 
-/// The issuers `ci` and `people`, on one address.
+/// The issuers `ci`, `services` and `people`, on one address.
 pub(super) struct DevIssuer {
     origin: String,
     audience: String,
@@ -59,7 +59,8 @@ impl DevIssuer {
             .with_state(self)
     }
 
-    /// A fresh proof of `who` at the issuer `name`: `deploy-job`, `mesh-job` and `api-server` of `ci`, `ada` of `people`.
+    /// A fresh proof of `who` at the issuer `name`: `deploy-job` and `mesh-job` of `ci`, `api-server` of
+    /// `services`, `ada` of `people`.
     ///
     /// # Errors
     /// A sentence that says what would be right.
@@ -115,9 +116,9 @@ fn claims_of(issuer: &str, who: &str) -> Result<Value, String> {
     match (issuer, who) {
         ("ci", "deploy-job") => Ok(run("payments", "222", "acme", "111", "deploy")),
         ("ci", "mesh-job") => Ok(run("mesh", "333", "acme", "111", "sidecar")),
-        ("ci", "api-server") => Ok(json!({"sub": "service:payments-api"})),
+        ("services", "api-server") => Ok(json!({"sub": "service:payments-api"})),
         ("people", "ada") => Ok(json!({"sub": "ada@example.com"})),
-        _ => Err("`ci` knows deploy-job, mesh-job and api-server, and `people` knows ada".to_owned()),
+        _ => Err("`ci` knows deploy-job and mesh-job, `services` knows api-server, and `people` knows ada".to_owned()),
     }
 }
 

@@ -110,7 +110,7 @@ impl Shut {
         neighbour.batch_execute(&prepare.replace("{user}", &name)).await.expect("what the neighbour does");
         user.batch_execute(begin).await.expect("what the user does");
         user.batch_execute(&format!("SET search_path = {schema}; {LENDS}")).await.expect("routines");
-        // Servers before 15.1 let a user do this itself.
+        // Servers before 15 let a user do this itself.
         server.run(DATABASE, &format!("GRANT {name} TO neighbour")).await;
         let handle = issued.handle.expect("a better handle");
         let shut = Self { server, adapter, handle, name, user, neighbour };
