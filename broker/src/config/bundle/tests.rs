@@ -177,6 +177,19 @@ fn the_trust_domains_that_deploy_shows_load() {
 }
 
 #[test]
+fn whoever_acts_for_others_can_be_known_by_its_svid() {
+    let text = "[[issuer]]\nname = \"prod\"\nkind = \"spiffe\"\nprincipal = \"agent\"\ntrust_domain = \"prod.example\"\n\
+                audiences = [\"hallpass\"]\nbundle = '{\"keys\": []}'\n";
+    let document = Document::parse(Path::new("issuers.toml"), text).unwrap();
+    let mut findings = Vec::new();
+    let read = issuer::spiffe::read(&document, None, &mut findings);
+    assert_eq!(
+        (read.iter().map(|one| one.principal).collect::<Vec<_>>(), findings),
+        (vec![PrincipalKind::Agent], Vec::new())
+    );
+}
+
+#[test]
 fn what_a_trust_domain_gets_wrong_is_named_with_its_line() {
     let domain = "[[issuer]]\nname = \"prod\"\nkind = \"spiffe\"\ntrust_domain = \"prod.example\"\naudiences = [\"hallpass\"]\n\
                   bundle = '{\"keys\": []}'\n";

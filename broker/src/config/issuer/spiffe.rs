@@ -180,9 +180,6 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
     if raw.name.as_str() == IssuerName::RESERVED {
         findings.push(entry.finding("name", "\"hallpass\" is the broker itself; choose another name"));
     }
-    if raw.principal == PrincipalKind::Agent {
-        findings.push(entry.finding("principal", "this version does not support agents; use \"workload\""));
-    }
     let trust_domain = TrustDomain::new(raw.trust_domain.clone());
     if let Err(rule) = &trust_domain {
         let reason = format!("write the bare name, such as \"prod.example.org\": {rule}");
