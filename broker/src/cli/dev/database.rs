@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration as StdDuration;
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -12,19 +11,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::entropy::Entropy;
 use hallpass_core::port::Files;
 use hallpass_core::secret::Secret;
-use hallpass_sdk::wire::{CreateGrant, Credential, Duration, GrantState, RevokeRequest};
+use hallpass_sdk::wire::{CreateGrant, Credential, Duration};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::story::{Stage, say, show_grant, tell};
+use super::story::{PATIENCE, Stage, give_back, say, show_grant, tell, until};
 
 /// The role of this part of the story.
 const ROLE: &str = "payments/orders/migrate";
 const PURPOSE: &str = "add a column to the orders";
 const DATABASE: &str = "orders";
-/// How long the server may take to start, to end, and the broker to end a user.
-const PATIENCE: StdDuration = StdDuration::from_secs(20);
 
 const BACKEND: &str = r#"
 [[backend]]
@@ -174,18 +171,7 @@ impl Database {
         tell(change);
 
         say("The job is done, forgets its open connection, and gives its grant back.");
-        let reason = RevokeRequest { reason: Some("the migration is done".to_owned()) };
-        let mut grant = job.revoke(&answer.grant.id, &reason).await.context("the revocation")?;
-        for _ in 0..200 {
-            if grant.state != GrantState::Revoking {
-                break;
-            }
-            tokio::time::sleep(PATIENCE / 200).await;
-            grant = job.grant(&grant.id).await?;
-        }
-        let confirmed = grant.revocation.confirmed_at.map(|at| at.to_string()).unwrap_or_default();
-        tell(&format!("state     {:?}, confirmed by the server at {confirmed}", grant.state));
-        ensure!(grant.state == GrantState::Revoked, "the grant should be revoked, and is {:?}", grant.state);
+        give_back(&job, &answer.grant.id, "the migration is done").await?;
         let asked = session.simple_query("SELECT 1").await;
         tell(&format!("its open connection   →  {}", if asked.is_err() { "ended" } else { "still there" }));
         ensure!(asked.is_err(), "the session should be ended");
@@ -222,15 +208,7 @@ impl Database {
     }
 
     async fn until_it_answers(&self) -> anyhow::Result<Client> {
-        let mut last = None;
-        for _ in 0..200 {
-            match self.root("postgres").await {
-                Ok(client) => return Ok(client),
-                Err(error) => last = Some(error),
-            }
-            tokio::time::sleep(PATIENCE / 200).await;
-        }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("it was not tried"))).context("PostgreSQL does not answer")
+        until(async || self.root("postgres").await).await.context("PostgreSQL does not answer")
     }
 
     async fn root(&self, database: &str) -> anyhow::Result<Client> {

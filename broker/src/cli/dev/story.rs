@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration as StdDuration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -18,6 +19,9 @@ use super::issuer::DevIssuer;
 pub(super) const ROLE: &str = "payments/prod/deploy";
 /// Its purpose.
 pub(super) const PURPOSE: &str = "deploy 4f2c8b1 to production";
+
+/// How long a server may take to start or to end, and the broker to end a credential.
+pub(super) const PATIENCE: StdDuration = StdDuration::from_secs(20);
 
 /// Where everything of the story listens.
 pub(super) struct Stage {
@@ -130,6 +134,44 @@ impl Stage {
         let answer = client.post(format!("http://{}/deployments", self.resource)).bearer_auth(token).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
+}
+
+/// Gives a grant back, and awaits that its backend confirmed the end.
+///
+/// # Errors
+/// When it is not revoked in time.
+pub(super) async fn give_back(job: &Client, grant: &str, why: &str) -> anyhow::Result<()> {
+    let reason = RevokeRequest { reason: Some(why.to_owned()) };
+    job.revoke(grant, &reason).await.context("the revocation")?;
+    let grant = until(async || {
+        let grant = job.grant(grant).await?;
+        ensure!(grant.state == GrantState::Revoked, "the grant should be revoked, and is {:?}", grant.state);
+        Ok(grant)
+    })
+    .await?;
+    let confirmed = grant.revocation.confirmed_at.map(|at| at.to_string()).unwrap_or_default();
+    tell(&format!("state     {:?}, confirmed by the server at {confirmed}", grant.state));
+    Ok(())
+}
+
+/// Asks again until there is an answer.
+///
+/// # Errors
+/// The last one, when [`PATIENCE`] is over.
+pub(super) async fn until<T>(mut asked: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    const PAUSE: StdDuration = StdDuration::from_millis(100);
+    let mut last = None;
+    let asking = async {
+        loop {
+            match asked().await {
+                Ok(answer) => return answer,
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, asking).await;
+    answer.map_err(|late| last.unwrap_or_else(|| late.into()))
 }
 
 pub(super) fn say(text: &str) {

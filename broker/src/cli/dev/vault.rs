@@ -4,7 +4,6 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration as StdDuration;
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -12,19 +11,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_core::entropy::Entropy;
 use hallpass_core::port::Files;
 use hallpass_core::secret::Secret;
-use hallpass_sdk::wire::{CreateGrant, Credential, Duration, GrantState, RevokeRequest};
+use hallpass_sdk::wire::{CreateGrant, Credential, Duration};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::story::{Stage, say, show_grant, tell};
+use super::story::{Stage, give_back, say, show_grant, tell, until};
 use crate::outbound::loopback_client;
 
 /// The role of this part of the story.
 const ROLE: &str = "payments/flags/read";
 const PURPOSE: &str = "look at the feature flags";
-/// How long the server may take to start, and the broker to end a token.
-const PATIENCE: StdDuration = StdDuration::from_secs(20);
 /// What the broker's own token towards it is for.
 const AUDIENCE: &str = "https://vault.dev";
 
@@ -163,18 +160,7 @@ impl Vault {
         ensure!(status == 403, "nothing else should be read, and the server answers {status}");
 
         say("The job is done and gives its grant back.");
-        let reason = RevokeRequest { reason: Some("the flags were read".to_owned()) };
-        let mut grant = job.revoke(&answer.grant.id, &reason).await.context("the revocation")?;
-        for _ in 0..200 {
-            if grant.state != GrantState::Revoking {
-                break;
-            }
-            tokio::time::sleep(PATIENCE / 200).await;
-            grant = job.grant(&grant.id).await?;
-        }
-        let confirmed = grant.revocation.confirmed_at.map(|at| at.to_string()).unwrap_or_default();
-        tell(&format!("state     {:?}, confirmed by the server at {confirmed}", grant.state));
-        ensure!(grant.state == GrantState::Revoked, "the grant should be revoked, and is {:?}", grant.state);
+        give_back(&job, &answer.grant.id, "the flags were read").await?;
         let (status, _) = self.call(Method::GET, "secret/data/flags", token.expose(), None).await?;
         tell(&format!("the token             →  {status}"));
         ensure!(status == 403, "the token should be refused, and the server answers {status}");
@@ -202,17 +188,16 @@ impl Vault {
     }
 
     async fn until_it_answers(&self) -> anyhow::Result<()> {
-        for _ in 0..200 {
-            let asked = self.call(Method::GET, "sys/health", "", None).await;
+        until(async || {
+            let (status, _) = self.call(Method::GET, "sys/health", "", None).await?;
+            ensure!(status == 200, "it answers {status}");
             // The engine at `secret/` is mounted a moment after the server answers.
-            if asked.is_ok_and(|(status, _)| status == 200)
-                && self.call(Method::GET, "secret/config", self.root.expose(), None).await?.0 == 200
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(PATIENCE / 200).await;
-        }
-        bail!("the server does not answer")
+            let (status, _) = self.call(Method::GET, "secret/config", self.root.expose(), None).await?;
+            ensure!(status == 200, "its secrets answer {status}");
+            Ok(())
+        })
+        .await
+        .context("the server does not answer")
     }
 
     async fn write(&self, path: &str, body: &Value) -> anyhow::Result<()> {
