@@ -82,7 +82,8 @@ class Authority:
 
     def jwt_bundle(self):
         key = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.jwt_key.public_key()))
-        return json.dumps({"keys": [{**key, "kid": "jwt-1", "use": "jwt-svid"}]}).encode()
+        # A standard JWK Set, as SPIRE's agent gives it: without a word of what the keys are for.
+        return json.dumps({"keys": [{**key, "kid": "jwt-1"}]}).encode()
 
 
 class Agent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):

@@ -80,6 +80,9 @@ pub enum KeySetError {
     /// No array of objects named `keys` (RFC 7517 §5).
     #[error("the key set has no array `keys` of objects")]
     NoKeys,
+    /// Certificates in DER, one behind the other, that are none.
+    #[error("the certificates of the authorities cannot be read")]
+    Certificates,
 }
 
 /// Why a set has no key for a proof.
@@ -136,6 +139,25 @@ impl KeySet {
     #[must_use]
     pub fn authorities(&self) -> &[Arc<Authority>] {
         &self.authorities
+    }
+
+    /// Its place among the bundles of its publisher, where it tells: greater is newer.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// How long its publisher wants it to be kept, where it tells.
+    #[must_use]
+    pub const fn refresh_hint(&self) -> Option<Ttl> {
+        self.refresh_hint
+    }
+
+    /// Whether the same may sign, in whatever order they stand.
+    fn trusts_the_same(&self, other: &Self) -> bool {
+        let keys = |set: &Self, other: &Self| set.keys.iter().all(|key| other.keys.contains(key));
+        let authorities = |set: &Self, other: &Self| set.authorities.iter().all(|one| other.authorities.contains(one));
+        [(self, other), (other, self)].into_iter().all(|(one, two)| keys(one, two) && authorities(one, two))
     }
 
     /// The keys that were refused.

@@ -14,6 +14,12 @@ use crate::identity::jose::json::{Document, Json, Object};
 /// Longest refresh hint that is read: a week, beyond which it says nothing any more.
 const MAX_HINT: Ttl = Ttl::from_hours(24 * 7);
 
+/// The `use` of a key that signs X.509-SVIDs (X509-SVID §6.1).
+const X509: &str = "x509-svid";
+
+/// The `use` of a key that signs JWT-SVIDs (JWT-SVID §6.1).
+const JWT: &str = "jwt-svid";
+
 /// An authority that may sign X.509-SVIDs of its trust domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
@@ -59,6 +65,11 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`] when the document is not usable at all.
     pub fn parse_bundle(document: &[u8]) -> Result<Self, KeySetError> {
+        Self::parse_by_use(document, None)
+    }
+
+    /// The same, where a key that does not say what it is for is for `unsaid`.
+    fn parse_by_use(document: &[u8], unsaid: Option<&str>) -> Result<Self, KeySetError> {
         if document.len() > MAX_DOCUMENT_BYTES {
             return Err(KeySetError::TooLarge);
         }
@@ -71,9 +82,10 @@ impl KeySet {
         let mut set = Self::default();
         for entry in entries {
             let Json::Object(jwk) = entry else { return Err(KeySetError::NoKeys) };
-            match jwk.get("use").and_then(Json::as_text) {
-                Some("x509-svid") => set.add_authority(jwk),
-                Some("jwt-svid") => set.add_jwt_authority(jwk),
+            let said = jwk.get("use").map_or(unsaid, Json::as_text);
+            match said {
+                Some(X509) => set.add_authority(jwk),
+                Some(JWT) => set.add_jwt_authority(jwk),
                 _ => {}
             }
         }
@@ -82,22 +94,27 @@ impl KeySet {
         Ok(set)
     }
 
-    /// A set of what the Workload API gives: authorities' certificates in DER, one behind the other, and a key set.
+    /// A set of what the Workload API gives: authorities' certificates in DER, one behind the other, and a key set for
+    /// JWT-SVIDs. That one is "a standard JWK Set" without keys of other uses (Workload API §6.2.2), and SPIRE writes no
+    /// `use` into it: what does not say what it is for is for them.
     ///
     /// # Errors
-    /// [`KeySetError`] when the key set is not usable at all.
+    /// [`KeySetError`] when the key set is not usable at all, or the certificates are not whole ones.
     pub fn of_workload_api(certificates: &[u8], jwt_bundle: &[u8]) -> Result<Self, KeySetError> {
-        let mut set = if jwt_bundle.is_empty() { Self::default() } else { Self::parse_bundle(jwt_bundle)? };
+        let mut set = if jwt_bundle.is_empty() { Self::default() } else { Self::parse_by_use(jwt_bundle, Some(JWT))? };
         // Certificates in a set of keys for tokens would be of somebody who was not asked for certificates.
         set.authorities.clear();
         let mut rest = certificates;
-        while !rest.is_empty() && set.authorities.len() < MAX_KEYS {
-            let Ok((behind, _)) = x509_parser::parse_x509_certificate(rest) else { break };
+        for _ in 0..=MAX_KEYS {
+            if rest.is_empty() {
+                return Ok(set);
+            }
+            let (behind, _) = x509_parser::parse_x509_certificate(rest).map_err(|_| KeySetError::Certificates)?;
             let (der, _) = rest.split_at(rest.len().saturating_sub(behind.len()));
             set.authority_of(der);
             rest = behind;
         }
-        Ok(set)
+        Err(KeySetError::TooManyKeys)
     }
 
     /// `x5c` has one certificate (§4.2.2), and the key is that one's.

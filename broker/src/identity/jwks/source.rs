@@ -35,6 +35,18 @@ pub(super) enum FetchError {
     /// The issuer answered with a document that publishes no keys.
     #[error("{0}")]
     Unusable(KeySetError),
+    /// The trust bundle is older than the one that is held.
+    #[error(
+        "the trust bundle is older than the one held, whose spiffe_sequence is {before}: its own is {}. Where its publisher \
+         began to count anew, restart the broker, which believes the first that it reads",
+        now.map_or("missing".to_owned(), |now| now.to_string())
+    )]
+    Outdated {
+        /// Its sequence.
+        now: Option<u64>,
+        /// That of the one that is held.
+        before: u64,
+    },
 }
 
 /// A place to fetch keys from, with what is remembered between fetches.
@@ -55,6 +67,15 @@ impl Source {
             Self::Remote(remote) => remote.fetch(discover).await,
             Self::File(file) => file.fetch().await,
             Self::WorkloadApi(api) => api.fetch().await,
+        }
+    }
+
+    /// Forgets what was read last, which was not taken: it will not be told as unchanged.
+    pub(super) fn forget(&mut self) {
+        match self {
+            Self::Remote(remote) => remote.held = None,
+            Self::File(file) => file.held = None,
+            Self::WorkloadApi(_) => {}
         }
     }
 }
@@ -206,7 +227,7 @@ impl WorkloadApi {
 fn parse(document: &[u8], format: Format) -> Result<KeySet, FetchError> {
     format(document).map_err(|error| match error {
         KeySetError::TooLarge | KeySetError::TooManyKeys => FetchError::Unavailable(error.to_string()),
-        KeySetError::Json(_) | KeySetError::NoKeys => FetchError::Unusable(error),
+        KeySetError::Json(_) | KeySetError::NoKeys | KeySetError::Certificates => FetchError::Unusable(error),
     })
 }
 
