@@ -1,6 +1,8 @@
 //! Certificates are made here as no well-behaved authority would make them. Those of other people's authorities, and
 //! real connections, are elsewhere.
 
+mod go_spiffe;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hallpass_core::identity::{AcceptanceRules, ClientCertificate, PrincipalKind, VerifiedIdentity};
