@@ -3,7 +3,8 @@
 //! The invariants: a key that its issuer removed verifies nothing after `max_age` while the issuer answers, and after
 //! `max_age + grace` in any case; whatever key ids arrive, the issuer is asked at most once per `min_interval`, by one
 //! request at a time on which all others wait. An unknown key id needs no memory of its own for that: until the next
-//! request is allowed, every id that is not in the set is answered from the set, however many there are.
+//! request is allowed, every id that is not in the set is answered from the set, however many there are. A trust bundle
+//! whose sequence is lower than that of the one held does not take its place, for as long as the broker runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -357,10 +358,19 @@ impl Inner {
         let outcome = match fetched {
             Ok(Fetched::Keys(keys, max_age)) => {
                 let previous = self.held.load_full();
-                let max_age = keys.refresh_hint.or(max_age);
-                report(&self.issuer, &keys, previous.as_ref().map(|held| &*held.keys));
-                self.hold(Arc::new(keys), began, max_age);
-                Ok(())
+                match previous.as_ref().and_then(|held| outdated(&keys, &held.keys)) {
+                    Some(outdated) => {
+                        // What its source has is not what is held, though it may never change again.
+                        source.forget();
+                        Err(outdated)
+                    }
+                    None => {
+                        let max_age = keys.refresh_hint.or(max_age);
+                        report(&self.issuer, &keys, previous.as_ref().map(|held| &*held.keys));
+                        self.hold(Arc::new(keys), began, max_age);
+                        Ok(())
+                    }
+                }
             }
             Ok(Fetched::Unchanged(max_age)) => match self.held.load_full() {
                 Some(held) => {
@@ -452,6 +462,15 @@ fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
     Refusal::proof(Reason::JwksUnavailable, detail).because(why.to_string())
 }
 
+/// Why a bundle must not take the place of the one that is held (SPIFFE Trust Domain and Bundle §4.1.1: the sequence of a
+/// trust domain's bundles only grows). Whoever can put an older copy where the bundle is read would otherwise bring an
+/// authority back that was removed, for whose key somebody may have waited. One that does not say its place, where the one
+/// before it did, could be any.
+fn outdated(fetched: &KeySet, held: &KeySet) -> Option<FetchError> {
+    let before = held.sequence?;
+    fetched.sequence.is_none_or(|now| now < before).then_some(FetchError::Outdated { now: fetched.sequence, before })
+}
+
 /// Tells the operator once of keys that are refused: a weak key is a misconfigured issuer, a private one a compromised.
 fn report(issuer: &IssuerName, keys: &KeySet, previous: Option<&KeySet>) {
     for refused in keys.refused() {
@@ -464,10 +483,11 @@ fn report(issuer: &IssuerName, keys: &KeySet, previous: Option<&KeySet>) {
             tracing::warn!(%issuer, key_id = ?refused.key_id, why = refused.why, "refusing a key that an issuer publishes");
         }
     }
-    if let (Some(now), Some(before)) = (keys.sequence, previous.and_then(|previous| previous.sequence))
-        && now < before
+    if let Some(previous) = previous
+        && let Some(sequence) = keys.sequence.filter(|sequence| previous.sequence == Some(*sequence))
+        && !keys.trusts_the_same(previous)
     {
-        tracing::warn!(%issuer, before, now, "a trust bundle is older than the one before it, by its sequence");
+        tracing::warn!(%issuer, sequence, "a trust bundle changed and its spiffe_sequence did not: which of the two is newer cannot be told");
     }
     if keys.keys().len() == 0 && keys.authorities().is_empty() {
         tracing::warn!(%issuer, "an issuer publishes no key that can verify: none of its proofs is accepted");

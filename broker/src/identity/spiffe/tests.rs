@@ -446,6 +446,70 @@ async fn a_bundle_is_refreshed_by_its_hint_within_bounds() {
     }
 }
 
+/// A number for a text.
+fn crc(text: &str) -> u32 {
+    text.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
+}
+
+#[tokio::test]
+async fn an_older_bundle_that_is_played_back_does_not_bring_a_removed_authority_back() {
+    let (old, new) = (Authority::new("td1 old"), Authority::new("td1 new"));
+    let lasting = |authority: &Authority| authority.leaf(ID, |params| params.not_after = at(80_000));
+    let (of_old, of_new) = (lasting(&old), lasting(&new));
+    let server = TestServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle.json");
+    let bundle = |keys: &[Value], sequence: Option<u64>| {
+        let mut bundle = json!({"keys": keys});
+        if let Some(sequence) = sequence {
+            bundle["spiffe_sequence"] = json!(sequence);
+        }
+        bundle.to_string()
+    };
+    let endpoint = BundleSource::HttpsWeb { url: format!("{}/bundle", server.origin), dangerous_allow_http: false };
+    for source in [endpoint, BundleSource::File(file.clone())] {
+        let clock = clock();
+        let publish = |text: String| {
+            std::fs::write(&file, &text).unwrap();
+            // With a tag, under which an endpoint says that it has nothing new.
+            let tag = format!("\"{:x}\"", crc(&text)).leak();
+            server.set("/bundle", Behaviour::Tagged(tag, text));
+            clock.advance(Ttl::from_mins(5));
+        };
+        let verifier = verifier_of(settings("td1.test", source.clone()), &clock);
+        let reason = async |leaf: &[u8]| judged(&verifier, &shown(&[leaf]), clock.now()).await.err().map(|r| r.reason);
+        publish(bundle(&[old.jwk()], Some(6)));
+        assert_eq!(reason(&of_old).await, None, "{source:?}");
+        publish(bundle(&[new.jwk()], Some(7)));
+        assert_eq!((reason(&of_old).await, reason(&of_new).await), (Some(Reason::BadSvid), None), "{source:?}");
+        // The old one again, as it was, and with the word of its place taken out.
+        for sequence in [Some(6), Some(6), None, Some(0)] {
+            publish(bundle(&[old.jwk()], sequence));
+            assert_eq!(
+                (reason(&of_old).await, reason(&of_new).await),
+                (Some(Reason::BadSvid), None),
+                "{source:?} {sequence:?}"
+            );
+            assert_eq!(verifier.bundle().health(), crate::identity::jwks::KeyHealth::Ageing, "{source:?}: it is told");
+        }
+        // It goes on from where it was, also where the same number says something else, which nobody can tell apart.
+        publish(bundle(&[new.jwk(), old.jwk()], Some(7)));
+        assert_eq!((reason(&of_old).await, reason(&of_new).await), (None, None), "{source:?}");
+        publish(bundle(&[new.jwk()], Some(8)));
+        assert_eq!((reason(&of_old).await, reason(&of_new).await), (Some(Reason::BadSvid), None), "{source:?}");
+        assert_eq!(verifier.bundle().health(), crate::identity::jwks::KeyHealth::Held, "{source:?}");
+        // What is never replaced ends with its grace, and then nobody is believed: not the older one either.
+        for _ in 0..14 {
+            publish(bundle(&[old.jwk()], Some(6)));
+            let _ = reason(&of_old).await;
+        }
+        assert_eq!(reason(&of_old).await, Some(Reason::JwksUnavailable), "{source:?}");
+        // A broker that starts believes what it finds.
+        let begun = verifier_of(settings("td1.test", source.clone()), &clock);
+        assert!(judged(&begun, &shown(&[&of_old]), clock.now()).await.is_ok(), "{source:?}");
+    }
+}
+
 /// Anybody can make as many certificates of one name as it likes, and a verifier that looks for a way up tries them in
 /// every order. Even the most of them that a connection may bring, which it may not with one name, cost little.
 #[tokio::test]
