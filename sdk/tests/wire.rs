@@ -105,7 +105,7 @@ fn requests_carry_every_field_of_the_contract() {
         "role": "payments/prod/deploy", "purpose": "deploy 4f2c to prod", "ttl": "10m", "ticket": "CHG-1234",
         "scope": ["s"], "csr": "-----BEGIN CERTIFICATE REQUEST-----",
         "exception": {"kind": "break_glass", "reason": "outage"}, "attestations": ["a"], "actor_token": "t",
-        "task": "k", "ends_when": {"run": true, "heartbeat": "1m"}, "replaces": "gr_0"
+        "actor_certificate": true, "task": "k", "ends_when": {"run": true, "heartbeat": "1m"}, "replaces": "gr_0"
     }));
     assert_eq!(request.ttl, Some(Duration::from_secs(600)));
     let _: CreateGrant = round_trip(json!({"role": "r", "purpose": "p"}));

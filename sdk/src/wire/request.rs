@@ -38,6 +38,10 @@ pub struct CreateGrant {
     /// Proof of who acts on the caller's behalf (RFC 8693 §4.1).
     #[serde(default, with = "super::secret::expose_optional", skip_serializing_if = "Option::is_none")]
     pub actor_token: Option<Secret>,
+    /// Whether whoever shows the certificate of this connection acts on the caller's behalf, by an X.509-SVID, in place of
+    /// an `actor_token`. The caller's own proof is then in `Authorization`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub actor_certificate: bool,
     /// Task of an agent that this grant belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,

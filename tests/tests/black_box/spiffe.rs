@@ -1,5 +1,6 @@
 //! SPIFFE workloads over real connections.
 
+mod agents;
 mod bound;
 mod chains;
 mod others;

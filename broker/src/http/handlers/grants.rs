@@ -18,7 +18,7 @@ use http::StatusCode;
 use super::pages::{Listing, written};
 use super::{bytes_of, grant_id, idempotency, json, json_body, made, readable, receipt};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, Unreadable};
 use crate::http::issuance::{Issued, issue};
 use crate::http::measure;
 use crate::http::router::ApiState;
@@ -53,7 +53,7 @@ pub(in crate::http) async fn open(
     Json(body): Json<CreateGrant>,
 ) -> Result<Response, Failure> {
     let asked = body.and_then(|mut body| {
-        let actor = body.value.actor_token.take().map(acting);
+        let actor = acting(&mut body.value, &proof)?;
         let idempotency = idempotency(key, [b"grant".as_slice(), &body.raw]);
         Ok((actor, body.value.receipt, wire::grant_request(body.value, idempotency)?))
     });
@@ -259,11 +259,25 @@ fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
 }
 
 /// The proof of whoever acts for the caller. Whose it is, its issuer says.
-fn acting(token: sdk::Secret) -> Proof {
-    Proof::of_token(Secret::new(token.expose().to_owned()), TokenType::Jwt)
+fn acting(asked: &mut CreateGrant, caller: &Proof) -> Result<Option<Proof>, Unreadable> {
+    let token = asked.actor_token.take().map(|token| Secret::new(token.expose().to_owned()));
+    match (token, asked.actor_certificate) {
+        (token, false) => Ok(token.map(|token| Proof::of_token(token, TokenType::Jwt))),
+        (Some(_), true) => {
+            let detail = "one acts: by `actor_token`, or by the certificate of the connection";
+            Err(Unreadable::content("actor_certificate", detail))
+        }
+        (None, true) => match &caller.certificate {
+            Some(certificate) => Ok(Some(Proof::of_certificate(Arc::clone(certificate)))),
+            None => {
+                let detail = "no certificate was shown over this connection, so nobody acts by one";
+                Err(Unreadable::content("actor_certificate", detail))
+            }
+        },
+    }
 }
 
 /// What the body says, or nothing where there is none.
-fn or_default<T: Default>(body: Option<Json<T>>) -> Result<T, crate::http::failure::Unreadable> {
+fn or_default<T: Default>(body: Option<Json<T>>) -> Result<T, Unreadable> {
     body.map_or_else(|| Ok(T::default()), |Json(read)| read.map(|read| read.value))
 }
