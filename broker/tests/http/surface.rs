@@ -121,7 +121,6 @@ async fn more_requests_than_places_are_sent_away_at_once() {
 
 #[tokio::test]
 async fn a_request_for_another_host_than_its_connection_is_misdirected() {
-    // CASE MTLS-008
     let house = House::open();
     let to = |server_name: Option<&str>, uri: &str, hosts: &[&str]| {
         let mut request = plain("GET", "/.well-known/jwks.json");

@@ -127,6 +127,7 @@ async fn the_operations_listener_and_the_api_share_no_path() {
     }
 }
 
+// CASE MTLS-009
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_for_operators_is_at_their_own_listener_alone_and_nothing_else_is() {
     let paths = |listener| -> BTreeSet<&str> {

@@ -14,7 +14,7 @@ async fn of_many_callers_with_one_proof_exactly_one_gets_a_credential() {
     let house = House::open().await;
     let exchange = Exchange::of(&house.proof());
     let mut calls = Vec::new();
-    for _ in 0..size(50, 500) {
+    for _ in 0..size(100, 500) {
         calls.push(house.broker.client().post(house.broker.at("/oauth2/token")).form(exchange.parameters()).send());
     }
     let mut statuses = BTreeMap::<u16, usize>::new();

@@ -1,11 +1,13 @@
 //! Other machines are served over TLS.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hallpass_tests::config::Setup;
 use hallpass_tests::{Broker, Exchange, Issuer, eventually};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{House, issuer_with_key};
 
@@ -155,4 +157,83 @@ async fn plain_http_for_other_machines_is_refused_at_the_start() {
     assert!(!broker.end_by_itself().await.success());
     let said = broker.output();
     assert!(said.contains("listen: ") && said.contains("plain text"), "{said}");
+}
+
+/// A connection to the broker whose handshake names `server`, for one of these protocols.
+async fn connect(
+    house: &House,
+    made: &rcgen::CertifiedKey<rcgen::KeyPair>,
+    server: &'static str,
+    protocol: &str,
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let stream = tokio::net::TcpStream::connect(house.broker.address()).await.expect("a connection");
+    let name = server.try_into().expect("a name");
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+}
+
+/// A name in the handshake, a request's target, and its `Host` headers; the status that it gets.
+type Addressed<'a> = (&'static str, &'a str, &'a [&'a str], u16);
+
+#[tokio::test]
+async fn a_request_for_another_host_than_its_connection_was_made_to_is_misdirected() {
+    // CASE MTLS-008
+    let names = vec!["127.0.0.1".to_owned(), "hallpass.example".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let house = open(&made).await;
+    let (path, named) = ("/.well-known/jwks.json", "hallpass.example");
+    let absolute = "https://hallpass.example/.well-known/jwks.json";
+    let cases: &[Addressed<'_>] = &[
+        (named, path, &["hallpass.example"], 200),
+        (named, path, &["HALLPASS.example:8443"], 200),
+        (named, absolute, &["hallpass.example"], 200),
+        // An address is no name, and the handshake has none then.
+        ("127.0.0.1", path, &["127.0.0.1"], 200),
+        (named, path, &["evil.example"], 421),
+        (named, path, &[""], 421),
+        (named, absolute, &["evil.example"], 421),
+        (named, "https://evil.example/.well-known/jwks.json", &["hallpass.example"], 421),
+        ("127.0.0.1", absolute, &["evil.example"], 421),
+        ("127.0.0.1", path, &["a.example", "b.example"], 421),
+    ];
+    for (server, target, hosts, status) in cases {
+        let mut stream = connect(&house, &made, server, "http/1.1").await;
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        let request = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let got = answer.split(' ').nth(1).unwrap_or_default();
+        assert_eq!(got, status.to_string(), "{server} {target} {hosts:?}: {answer}");
+        assert_eq!(answer.contains("misdirected_request"), *status == 421, "{answer}");
+    }
+    let cases: &[Addressed<'_>] = &[
+        (named, absolute, &[], 200),
+        (named, absolute, &["hallpass.example"], 200),
+        ("127.0.0.1", "https://127.0.0.1/.well-known/jwks.json", &[], 200),
+        (named, "https://evil.example/.well-known/jwks.json", &[], 421),
+        (named, absolute, &["evil.example"], 421),
+        ("127.0.0.1", absolute, &["evil.example"], 421),
+    ];
+    for (server, target, hosts, status) in cases {
+        let stream = hyper_util::rt::TokioIo::new(connect(&house, &made, server, "h2").await);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.expect("HTTP/2");
+        let driving = tokio::spawn(connection);
+        let mut request = http::Request::get(*target);
+        for host in *hosts {
+            request = request.header("host", *host);
+        }
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+        let answer = sender.send_request(request).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), *status, "HTTP/2: {server} {target} {hosts:?}");
+        driving.abort();
+    }
 }
