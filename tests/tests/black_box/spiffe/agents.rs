@@ -94,8 +94,8 @@ async fn where_policy_or_the_certificate_says_no_nobody_acts() {
         ("the job itself may not", agent(), &closed, true, 403, "policy_denied"),
         ("nobody of the trust domain signed it", unknown(), &with_task, true, 401, "bad_svid"),
         ("for itself", agent(), &with_task, false, 401, "not_allowed_actor"),
-        ("no certificate", house.client(None), &with_task, true, 400, "malformed_request"),
-        ("two act", agent(), &both, true, 400, "malformed_request"),
+        ("no certificate", house.client(None), &with_task, true, 422, "malformed_request"),
+        ("two act", agent(), &both, true, 422, "malformed_request"),
     ] {
         let control = agent().post_as("/v1/grants", &with_task, Some(&job(&house))).await;
         assert_eq!(control.status, 201, "void: the control before {what}: {}", control.text);

@@ -180,11 +180,10 @@ async fn certificates_are_accepted_by_both_or_by_go_spiffe_alone_for_a_reason() 
     let (mut accepted, mut refused, mut stricter) = (0, 0, 0);
     for _ in 0..3_000 {
         let mut params = leaf_params(pick::<&[&str]>(&mut runner, &uris));
-        params.is_ca = pick(
+        params.is_ca = *pick(
             &mut runner,
             &[IsCa::ExplicitNoCa, IsCa::ExplicitNoCa, IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)],
-        )
-        .clone();
+        );
         params.key_usages = pick(&mut runner, &usages).to_vec();
         let server_only = *pick(&mut runner, &[false, false, false, true]);
         if server_only {
