@@ -15,6 +15,7 @@ pub mod profile;
 pub mod ring_provider;
 pub mod spiffe;
 pub mod terraform_cloud;
+mod x509;
 
 #[cfg(test)]
 pub(crate) mod testing;

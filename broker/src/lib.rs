@@ -14,3 +14,4 @@ pub mod keys;
 pub mod outbound;
 pub mod policy;
 pub mod runtime;
+pub mod sigstore;

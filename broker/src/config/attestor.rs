@@ -1,5 +1,6 @@
 //! Who signs statements about changes and builds: `[[attestor]]` of `attestors.toml`.
 
+mod certificate;
 mod key;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,8 @@ use hallpass_core::id::{AttestorName, IssuerName};
 use hallpass_core::time::Ttl;
 use serde::Deserialize;
 
+use self::certificate::RawCertificates;
+pub use self::certificate::{CertifiedSigner, Certifier, SignerName};
 pub use self::key::{AttestorKey, KeyKind};
 use super::Finding;
 use super::bundle::read_bounded;
@@ -24,14 +27,43 @@ pub struct Attestor {
     pub name: AttestorName,
     /// What it may vouch for.
     pub kind: AttestorKind,
-    /// Keys that it signs with.
-    pub keys: Vec<AttestorKey>,
+    /// What it is known by.
+    pub known_by: KnownBy,
     /// Builders that it may speak of, compared byte for byte; for [`AttestorKind::SlsaProvenance`] alone.
     pub builders: Vec<String>,
     /// Issuers whose proofs name, as `actor_id`, accounts of the code host whose accounts its statements name.
     pub accounts_of: Vec<IssuerName>,
     /// How old its statements may be.
     pub max_age: Option<Ttl>,
+}
+
+/// What an attestor is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// Keys that it signs with.
+    Keys(Vec<AttestorKey>),
+    /// Certificates of the keys that it signs with.
+    Certificates(Box<CertifiedSigner>),
+}
+
+impl KnownBy {
+    /// Keys that it signs with, where it is known by them.
+    #[must_use]
+    pub fn keys(&self) -> &[AttestorKey] {
+        match self {
+            Self::Keys(keys) => keys,
+            Self::Certificates(_) => &[],
+        }
+    }
+
+    /// Files that say what it is known by.
+    #[must_use]
+    pub fn files(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Keys(keys) => keys.iter().filter_map(|key| key.file.as_ref()).collect(),
+            Self::Certificates(signer) => signer.files.iter().collect(),
+        }
+    }
 }
 
 /// What an attestor may vouch for.
@@ -65,7 +97,8 @@ impl AttestorKind {
 struct RawAttestor {
     name: AttestorName,
     kind: String,
-    keys: Vec<RawKey>,
+    keys: Option<Vec<RawText>>,
+    certificates: Option<RawCertificates>,
     #[serde(default)]
     builders: Vec<String>,
     #[serde(default)]
@@ -73,11 +106,35 @@ struct RawAttestor {
     max_age: Option<Duration>,
 }
 
+/// A text, or the file that it is in.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a key is a public key in PEM, or { file = \"…\" }")]
-enum RawKey {
+#[serde(untagged, expecting = "a key, a certificate or a trusted root is what it says, as a text, or { file = \"…\" }")]
+enum RawText {
     Inline(String),
     File(RawFile),
+}
+
+impl RawText {
+    /// The text and the file that it is in, where it is in one.
+    fn read(
+        self,
+        entry: &Document<'_>,
+        key: &str,
+        base: Option<&Path>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<(Option<PathBuf>, String)> {
+        let path = match self {
+            Self::Inline(text) => return Some((None, text)),
+            Self::File(RawFile { file }) => entry.existing_file(key, &file, base, findings)?,
+        };
+        match read_bounded(&path) {
+            Ok(text) => Some((Some(path), text)),
+            Err(reason) => {
+                findings.push(entry.finding(key, format!("{}: {reason}", path.display())));
+                None
+            }
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,16 +157,23 @@ pub(crate) fn read(
         if attestors.iter().any(|other| other.name == attestor.name) {
             findings.push(entry.finding("name", format!("the attestor {:?} is there already", attestor.name.as_str())));
         }
-        for key in &attestor.keys {
+        let is_certified = matches!(attestor.known_by, KnownBy::Certificates(_));
+        if is_certified && attestors.iter().any(|other| other.known_by == attestor.known_by) {
+            let reason =
+                "another attestor is known by the same: a signer is one attestor, who vouches for one kind of thing";
+            findings.push(entry.finding("certificates", reason));
+        }
+        for key in attestor.known_by.keys() {
             count = count.saturating_add(1);
             if !known.insert(key.bytes.clone()) {
                 let reason = "one of them is there already: a key is one attestor's, who vouches for one kind of thing";
                 findings.push(entry.finding("keys", reason));
             }
         }
+        count = count.saturating_add(usize::from(is_certified));
         if count > MAX_KEYS {
             let reason = format!("all attestors together have more than {MAX_KEYS}");
-            findings.push(entry.finding("keys", reason));
+            findings.push(entry.finding(if is_certified { "certificates" } else { "keys" }, reason));
             break;
         }
         attestors.push(attestor);
@@ -151,28 +215,34 @@ fn read_one(
     if max_age == Some(Ttl::ZERO) {
         findings.push(entry.finding("max_age", "leaves no time to offer a statement"));
     }
-    if raw.keys.is_empty() {
-        findings.push(entry.finding("keys", "name at least one"));
-    }
-    let keys = raw.keys.into_iter().filter_map(|key| read_key(entry, key, base, findings)).collect();
-    Some(Attestor { name: raw.name, kind, keys, builders: raw.builders, accounts_of: raw.accounts_of, max_age })
+    let known_by = match (raw.keys, raw.certificates) {
+        (Some(keys), None) => {
+            if keys.is_empty() {
+                findings.push(entry.finding("keys", "name at least one"));
+            }
+            KnownBy::Keys(keys.into_iter().filter_map(|key| read_key(entry, key, base, findings)).collect())
+        }
+        (None, Some(raw)) => KnownBy::Certificates(Box::new(certificate::read(entry, raw, base, findings)?)),
+        (Some(_), Some(_)) => {
+            findings.push(entry.finding("certificates", "an attestor is known by `keys` or by these: make two of it"));
+            return None;
+        }
+        (None, None) => {
+            findings.push(entry.finding("name", "it has neither `keys` nor `certificates`: nobody could sign for it"));
+            return None;
+        }
+    };
+    Some(Attestor { name: raw.name, kind, known_by, builders: raw.builders, accounts_of: raw.accounts_of, max_age })
 }
 
 fn read_key(
     entry: &Document<'_>,
-    key: RawKey,
+    key: RawText,
     base: Option<&Path>,
     findings: &mut Vec<Finding>,
 ) -> Option<AttestorKey> {
-    let (file, read) = match key {
-        RawKey::Inline(pem) => (None, Ok(pem)),
-        RawKey::File(RawFile { file }) => {
-            let path = entry.existing_file("keys", &file, base, findings)?;
-            let read = read_bounded(&path);
-            (Some(path), read)
-        }
-    };
-    match read.and_then(|pem| AttestorKey::from_pem(&pem, file.clone())) {
+    let (file, pem) = key.read(entry, "keys", base, findings)?;
+    match AttestorKey::from_pem(&pem, file.clone()) {
         Ok(key) => Some(key),
         Err(reason) => {
             let which = file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
@@ -217,12 +287,13 @@ mod tests {
             (wrong("keys = [\"none\"]"), "4: keys: is not one public key in PEM"),
             (wrong("keys = [\"-----BEGIN PRIVATE KEY-----\"]"), "4: keys: has a private key"),
             (wrong("keys = [{ file = \"keys/a.pem\" }]"), "4: keys: names a file of the broker's machine"),
-            (wrong("keys = [{ path = \"a\" }]"), "a key is a public key in PEM, or { file"),
+            (wrong("keys = [{ path = \"a\" }]"), "a key, a certificate or a trusted root is"),
             (wrong(&format!("keys = [{KEY:?}, {KEY:?}]")), "4: keys: one of them is there already"),
             (wrong(&format!("{keys}\nbuilders = [\"b\"]")), "5: builders: a review has no builder"),
             (wrong(&format!("{keys}\naccounts_of = [\"other\"]")), "5: accounts_of: \"other\" is no issuer"),
             (wrong(&format!("{keys}\nmax_age = 0")), "5: max_age: leaves no time"),
             (wrong(&format!("{keys}\nmaxage = 0")), "unknown field `maxage`"),
+            (wrong("max_age = \"1h\""), "2: name: it has neither `keys` nor `certificates`"),
             (entry(&format!("kind = \"slsa-provenance\"\n{keys}")), "builders: name at least one"),
             (build.replace("builder.test", "*"), "5: builders: a builder is compared byte for byte"),
             (format!("{good}{good}"), "the attestor \"reviews\" is there already"),
@@ -231,5 +302,67 @@ mod tests {
             let found = findings(&text);
             assert!(found.iter().any(|finding| finding.contains(said)), "{said}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_certificates_is_named_with_its_field() {
+        let (own, other) = (authority("acme"), authority("other"));
+        let root = include_str!("../identity/fixtures/sigstore/public-good-root.json");
+        let leaf = leaf();
+        let certified = |more: &str| entry(&format!("kind = \"review\"\ncertificates = {{ {more} }}"));
+        let name = "identity = \"https://ci.test/review.yml\"";
+        let good = certified(&format!("{name}, authorities = [{own:?}, {other:?}]"));
+        assert_eq!(findings(&good), Vec::<String>::new());
+        let issuer = "oidc_issuer = \"https://issuer.test\"";
+        let sigstore = certified(&format!("{name}, {issuer}, trusted_root = {root:?}, repository_id = \"222\""));
+        assert_eq!(findings(&sigstore), Vec::<String>::new());
+        let second = |text: &str| text.replace("\"reviews\"", "\"others\"");
+        assert_eq!(findings(&format!("{good}{}", second(&sigstore))), Vec::<String>::new());
+        for (text, said) in [
+            (certified(&format!("authorities = [{own:?}]")), "missing field `identity`"),
+            (certified(name), "4: certificates: `authorities` or `trusted_root`: name one of them"),
+            (certified(&format!("{name}, authorities = []")), "4: certificates: `authorities` names 1 to 8"),
+            (certified(&format!("{name}, authorities = [{own:?}], trusted_root = {root:?}")), "name one of them"),
+            (certified(&format!("{name}, authorities = [\"x\"]")), "`authorities` is not one certificate in PEM"),
+            (certified(&format!("{name}, authorities = [{:?}]", format!("{own}{other}"))), "is not one certificate"),
+            (
+                certified(&format!("{name}, authorities = [{leaf:?}]")),
+                "`authorities` it is no certificate of an authority",
+            ),
+            (certified(&format!("{name}, authorities = [\"-----BEGIN PRIVATE KEY-----\"]")), "has a private key"),
+            (
+                certified(&format!("{name}, authorities = [{{ file = \"keys/ca.pem\" }}]")),
+                "names a file of the broker's",
+            ),
+            (certified(&format!("{name}, {issuer}, authorities = [{own:?}]")), "`oidc_issuer` is of Sigstore's"),
+            (certified(&format!("{name}, trusted_root = {root:?}")), "`oidc_issuer` is needed"),
+            (certified(&format!("{name}, {issuer}, trusted_root = \"{{}}\"")), "`trusted_root` is no trusted root"),
+            (certified(&format!("identity = \"\", authorities = [{own:?}]")), "`identity` is no name"),
+            (
+                certified(&format!("identity = \"https://*\", authorities = [{own:?}]")),
+                "`identity` is compared byte for byte",
+            ),
+            (
+                certified(&format!("identity = \"ci.test\", {issuer}, trusted_root = {root:?}")),
+                "`identity` is a host, and",
+            ),
+            (certified(&format!("{name}, authority = [{own:?}]")), "unknown field `authority`"),
+            (format!("{good}{}", second(&good)), "another attestor is known by the same"),
+            (format!("{}keys = [{KEY:?}]\n", good), "certificates: an attestor is known by `keys` or by these"),
+        ] {
+            let found = findings(&text);
+            assert!(found.iter().any(|finding| finding.contains(said)), "{said}: {found:?}");
+        }
+    }
+
+    fn authority(name: &str) -> String {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    fn leaf() -> String {
+        rcgen::CertificateParams::default().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
     }
 }

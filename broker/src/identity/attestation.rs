@@ -1,8 +1,10 @@
-//! Verification of signed statements about changes and builds, offline, by configured keys.
+//! Verification of signed statements about changes and builds, offline, by configured keys and certificate authorities.
 //!
-//! The invariant: nothing of a statement is read before a configured key verified a signature over its bytes, and what it
-//! then says counts only where that key's owner may vouch for that kind of thing.
+//! The invariant: nothing that a statement says is told or counts before a signature over its bytes was verified by a
+//! configured key, or by the key of a certificate of the configured name and authority; and it then counts only where that
+//! signer may vouch for that kind of thing.
 
+mod certificate;
 mod envelope;
 mod statement;
 #[cfg(test)]
@@ -13,9 +15,10 @@ use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::port::AttestationVerifier;
 use hallpass_core::time::{Timestamp, Ttl};
 
+use self::certificate::Signer;
 pub use self::envelope::Envelope;
 pub use self::statement::{PLAN, REVIEW, SLSA_PROVENANCE, read};
-use crate::config::attestor::{Attestor, AttestorKind};
+use crate::config::attestor::{Attestor, AttestorKind, KnownBy};
 
 /// Clock difference tolerated on the time in a statement.
 const SKEW: Ttl = Ttl::from_mins(2);
@@ -33,22 +36,38 @@ impl Attestors {
 
     fn one(&self, offered: &str, now: Timestamp) -> Result<Vouched, Problem> {
         let envelope = Envelope::read(offered).map_err(Problem::unverified)?;
-        let signers: Vec<_> =
-            self.0.iter().filter(|one| one.keys.iter().any(|key| envelope.is_signed_by(key))).collect();
+        let (mut signers, mut why) = (Vec::new(), None);
+        for attestor in &self.0 {
+            match &attestor.known_by {
+                KnownBy::Keys(keys) if keys.iter().any(|key| envelope.is_signed_by(key)) => {
+                    signers.push((attestor, Signer::default()));
+                }
+                KnownBy::Keys(_) => {}
+                KnownBy::Certificates(signer) => match certificate::verify(&envelope, signer, now) {
+                    Some(Ok(signer)) => signers.push((attestor, signer)),
+                    Some(Err(problem)) => why = why.or(Some(problem)),
+                    None => {}
+                },
+            }
+        }
         if signers.is_empty() {
-            return Err(Problem::unverified("no attestor that is trusted here signed it as it stands"));
+            let why = why.unwrap_or("no attestor that is trusted here signed it as it stands");
+            return Err(Problem::unverified(why));
         }
         let read = statement::read(envelope.payload()).map_err(Problem::verified)?;
-        let attestor = signers.into_iter().find(|attestor| kind_of(&read.said) == attestor.kind);
-        let attestor = attestor.ok_or_else(|| Problem::verified("whoever signed it may not vouch for such a thing"))?;
-        if let Said::SlsaProvenance { builder, .. } = &read.said
-            && !attestor.builders.contains(builder)
-        {
-            return Err(Problem::verified(format!("whoever signed it may not speak for the builder {builder:?}")));
+        let found = signers.into_iter().find(|(attestor, _)| kind_of(&read.said) == attestor.kind);
+        let (attestor, signer) =
+            found.ok_or_else(|| Problem::verified("whoever signed it may not vouch for such a thing"))?;
+        if let Said::SlsaProvenance { builder, repository, commit, .. } = &read.said {
+            if !attestor.builders.contains(builder) {
+                return Err(Problem::verified(format!("whoever signed it may not speak for the builder {builder:?}")));
+            }
+            signer.agrees(repository.as_deref(), commit.as_deref()).map_err(Problem::verified)?;
         }
-        in_time(read.at, attestor.max_age, now).map_err(Problem::verified)?;
+        let at = signer.earliest(read.at);
+        in_time(at, attestor.max_age, now).map_err(Problem::verified)?;
         let digest = envelope.digest();
-        let statement = Statement { digest, attestor: attestor.name.clone(), at: read.at, said: read.said };
+        let statement = Statement { digest, attestor: attestor.name.clone(), at, said: read.said };
         Ok(Vouched { statement, accounts_of: attestor.accounts_of.clone() })
     }
 }

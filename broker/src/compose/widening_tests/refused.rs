@@ -285,6 +285,45 @@ fn whoever_may_vouch_for_changes_is_somebody_elses_to_say() {
 }
 
 #[test]
+fn whose_certificates_count_is_somebody_elses_to_say_too() {
+    let authority = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let root = include_str!("../../identity/fixtures/sigstore/public-good-root.json");
+    let other_root = include_str!("../../identity/fixtures/sigstore/github-root.json");
+    let (acme, other) = (format!("{:?}", authority("acme")), format!("{:?}", authority("other")));
+    let certified = |identity: &str, more: &str| {
+        let mut changed = files();
+        let text = format!(
+            "[[attestor]]\nname = \"reviews\"\nkind = \"review\"\ncertificates = {{ identity = {identity:?}, {more} }}\n"
+        );
+        changed.insert("attestors.toml".to_owned(), text);
+        revision(changed)
+    };
+    let (one, two) = ("https://ci.test/a", "https://ci.test/b");
+    let sigstore = |root: &str, more: &str| format!("trusted_root = {root:?}, oidc_issuer = \"https://i.test\"{more}");
+    let own = certified(one, &format!("authorities = [{acme}]"));
+    let public = certified(one, &sigstore(root, ""));
+    let widens = |before: &Revision, after: &Revision| {
+        let found = of_own_rights(before, after, &[carol()], &[]);
+        found.iter().any(|found| found.to_string().contains("attestors.toml: changes what reviews may vouch"))
+    };
+    assert!(!widens(&own, &certified(one, &format!("authorities = [{acme}]"))));
+    assert!(!widens(&public, &certified(one, &sigstore(root, ""))));
+    assert!(widens(&own, &certified(one, &format!("authorities = [{acme}, {other}]"))));
+    assert!(widens(&own, &certified(one, &format!("authorities = [{other}]"))));
+    assert!(widens(&own, &certified(two, &format!("authorities = [{acme}]"))));
+    assert!(widens(&own, &public));
+    assert!(widens(&public, &certified(one, &sigstore(other_root, ""))));
+    assert!(widens(&public, &certified(two, &sigstore(root, ""))));
+    assert!(widens(&public, &certified(one, &sigstore(root, ", repository_id = \"222\""))));
+    assert!(widens(&public, &certified(one, &sigstore(root, "").replace("i.test", "j.test"))));
+}
+
+#[test]
 fn a_suspended_role_that_one_may_mint_comes_back_by_somebody_else() {
     let mut suspended = files();
     replaced("roles/platform/debug.toml", "backend", "state = \"suspended\"\nbackend")(&mut suspended);

@@ -54,17 +54,26 @@ impl AttestorKey {
         let mut found = SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes());
         let (Some(Ok(der)), None) = (found.next(), found.next()) else { return Err(FORM.to_owned()) };
         let Ok(([], info)) = SubjectPublicKeyInfo::from_der(&der) else { return Err(FORM.to_owned()) };
-        let kind = kind(&info).ok_or("is of a kind that is not accepted: use P-256, P-384, Ed25519 or RSA")?;
+        Ok(Self { file, ..Self::of(&info)? })
+    }
+
+    /// The key of a certificate, or of anything else that has one, where it is strong enough.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn of(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, String> {
+        const FORM: &str = "has a malformed key";
+        let kind = kind(info).ok_or("is of a kind that is not accepted: use P-256, P-384, Ed25519 or RSA")?;
         let bytes: &[u8] = &info.subject_public_key.data;
         let is_point = |length: usize| bytes.len() == length && bytes.first() == Some(&4);
         match kind {
             KeyKind::P256 if is_point(65) => {}
             KeyKind::P384 if is_point(97) => {}
             KeyKind::Ed25519 if bytes.len() == 32 => {}
-            KeyKind::Rsa => strong_rsa(&info)?,
+            KeyKind::Rsa => strong_rsa(info)?,
             KeyKind::P256 | KeyKind::P384 | KeyKind::Ed25519 => return Err(FORM.to_owned()),
         }
-        Ok(Self { file, kind, bytes: bytes.to_vec() })
+        Ok(Self { file: None, kind, bytes: bytes.to_vec() })
     }
 }
 

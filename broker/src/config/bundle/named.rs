@@ -25,8 +25,8 @@ pub(super) fn digests(bundle: &Bundle, base: &Path, findings: &mut Vec<Finding>)
         BundleSource::File(path) => Some(("issuers.toml", path)),
         BundleSource::Inline(_) | BundleSource::HttpsWeb { .. } | BundleSource::WorkloadApi(_) => None,
     });
-    let attestors = bundle.attestors.iter().flat_map(|attestor| &attestor.keys);
-    let attestors = attestors.filter_map(|key| Some(("attestors.toml", key.file.as_ref()?)));
+    let attestors = bundle.attestors.iter().flat_map(|attestor| attestor.known_by.files());
+    let attestors = attestors.map(|path| ("attestors.toml", path));
     // Of what is secret, such as passwords, no digest is told: whoever guesses could check it.
     let certificates = bundle.backends.iter().flat_map(|backend| match &backend.kind {
         BackendKind::X509 { ca_certificate_file, .. } => vec![ca_certificate_file.as_ref()],

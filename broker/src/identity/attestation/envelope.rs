@@ -1,4 +1,5 @@
-//! Envelopes of signed statements: DSSE v1 (secure-systems-lab/dsse, `envelope.md` and `protocol.md`).
+//! Envelopes of signed statements: DSSE v1 (secure-systems-lab/dsse, `envelope.md` and `protocol.md`), alone or in a bundle
+//! with what it is verified by (sigstore/protobuf-specs, `sigstore_bundle.proto`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -17,6 +18,12 @@ const MAX_BYTES: usize = 32 * 1024;
 /// Most signatures of an envelope: each is tried with each key.
 const MAX_SIGNATURES: usize = 4;
 
+/// Most certificates of a bundle, its leaf included: more are never needed, and each may have to be tried.
+const MAX_CERTIFICATES: usize = 6;
+
+/// Most entries of logs, and most timestamps, of a bundle: each costs some signatures.
+const MAX_WITNESSES: usize = 4;
+
 /// The one type of payload: an in-toto statement (in-toto attestation framework, `envelope.md`).
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -25,6 +32,18 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 pub struct Envelope {
     payload: Vec<u8>,
     signatures: Vec<Vec<u8>>,
+    certified: Option<Certified>,
+}
+
+/// The certificate that a bundle has, none of which has been verified.
+#[derive(Debug)]
+pub struct Certified {
+    /// The signer's, in DER.
+    pub leaf: Vec<u8>,
+    /// Those of authorities, in DER.
+    pub intermediates: Vec<Vec<u8>>,
+    /// The whole bundle.
+    pub bundle: String,
 }
 
 impl Envelope {
@@ -59,7 +78,14 @@ impl Envelope {
             _ => None,
         };
         let signatures: Option<Vec<_>> = signatures.iter().map(signature).collect();
-        Ok(Self { payload, signatures: signatures.ok_or("a signature has no `sig` in base64")? })
+        let signatures = signatures.ok_or("a signature has no `sig` in base64")?;
+        Ok(Self { payload, signatures, certified: certified(&document.members, text)? })
+    }
+
+    /// The certificate that came with it.
+    #[must_use]
+    pub fn certified(&self) -> Option<&Certified> {
+        self.certified.as_ref()
     }
 
     /// Whether `key` made one of the signatures.
@@ -92,6 +118,44 @@ impl Envelope {
         let hex: String = digest(&SHA256, &self.payload).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("sha256:{hex}")
     }
+}
+
+/// The certificate of a bundle: `certificate` since v0.3, and before the first of `x509CertificateChain`.
+fn certified(bundle: &Object, text: &str) -> Result<Option<Certified>, String> {
+    let Some(material) = bundle.get("verificationMaterial") else { return Ok(None) };
+    let Json::Object(material) = material else { return Err("its `verificationMaterial` is no object".to_owned()) };
+    let stamps = match material.get("timestampVerificationData") {
+        Some(Json::Object(data)) => data.get("rfc3161Timestamps"),
+        _ => None,
+    };
+    for (name, witnesses) in [("tlogEntries", material.get("tlogEntries")), ("rfc3161Timestamps", stamps)] {
+        if matches!(witnesses, Some(Json::List(witnesses)) if witnesses.len() > MAX_WITNESSES) {
+            return Err(format!("its `{name}` has more than {MAX_WITNESSES} entries"));
+        }
+    }
+    let certificates = match (material.get("certificate"), material.get("x509CertificateChain")) {
+        (None, None) => return Ok(None),
+        (Some(Json::Object(certificate)), None) => vec![raw_bytes(certificate)],
+        (None, Some(Json::Object(chain))) => match chain.get("certificates") {
+            Some(Json::List(chain)) if (1..=MAX_CERTIFICATES).contains(&chain.len()) => {
+                let one = |certificate: &Json| match certificate {
+                    Json::Object(certificate) => raw_bytes(certificate),
+                    _ => None,
+                };
+                chain.iter().map(one).collect()
+            }
+            _ => return Err(format!("its `x509CertificateChain` has no certificate, or more than {MAX_CERTIFICATES}")),
+        },
+        _ => return Err("it has a `certificate` and an `x509CertificateChain`, or one that is no object".to_owned()),
+    };
+    let certificates: Option<Vec<_>> = certificates.into_iter().collect();
+    let mut certificates = certificates.ok_or("a certificate of it has no `rawBytes` in base64")?.into_iter();
+    let leaf = certificates.next().ok_or("it has no certificate")?;
+    Ok(Some(Certified { leaf, intermediates: certificates.collect(), bundle: text.to_owned() }))
+}
+
+fn raw_bytes(certificate: &Object) -> Option<Vec<u8>> {
+    decoded(text_of(certificate, "rawBytes").ok()?)
 }
 
 /// What is signed: type and payload with their lengths, so that neither can be read as a part of the other.

@@ -53,7 +53,7 @@ fn attestor(kind: AttestorKind, signer: &Signer) -> Attestor {
     Attestor {
         name: AttestorName::new(kind.as_str()).unwrap(),
         kind,
-        keys: vec![signer.key()],
+        known_by: KnownBy::Keys(vec![signer.key()]),
         builders: vec!["https://builder.test/v1".to_owned()],
         accounts_of: Vec::new(),
         max_age: Some(Ttl::from_hours(1)),

@@ -19,6 +19,7 @@ use x509_parser::prelude::X509Certificate;
 use super::SpiffeVerifier;
 use crate::config::issuer::spiffe::KIND;
 use crate::identity::jwks::KeySet;
+use crate::identity::x509::{parsed, signing_intermediates, unix};
 
 /// The SPIFFE ID that a certificate has, of which nothing is verified: exactly one URI among its names (§2).
 pub(super) fn unverified_id(certificate: &ClientCertificate) -> Result<SpiffeId, Refusal> {
@@ -136,20 +137,6 @@ fn chain(certificate: &ClientCertificate, bundle: &KeySet, at: UnixTime) -> Resu
         .map_err(|error| told(&error))
 }
 
-/// §4.3, RFC 5280 §6.1.4 (n): webpki looks at the CA bit of an intermediate and not at its key usage.
-fn signing_intermediates(path: &webpki::VerifiedPath<'_>) -> Result<(), webpki::Error> {
-    for intermediate in path.intermediate_certificates() {
-        let der = intermediate.der();
-        let signs = parsed(&der).is_some_and(|certificate| {
-            certificate.key_usage().is_ok_and(|usage| usage.is_some_and(|usage| usage.value.key_cert_sign()))
-        });
-        if !signs {
-            return Err(webpki::Error::EndEntityUsedAsCa);
-        }
-    }
-    Ok(())
-}
-
 /// §4: what a leaf is, and what it must not be able to do.
 fn check_leaf(leaf: &X509Certificate<'_>, id: &SpiffeId) -> Result<(), &'static str> {
     if id.path().is_empty() {
@@ -199,11 +186,6 @@ fn bad_svid(certificate: &ClientCertificate, detail: &str) -> Refusal {
     Refusal::proof(Reason::BadSvid, detail).because(which)
 }
 
-fn parsed(der: &[u8]) -> Option<X509Certificate<'_>> {
-    let (rest, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    rest.is_empty().then_some(certificate)
-}
-
 /// The key identifier of whoever signed it: the name of a key that can be distrusted.
 fn authority_key(leaf: &X509Certificate<'_>) -> Option<String> {
     leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -212,11 +194,6 @@ fn authority_key(leaf: &X509Certificate<'_>) -> Option<String> {
         }
         _ => None,
     })
-}
-
-fn unix(now: Timestamp) -> Option<UnixTime> {
-    let secs = u64::try_from(now.as_secs()).ok()?;
-    Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs)))
 }
 
 fn hex(bytes: &[u8]) -> String {
