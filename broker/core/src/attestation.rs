@@ -4,7 +4,7 @@
 //! A statement proves nothing by being there: it is about a commit, and where the proof names another one it is refused.
 //! What several statements say together is one [`Build`] and one [`ChangeReview`], or nothing at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,9 +100,12 @@ impl Person {
 pub struct Vouched {
     /// What was signed.
     pub statement: Statement,
-    /// Issuers whose proofs name, as `actor_id`, accounts of the code host whose accounts this attestor names.
-    pub accounts_of: Vec<IssuerName>,
+    /// Whose accounts this attestor names.
+    pub accounts_of: AccountsOf,
 }
+
+/// Code hosts whose accounts an attestor may name, each with the issuers whose proofs name that host's accounts as `actor_id`.
+pub type AccountsOf = BTreeMap<String, Vec<IssuerName>>;
 
 /// Everything that was offered with a request, and what it comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +171,8 @@ impl Attested {
     /// What `vouched` comes to in a request by `askers`: the one that it is for, and whoever acts.
     ///
     /// # Errors
-    /// A [`Refusal`] where one contradicts another, or is about another commit than a proof.
+    /// A [`Refusal`] where one contradicts another, is about another commit than a proof, or names accounts of a host that
+    /// whoever signed it may not speak of.
     pub fn weigh(vouched: &[Vouched], askers: &[&VerifiedIdentity], catalog: &Catalog) -> Result<Self, Refusal> {
         let mut attested = Self::default();
         let (mut commits, mut people, mut subjects) = (Agreed::new("commit"), People::default(), BTreeSet::new());
@@ -241,14 +245,18 @@ fn commit_of(said: &Said) -> Option<&String> {
     }
 }
 
-/// What is wrong with the one at `at`.
+/// What the one at `at` contradicts.
 fn mismatch(at: usize, detail: &str) -> Refusal {
-    Refusal::request(
-        Reason::AttestationMismatch,
-        format!("attestations.{at}"),
-        format!("`attestations.{at}`: {detail}"),
-    )
-    .after_signature()
+    refusal(Reason::AttestationMismatch, at, detail)
+}
+
+/// What is wrong with the one at `at` alone.
+fn bad(at: usize, detail: &str) -> Refusal {
+    refusal(Reason::BadAttestation, at, detail)
+}
+
+fn refusal(reason: Reason, at: usize, detail: &str) -> Refusal {
+    Refusal::request(reason, format!("attestations.{at}"), format!("`attestations.{at}`: {detail}")).after_signature()
 }
 
 /// Something that all who name it must name alike.
@@ -284,8 +292,8 @@ struct People {
     plan_reviewed: bool,
     author: Option<Person>,
     approvers: BTreeSet<Person>,
-    /// Everybody named, with the issuers that know the accounts of the same code host.
-    named: Vec<(Person, Vec<IssuerName>)>,
+    /// Everybody named, with whose accounts whoever named them knows.
+    named: Vec<(Person, AccountsOf)>,
 }
 
 impl Default for People {
@@ -303,7 +311,15 @@ impl Default for People {
 }
 
 impl People {
-    fn take(&mut self, at: usize, told: &Reviewed, accounts_of: &[IssuerName]) -> Result<(), Refusal> {
+    fn take(&mut self, at: usize, told: &Reviewed, accounts_of: &AccountsOf) -> Result<(), Refusal> {
+        let named = told.author.iter().chain(&told.approvers);
+        for account in named.filter_map(|person| if let Person::Account(account) = person { Some(account) } else { None }) {
+            // Each code host gives out the same numbers.
+            if !account.split_once(':').is_some_and(|(host, _)| accounts_of.contains_key(host)) {
+                let detail = format!("whoever signed it may not speak of accounts such as {account:?}");
+                return Err(bad(at, &detail));
+            }
+        }
         if let Some(author) = &told.author {
             if self.author.as_ref().is_some_and(|before| before != author) {
                 return Err(mismatch(at, "it names another author than one before it"));
@@ -315,7 +331,7 @@ impl People {
         }
         self.approvers.extend(told.approvers.iter().cloned());
         let named = told.author.iter().chain(&told.approvers);
-        self.named.extend(named.map(|person| (person.clone(), accounts_of.to_vec())));
+        self.named.extend(named.map(|person| (person.clone(), accounts_of.clone())));
         Ok(())
     }
 
@@ -352,7 +368,7 @@ enum Relation {
 
 /// Whether `asker` is `person`: by the identity, by the account that its proof names, and by what owners say are one
 /// person's.
-fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &[IssuerName], catalog: &Catalog) -> Relation {
+fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &AccountsOf, catalog: &Catalog) -> Relation {
     let members = || catalog.owners.values().flat_map(|owner| &owner.members);
     let is_asker = |issuer: &IssuerName, subject: &str| issuer == asker.issuer() && subject == asker.subject();
     let identity_of = |name: &str| {
@@ -361,7 +377,9 @@ fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &[IssuerName
     };
     let account_of = |account: &str| {
         let (host, id) = account.split_once(':')?;
-        let by_proof = accounts_of.contains(asker.issuer()).then_some(asker.proof().provenance.actor_id.as_deref());
+        let issuers = accounts_of.get(host);
+        let is_named = issuers.is_some_and(|issuers| issuers.contains(asker.issuer()));
+        let by_proof = is_named.then_some(asker.proof().provenance.actor_id.as_deref());
         let by_proof = by_proof.flatten().map(|actor| actor == id);
         let linked = members().filter(|member| is_asker(&member.issuer, &member.subject));
         let linked = linked.flat_map(|member| &member.accounts);

@@ -3,9 +3,10 @@
 mod certificate;
 mod key;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use hallpass_core::attestation::AccountsOf;
 use hallpass_core::id::{AttestorName, IssuerName};
 use hallpass_core::time::Ttl;
 use serde::Deserialize;
@@ -31,8 +32,8 @@ pub struct Attestor {
     pub known_by: KnownBy,
     /// Builders that it may speak of, compared byte for byte; for [`AttestorKind::SlsaProvenance`] alone.
     pub builders: Vec<String>,
-    /// Issuers whose proofs name, as `actor_id`, accounts of the code host whose accounts its statements name.
-    pub accounts_of: Vec<IssuerName>,
+    /// Code hosts whose accounts its statements may name, and who else names those.
+    pub accounts_of: AccountsOf,
     /// How old its statements may be.
     pub max_age: Option<Ttl>,
 }
@@ -102,7 +103,7 @@ struct RawAttestor {
     #[serde(default)]
     builders: Vec<String>,
     #[serde(default)]
-    accounts_of: Vec<IssuerName>,
+    accounts_of: BTreeMap<String, Vec<IssuerName>>,
     max_age: Option<Duration>,
 }
 
@@ -207,7 +208,11 @@ fn read_one(
     if is_of_builds && !raw.accounts_of.is_empty() {
         findings.push(entry.finding("accounts_of", "provenance names no people: leave this out"));
     }
-    if let Some(unknown) = raw.accounts_of.iter().find(|issuer| !issuers.has(issuer.as_str())) {
+    if let Some(host) = raw.accounts_of.keys().find(|host| host.is_empty() || host.contains(':')) {
+        let reason = format!("{host:?} is no code host: it is what stands before the colon of its accounts");
+        findings.push(entry.finding("accounts_of", reason));
+    }
+    if let Some(unknown) = raw.accounts_of.values().flatten().find(|issuer| !issuers.has(issuer.as_str())) {
         let reason = format!("{:?} is no issuer of issuers.toml", unknown.as_str());
         findings.push(entry.finding("accounts_of", reason));
     }
@@ -276,7 +281,7 @@ mod tests {
     #[test]
     fn what_an_attestor_gets_wrong_is_named_with_its_line() {
         let keys = format!("keys = [{KEY:?}]");
-        let good = entry(&format!("kind = \"review\"\n{keys}\naccounts_of = [\"ci\"]\nmax_age = \"1h\""));
+        let good = entry(&format!("kind = \"review\"\n{keys}\naccounts_of = {{ github = [\"ci\"] }}\nmax_age = \"1h\""));
         assert_eq!(findings(&good), Vec::<String>::new());
         let build = entry(&format!("kind = \"slsa-provenance\"\n{keys}\nbuilders = [\"https://builder.test\"]"));
         assert_eq!(findings(&build), Vec::<String>::new());
@@ -290,7 +295,9 @@ mod tests {
             (wrong("keys = [{ path = \"a\" }]"), "a key, a certificate or a trusted root is"),
             (wrong(&format!("keys = [{KEY:?}, {KEY:?}]")), "4: keys: one of them is there already"),
             (wrong(&format!("{keys}\nbuilders = [\"b\"]")), "5: builders: a review has no builder"),
-            (wrong(&format!("{keys}\naccounts_of = [\"other\"]")), "5: accounts_of: \"other\" is no issuer"),
+            (wrong(&format!("{keys}\naccounts_of = {{ github = [\"other\"] }}")), "5: accounts_of: \"other\" is no issuer"),
+            (wrong(&format!("{keys}\naccounts_of = {{ \"github:1\" = [] }}")), "5: accounts_of: \"github:1\" is no code host"),
+            (wrong(&format!("{keys}\naccounts_of = [\"ci\"]")), "expected a map"),
             (wrong(&format!("{keys}\nmax_age = 0")), "5: max_age: leaves no time"),
             (wrong(&format!("{keys}\nmaxage = 0")), "unknown field `maxage`"),
             (wrong("max_age = \"1h\""), "2: name: it has neither `keys` nor `certificates`"),

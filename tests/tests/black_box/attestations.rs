@@ -110,8 +110,8 @@ impl House {
         setup.attestors = vec![
             json!({"name": "builds", "kind": "slsa-provenance", "keys": [signer.public["p256"], signer.public["rsa"]],
                 "builders": [BUILDER]}),
-            json!({"name": "reviews", "kind": "review", "keys": key_of("ed25519"), "accounts_of": ["ci"], "max_age": "1h"}),
-            json!({"name": "plans", "kind": "plan", "keys": key_of("p384"), "accounts_of": ["ci"]}),
+            json!({"name": "reviews", "kind": "review", "keys": key_of("ed25519"), "accounts_of": {"github": ["ci"]}, "max_age": "1h"}),
+            json!({"name": "plans", "kind": "plan", "keys": key_of("p384"), "accounts_of": {"github": ["ci"]}}),
         ];
         let broker = Broker::start(&setup).await;
         Some(Self { signer, issuer, key, broker })

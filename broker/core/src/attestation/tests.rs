@@ -9,7 +9,7 @@ use crate::testing::sample;
 use crate::testing::sample::NOW;
 
 fn person(name: &str) -> Person {
-    if name.starts_with("github:") { Person::Account(name.to_owned()) } else { Person::Identity(name.to_owned()) }
+    if name.starts_with("github:") || name.starts_with("gitlab:") { Person::Account(name.to_owned()) } else { Person::Identity(name.to_owned()) }
 }
 
 fn vouched(digit: &str, said: Said) -> Vouched {
@@ -19,7 +19,13 @@ fn vouched(digit: &str, said: Said) -> Vouched {
         at: None,
         said,
     };
-    Vouched { statement, accounts_of: vec![IssuerName::new("ci").unwrap()] }
+    Vouched { statement, accounts_of: accounts_of(&["github", "gitlab"]) }
+}
+
+/// `ci` knows the accounts of the first; nobody those of the others.
+fn accounts_of(hosts: &[&str]) -> AccountsOf {
+    let issuers = |at: usize| if at == 0 { vec![IssuerName::new("ci").unwrap()] } else { Vec::new() };
+    hosts.iter().enumerate().map(|(at, host)| ((*host).to_owned(), issuers(at))).collect()
 }
 
 fn review(author: &str, approver: &str) -> Reviewed {
@@ -91,6 +97,25 @@ fn what_owners_say_of_their_members_tells_who_is_whom() {
     let author = with_member("repo:acme/author", "github:1");
     assert!(!is_independent(told("ci:repo:acme/author"), &[&asker(Some("1"))], &author));
     assert!(is_independent(told("ci:repo:acme/author"), &[&asker(Some("3"))], &author));
+}
+
+#[test]
+fn an_attestor_speaks_of_the_accounts_of_its_own_hosts_alone() {
+    let asker = asker(Some("3"));
+    let weigh = |hosts: &[&str], author: &str, approver: &str| {
+        let vouched = Vouched { accounts_of: accounts_of(hosts), ..vouched("a", Said::Review(review(author, approver))) };
+        let attested = Attested::weigh(&[vouched], &[&asker], &Catalog::default());
+        attested.map(|attested| attested.change.unwrap().independent).map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(weigh(&["github"], "github:1", "github:2"), Ok(true));
+    for (author, approver) in [("gitlab:1", "github:2"), ("github:1", "gitlab:2"), ("gitlab:1", "gitlab:2")] {
+        assert_eq!(weigh(&["github"], author, approver), Err(Reason::BadAttestation), "{author} {approver}");
+    }
+    assert_eq!(weigh(&[], "github:1", "github:2"), Err(Reason::BadAttestation));
+    assert_eq!(weigh(&[], "ci:repo:acme/other", "ci:repo:acme/another"), Ok(true), "identities are no host's");
+    // It may name them, and the asker's number is another host's: whether they are the same nobody knows.
+    assert_eq!(weigh(&["github", "gitlab"], "gitlab:1", "github:2"), Ok(false));
+    assert_eq!(weigh(&["gitlab", "github"], "gitlab:1", "gitlab:2"), Ok(true));
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub fn attested() -> Attested {
     };
     let planned = Reviewed { plan_digest, ..Reviewed::default() };
     let statements = [statement("a", "reviews", Said::Review(reviewed)), statement("b", "plans", Said::Plan(planned))];
-    let vouched = statements.map(|statement| Vouched { statement, accounts_of: Vec::new() });
+    let vouched = statements.map(|statement| Vouched { statement, accounts_of: [("github".to_owned(), Vec::new())].into() });
     Attested::weigh(&vouched, &[], &Catalog::default()).unwrap()
 }
 

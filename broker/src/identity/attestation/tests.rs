@@ -55,7 +55,7 @@ fn attestor(kind: AttestorKind, signer: &Signer) -> Attestor {
         kind,
         known_by: KnownBy::Keys(vec![signer.key()]),
         builders: vec!["https://builder.test/v1".to_owned()],
-        accounts_of: Vec::new(),
+        accounts_of: [("github".to_owned(), Vec::new())].into(),
         max_age: Some(Ttl::from_hours(1)),
     }
 }

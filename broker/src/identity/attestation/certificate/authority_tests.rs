@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hallpass_core::attestation::Statement;
+use hallpass_core::attestation::{AccountsOf, Statement};
 use hallpass_core::id::AttestorName;
 use hallpass_core::port::AttestationVerifier as _;
 use hallpass_core::time::{Timestamp, Ttl};
@@ -78,7 +78,7 @@ impl Ca {
             kind: AttestorKind::Review,
             known_by: KnownBy::Certificates(Box::new(CertifiedSigner { name, certifier, files: Vec::new() })),
             builders: Vec::new(),
-            accounts_of: Vec::new(),
+            accounts_of: AccountsOf::new(),
             max_age: None,
         }])
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hallpass_core::attestation::{Said, Statement};
+use hallpass_core::attestation::{AccountsOf, Said, Statement};
 use hallpass_core::id::AttestorName;
 use hallpass_core::port::AttestationVerifier as _;
 use hallpass_core::time::{Timestamp, Ttl};
@@ -69,7 +69,7 @@ impl Trusted {
             kind: AttestorKind::SlsaProvenance,
             known_by: KnownBy::Certificates(Box::new(signer)),
             builders: vec![self.builder.to_owned()],
-            accounts_of: Vec::new(),
+            accounts_of: AccountsOf::new(),
             max_age: self.max_age,
         }])
     }
