@@ -1,18 +1,22 @@
 """Signs in-toto statements into DSSE envelopes: a second implementation, of `cryptography`, that shares nothing with the broker.
 
-`sign.py keys FOLDER` makes a key of each kind there and prints their public keys (PEM) as JSON by name.
+`sign.py keys FOLDER` makes a key of each kind there and prints their public keys (PEM) as JSON by name; with them the
+certificate of an authority (PEM), and certificates (DER in base64) of one of the keys, good and bad.
 `sign.py sign FOLDER NAME` signs the payload on standard input with one of them and prints the envelope.
 """
 
 import base64
+import datetime
 import json
 import pathlib
 import sys
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+IDENTITY = "https://ci.test/build.yml@refs/heads/main"
 
 
 def make(folder):
@@ -21,6 +25,7 @@ def make(folder):
         "p384": ec.generate_private_key(ec.SECP384R1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate(),
         "rsa": rsa.generate_private_key(65537, 2048),
+        "certified": ec.generate_private_key(ec.SECP384R1()),
     }
     public = {}
     for name, key in keys.items():
@@ -31,7 +36,44 @@ def make(folder):
         public[name] = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         ).decode()
+    public.update(certify(keys["certified"]))
     print(json.dumps(public))
+
+
+def certify(key):
+    authority, stranger = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    now, hour = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(hours=1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "builds of acme")])
+
+    def usage(signature, certificates):
+        rest = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign",
+             "encipher_only", "decipher_only"), False)
+        return x509.KeyUsage(digital_signature=signature, key_cert_sign=certificates, **rest)
+
+    def certificate(subject_key, signing_key, subject, begin, end, *extensions):
+        made = x509.CertificateBuilder().issuer_name(name).subject_name(subject).public_key(subject_key.public_key())
+        made = made.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(end)
+        for extension in extensions:
+            made = made.add_extension(extension, critical=True)
+        return made.sign(signing_key, hashes.SHA256())
+
+    def leaf(identity=IDENTITY, signing_key=authority, end=now + hour):
+        made = certificate(
+            key, signing_key, x509.Name([]), now - 2 * hour, end, usage(True, False),
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]),
+            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CODE_SIGNING]))
+        return base64.b64encode(made.public_bytes(serialization.Encoding.DER)).decode()
+
+    root = certificate(authority, authority, name, now - 2 * hour, now + 2 * hour, usage(False, True),
+                       x509.BasicConstraints(ca=True, path_length=0))
+    return {
+        "authority": root.public_bytes(serialization.Encoding.PEM).decode(),
+        "certificate": leaf(),
+        "self_signed": leaf(signing_key=stranger),
+        "expired": leaf(end=now - hour),
+        "other_name": leaf(identity="https://ci.test/other.yml@refs/heads/main"),
+    }
 
 
 def signature(name, key, message):

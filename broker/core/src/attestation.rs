@@ -313,7 +313,9 @@ impl Default for People {
 impl People {
     fn take(&mut self, at: usize, told: &Reviewed, accounts_of: &AccountsOf) -> Result<(), Refusal> {
         let named = told.author.iter().chain(&told.approvers);
-        for account in named.filter_map(|person| if let Person::Account(account) = person { Some(account) } else { None }) {
+        for account in
+            named.filter_map(|person| if let Person::Account(account) = person { Some(account) } else { None })
+        {
             // Each code host gives out the same numbers.
             if !account.split_once(':').is_some_and(|(host, _)| accounts_of.contains_key(host)) {
                 let detail = format!("whoever signed it may not speak of accounts such as {account:?}");

@@ -68,6 +68,8 @@ pub struct IssueOrder {
     pub attributes: Attributes,
     /// Change and run behind the request.
     pub provenance: Provenance,
+    /// The plan that it is for, as the statements with the request name it: `sha256:…`.
+    pub plan_digest: Option<String>,
     /// Why.
     pub purpose: String,
     /// Scope asked for; a subset of the role's.

@@ -281,7 +281,8 @@ mod tests {
     #[test]
     fn what_an_attestor_gets_wrong_is_named_with_its_line() {
         let keys = format!("keys = [{KEY:?}]");
-        let good = entry(&format!("kind = \"review\"\n{keys}\naccounts_of = {{ github = [\"ci\"] }}\nmax_age = \"1h\""));
+        let good =
+            entry(&format!("kind = \"review\"\n{keys}\naccounts_of = {{ github = [\"ci\"] }}\nmax_age = \"1h\""));
         assert_eq!(findings(&good), Vec::<String>::new());
         let build = entry(&format!("kind = \"slsa-provenance\"\n{keys}\nbuilders = [\"https://builder.test\"]"));
         assert_eq!(findings(&build), Vec::<String>::new());
@@ -295,8 +296,14 @@ mod tests {
             (wrong("keys = [{ path = \"a\" }]"), "a key, a certificate or a trusted root is"),
             (wrong(&format!("keys = [{KEY:?}, {KEY:?}]")), "4: keys: one of them is there already"),
             (wrong(&format!("{keys}\nbuilders = [\"b\"]")), "5: builders: a review has no builder"),
-            (wrong(&format!("{keys}\naccounts_of = {{ github = [\"other\"] }}")), "5: accounts_of: \"other\" is no issuer"),
-            (wrong(&format!("{keys}\naccounts_of = {{ \"github:1\" = [] }}")), "5: accounts_of: \"github:1\" is no code host"),
+            (
+                wrong(&format!("{keys}\naccounts_of = {{ github = [\"other\"] }}")),
+                "5: accounts_of: \"other\" is no issuer",
+            ),
+            (
+                wrong(&format!("{keys}\naccounts_of = {{ \"github:1\" = [] }}")),
+                "5: accounts_of: \"github:1\" is no code host",
+            ),
             (wrong(&format!("{keys}\naccounts_of = [\"ci\"]")), "expected a map"),
             (wrong(&format!("{keys}\nmax_age = 0")), "5: max_age: leaves no time"),
             (wrong(&format!("{keys}\nmaxage = 0")), "unknown field `maxage`"),
@@ -360,6 +367,27 @@ mod tests {
             let found = findings(&text);
             assert!(found.iter().any(|finding| finding.contains(said)), "{said}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_documentations_attestors_are_read() {
+        let text = include_str!("../../../deploy/attestations/README.md");
+        let (_, after) = text.split_once("```toml\n").unwrap();
+        let (text, _) = after.split_once("```").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        std::fs::create_dir(&keys).unwrap();
+        let root = include_str!("../identity/fixtures/sigstore/public-good-root.json");
+        std::fs::write(keys.join("trusted_root.json"), root).unwrap();
+        std::fs::write(keys.join("review-ca.pem"), authority("acme")).unwrap();
+        let mut findings = Vec::new();
+        let document = Document::parse(Path::new("attestors.toml"), text).unwrap();
+        let issuers = Document::parse(Path::new("issuers.toml"), "[[issuer]]\nname = \"ci\"\n").unwrap();
+        let declared = Declared::of(Some(&issuers), "issuer", false);
+        let attestors = read(&document, &declared, Some(folder.path()), &mut findings);
+        assert!(findings.is_empty(), "{findings:?}");
+        let files: Vec<_> = attestors.iter().flat_map(|attestor| attestor.known_by.files()).collect();
+        assert_eq!(files, [&keys.join("trusted_root.json"), &keys.join("review-ca.pem")]);
     }
 
     fn authority(name: &str) -> String {

@@ -34,13 +34,16 @@ fn order(subject: &str) -> IssueOrder {
         owner: OwnerSnapshot::from(&sample::owner()),
         issuer: "ci".to_owned(),
         subject: subject.to_owned(),
+        actors: Default::default(),
         attributes: [].into(),
         provenance: sample::provenance(),
+        plan_digest: None,
         purpose: "a good reason".to_owned(),
         scope: Vec::new(),
         csr: None,
         status_index: 1,
         issued_at: sample::NOW,
         expires_at: sample::NOW,
+        binding_key: None,
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hallpass_sdk::wire::Timestamp;
 use hallpass_tests::config::{AUDIENCE, OPERATOR, Setup, trust};
 use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey, component, eventually, unix_now};
@@ -19,35 +19,38 @@ const COMMIT: &str = "c27d339ee6075c1f744c5d4b200f7901aad2c369";
 const OTHER_COMMIT: &str = "7fd1a60b01f91b314f59955a4e4d4e80d8edf11d";
 const BUILT: &str = "sha256:fe4fe40ac7250263c5dbe1cf3138912f3f416140aa248637a60d65fe22c47da4";
 const BUILDER: &str = "https://github.com/actions/runner/github-hosted";
-const APPLY: &str = "infra/apply";
-const RELEASE: &str = "infra/release";
+const APPLY: &str = "payments/prod/apply";
+const RELEASE: &str = "payments/prod/release";
+const PUBLISH: &str = "payments/prod/publish";
+const REPOSITORY_ID: &str = "222";
+/// Of GitHub Actions, as it was published, and what it verifies by.
+const GITHUB_BUNDLE: &str = include_str!("../../../broker/src/identity/fixtures/sigstore/github-actions.json");
+const PUBLIC_GOOD: &str = include_str!("../../../broker/src/identity/fixtures/sigstore/public-good-root.json");
+const GITHUB_WORKFLOW: &str = "https://github.com/github/artifact-attestations-workflows/.github/workflows/attest.yml@09b495c3f12c7881b3cc17209a327792065c1a1d";
+const GITHUB_COMMIT: &str = "95baf27389e83e6a5c48f42e190d48d7abcea19e";
+/// As the authority of `sign.py` names whoever has its certificate.
+const CERTIFIED: &str = "https://ci.test/build.yml@refs/heads/main";
 const AUTHOR: &str = "1001";
 const APPROVER: &str = "1002";
 const SOMEBODY_ELSE: &str = "1003";
 
-const POLICIES: &str = r#"
-@id("apply-what-was-approved")
-permit (principal is Workload, action == Action::"mint", resource == Role::"infra/apply")
-when {
-  context has change &&
-  context.change.reviewed_by.contains("reviews") &&
-  context.change has planned_by && context.change.planned_by == "plans" &&
-  context.change.plan_reviewed &&
-  context.change.independent
-};
-
-@id("release-what-was-built")
-permit (principal is Workload, action == Action::"mint", resource == Role::"infra/release")
-when {
-  context has build &&
-  context.build.attestor == "builds" &&
-  context.build has repository && context.build.repository == "https://github.com/octocat/hello-world" &&
-  context.build has commit && context.provenance has commit && context.build.commit == context.provenance.commit
-};
-
+const OPERATORS: &str = r#"
 @id("operators-halt")
 permit (principal in Group::"platform", action == Action::"suspend", resource);
+
+@id("release-what-github-built")
+permit (principal is Workload, action == Action::"mint", resource == Role::"payments/prod/publish")
+when { context has build && ["github", "certified"].contains(context.build.attestor) };
 "#;
+
+/// The policies that the documentation has, as they stand there.
+fn policies() -> String {
+    let text = include_str!("../../../deploy/attestations/README.md");
+    let (_, after) = text.split_once("```cedar\n").expect("policies");
+    let (policies, rest) = after.split_once("```").expect("their end");
+    assert!(!rest.contains("```cedar"), "there are more of them, which nothing tries");
+    format!("{policies}{OPERATORS}")
+}
 
 /// The other implementation, with its keys.
 struct Signer {
@@ -101,10 +104,11 @@ impl House {
         let key = SigningKey::es256("jobs");
         let issuer = Issuer::start(&[&key]).await;
         let mut jobs = trust("ci", &issuer, &["ES256"]);
-        jobs["provenance"] = json!({"commit": "sha", "actor_id": "actor_id", "run": "run_id"});
-        let mut setup = Setup::with_issuers(vec![jobs]).policy("attested.cedar", POLICIES);
+        jobs["provenance"] =
+            json!({"commit": "sha", "actor_id": "actor_id", "run": "run_id", "repository_id": "repository_id"});
+        let mut setup = Setup::with_issuers(vec![jobs]).policy("attested.cedar", &policies());
         let role = |name: &str| (name.to_owned(), setup.roles[0].1.clone());
-        let roles = [role(APPLY), role(RELEASE)];
+        let roles = [role(APPLY), role(RELEASE), role(PUBLISH)];
         setup.roles.extend(roles);
         let key_of = |name: &str| json!([signer.public[name]]);
         setup.attestors = vec![
@@ -112,6 +116,11 @@ impl House {
                 "builders": [BUILDER]}),
             json!({"name": "reviews", "kind": "review", "keys": key_of("ed25519"), "accounts_of": {"github": ["ci"]}, "max_age": "1h"}),
             json!({"name": "plans", "kind": "plan", "keys": key_of("p384"), "accounts_of": {"github": ["ci"]}}),
+            json!({"name": "certified", "kind": "slsa-provenance", "builders": [BUILDER],
+                "certificates": {"identity": CERTIFIED, "authorities": [signer.public["authority"]]}}),
+            json!({"name": "github", "kind": "slsa-provenance", "builders": [BUILDER],
+                "certificates": {"identity": GITHUB_WORKFLOW, "trusted_root": PUBLIC_GOOD,
+                    "oidc_issuer": "https://token.actions.githubusercontent.com", "repository_id": "804070735"}}),
         ];
         let broker = Broker::start(&setup).await;
         Some(Self { signer, issuer, key, broker })
@@ -122,6 +131,7 @@ impl House {
         let mut claims = self.issuer.claims(AUDIENCE, WORKLOAD);
         claims["sha"] = json!(commit);
         claims["actor_id"] = json!(account);
+        claims["repository_id"] = json!(REPOSITORY_ID);
         claims["run_id"] = json!("1536140711");
         self.key.sign(&claims)
     }
@@ -186,7 +196,8 @@ fn plan(digit: char) -> String {
 
 fn provenance() -> Value {
     let text = include_str!("../../attestations/provenance.json");
-    serde_json::from_str(text).expect("provenance")
+    // Of the repository that the documentation's policy asks for.
+    serde_json::from_str(&text.replace("octocat/hello-world", "acme/payments")).expect("provenance")
 }
 
 #[tokio::test]
@@ -197,6 +208,7 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
 
     let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&review, &approved]).await;
     answer.assert_status(201);
+    assert_eq!(claims(&answer)["plan_digest"], json!(plan('5')), "whoever applies it can tell which");
     let grant = house.read(&answer).await;
     let told: Vec<_> = grant["attestations"].as_array().expect("attestations").clone();
     assert_eq!(told.len(), 2, "{grant}");
@@ -222,6 +234,7 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
     let nameless = house.key.sign(&{
         let mut claims = house.issuer.claims(AUDIENCE, WORKLOAD);
         claims["sha"] = json!(COMMIT);
+        claims["repository_id"] = json!(REPOSITORY_ID);
         claims
     });
     let answer = house.ask(&nameless, APPLY, &[&review, &approved]).await;
@@ -247,7 +260,74 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
     let forged = house.signer.sign("p384", &serde_json::from_slice(&payload).expect("a statement"));
     let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&forged, &approved]).await;
     house.assert_refused(&answer, 422, "bad_attestation");
+    // Whoever may speak of one host's accounts does not say who agreed at another.
+    let elsewhere = house.review(|review| review["predicate"]["approvers"] = json!([{"account": "gitlab:1002"}]));
+    let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&elsewhere, &approved]).await;
+    house.assert_refused(&answer, 422, "bad_attestation");
+    // A job of another repository, with everything else as it should be.
+    let mut stranger = house.issuer.claims(AUDIENCE, WORKLOAD);
+    stranger["sha"] = json!(COMMIT);
+    stranger["actor_id"] = json!(SOMEBODY_ELSE);
+    stranger["repository_id"] = json!("223");
+    let answer = house.ask(&house.key.sign(&stranger), APPLY, &[&review, &approved]).await;
+    house.assert_refused(&answer, 403, "policy_denied");
     assert_eq!(house.broker.store().grant_count(), 1);
+}
+
+/// What the token of a grant says.
+fn claims(answer: &Answer) -> Value {
+    let token = answer.body["credential"]["token"].as_str().expect("a token");
+    let payload = token.split('.').nth(1).expect("its claims");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64")).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_signer_with_a_certificate_of_the_configured_authority_vouches_as_well_as_one_with_a_key() {
+    let Some(house) = House::open().await else { return };
+    let bundle = |certificate: &str, key: &str| {
+        let envelope: Value = serde_json::from_str(&house.signer.sign(key, &provenance())).expect("an envelope");
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"certificate": {"rawBytes": house.signer.public[certificate]}},
+            "dsseEnvelope": envelope,
+        })
+        .to_string()
+    };
+    let job = || house.job(COMMIT, SOMEBODY_ELSE);
+    let answer = house.ask(&job(), PUBLISH, &[&bundle("certificate", "certified")]).await;
+    answer.assert_status(201);
+    assert_eq!(house.read(&answer).await["attestations"][0]["attestor"], "certified");
+    // Another's certificate for that key, one that has ended, one for another name, and another's key.
+    for (certificate, key) in [
+        ("self_signed", "certified"),
+        ("expired", "certified"),
+        ("other_name", "certified"),
+        ("certificate", "ed25519"),
+    ] {
+        let answer = house.ask(&job(), PUBLISH, &[&bundle(certificate, key)]).await;
+        house.assert_refused(&answer, 422, "bad_attestation");
+        assert!(!answer.text.contains("acme/payments"), "{certificate}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn provenance_that_github_actions_made_is_verified_by_the_public_root() {
+    let Some(house) = House::open().await else { return };
+    let job = || house.job(GITHUB_COMMIT, SOMEBODY_ELSE);
+    let answer = house.ask(&job(), PUBLISH, &[GITHUB_BUNDLE]).await;
+    answer.assert_status(201);
+    let told = &house.read(&answer).await["attestations"][0];
+    assert_eq!((&told["attestor"], &told["commit"]), (&json!("github"), &json!(GITHUB_COMMIT)));
+
+    let mut other_time: Value = serde_json::from_str(GITHUB_BUNDLE).expect("a bundle");
+    other_time["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = json!("1716578065");
+    let answer = house.ask(&job(), PUBLISH, &[&other_time.to_string()]).await;
+    house.assert_refused(&answer, 422, "bad_attestation");
+    // Of another commit than the proof; and by nobody whom that role's policy asks for.
+    let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), PUBLISH, &[GITHUB_BUNDLE]).await;
+    house.assert_refused(&answer, 422, "attestation_mismatch");
+    let answer = house.ask(&job(), RELEASE, &[GITHUB_BUNDLE]).await;
+    house.assert_refused(&answer, 403, "policy_denied");
 }
 
 #[tokio::test]
@@ -257,6 +337,7 @@ async fn what_was_built_is_known_by_whoever_may_vouch_for_its_builder_and_in_eve
     for key in ["p256", "rsa", "rsa-pss"] {
         let answer = house.ask(&job(), RELEASE, &[&house.signer.sign(key, &provenance())]).await;
         assert_eq!(answer.status, 201, "{key}: {}", answer.text);
+        assert_eq!(claims(&answer)["plan_digest"], Value::Null, "{key}: it is for no plan");
         let told = &house.read(&answer).await["attestations"][0];
         let expected = (json!("slsa-provenance"), json!(BUILDER), json!(COMMIT), json!([BUILT]));
         let is = (told["kind"].clone(), told["builder"].clone(), told["commit"].clone(), told["subjects"].clone());
@@ -270,7 +351,7 @@ async fn what_was_built_is_known_by_whoever_may_vouch_for_its_builder_and_in_eve
         changed[name] = value;
         changed.to_string()
     };
-    let altered = provenance().to_string().replace("octocat", "mallory");
+    let altered = provenance().to_string().replace("acme", "mallory");
     let mut other_builder = provenance();
     other_builder["predicate"]["runDetails"]["builder"]["id"] = json!("https://evil.test");
     for (what, tampered) in [
@@ -285,7 +366,7 @@ async fn what_was_built_is_known_by_whoever_may_vouch_for_its_builder_and_in_eve
         let answer = house.ask(&job(), RELEASE, &[&tampered]).await;
         house.assert_refused(&answer, 422, "bad_attestation");
         assert!(answer.text.contains("attestations.0"), "{what}: {}", answer.text);
-        assert!(!answer.text.contains("octocat"), "{what}: {}", answer.text);
+        assert!(!answer.text.contains("acme/payments"), "{what}: {}", answer.text);
     }
     // Refused also where the policy would not have asked for it: nothing that was offered is passed over.
     let answer = house.ask(&job(), "app/deploy", &["{}"]).await;

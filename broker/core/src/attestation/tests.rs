@@ -9,7 +9,11 @@ use crate::testing::sample;
 use crate::testing::sample::NOW;
 
 fn person(name: &str) -> Person {
-    if name.starts_with("github:") || name.starts_with("gitlab:") { Person::Account(name.to_owned()) } else { Person::Identity(name.to_owned()) }
+    if name.starts_with("github:") || name.starts_with("gitlab:") {
+        Person::Account(name.to_owned())
+    } else {
+        Person::Identity(name.to_owned())
+    }
 }
 
 fn vouched(digit: &str, said: Said) -> Vouched {
@@ -103,7 +107,8 @@ fn what_owners_say_of_their_members_tells_who_is_whom() {
 fn an_attestor_speaks_of_the_accounts_of_its_own_hosts_alone() {
     let asker = asker(Some("3"));
     let weigh = |hosts: &[&str], author: &str, approver: &str| {
-        let vouched = Vouched { accounts_of: accounts_of(hosts), ..vouched("a", Said::Review(review(author, approver))) };
+        let vouched =
+            Vouched { accounts_of: accounts_of(hosts), ..vouched("a", Said::Review(review(author, approver))) };
         let attested = Attested::weigh(&[vouched], &[&asker], &Catalog::default());
         attested.map(|attested| attested.change.unwrap().independent).map_err(|refusal| refusal.reason)
     };

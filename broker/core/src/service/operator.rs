@@ -101,6 +101,7 @@ async fn open(
         actors: ActorChain::default(),
         attributes: Attributes::new(),
         provenance: Provenance::default(),
+        plan_digest: None,
         purpose: purpose.clone(),
         scope: Vec::new(),
         csr: None,

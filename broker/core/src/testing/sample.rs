@@ -150,7 +150,8 @@ pub fn attested() -> Attested {
     };
     let planned = Reviewed { plan_digest, ..Reviewed::default() };
     let statements = [statement("a", "reviews", Said::Review(reviewed)), statement("b", "plans", Said::Plan(planned))];
-    let vouched = statements.map(|statement| Vouched { statement, accounts_of: [("github".to_owned(), Vec::new())].into() });
+    let vouched =
+        statements.map(|statement| Vouched { statement, accounts_of: [("github".to_owned(), Vec::new())].into() });
     Attested::weigh(&vouched, &[], &Catalog::default()).unwrap()
 }
 
@@ -239,6 +240,7 @@ pub fn order(n: u64, role: Role) -> IssueOrder {
         actors: ActorChain::default(),
         attributes: BTreeMap::new(),
         provenance: provenance(),
+        plan_digest: None,
         purpose: "deploy 4f2c to prod".to_owned(),
         scope: Vec::new(),
         csr: None,

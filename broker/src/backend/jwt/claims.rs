@@ -46,6 +46,9 @@ pub(super) struct Claims<'a> {
     commit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a str>,
+    /// The plan that it is for, where the request came with one: who carries it out compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan_digest: Option<&'a str>,
     /// Who acts for `sub`, and for whom that one does (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Box<Act>>,
@@ -116,6 +119,7 @@ impl<'a> Claims<'a> {
             repository_id: provenance.repository_id.as_deref(),
             commit: provenance.commit.as_deref(),
             run: provenance.run.as_deref(),
+            plan_digest: order.plan_digest.as_deref(),
             act: Act::of(&order.actors),
             status: Status { status_list: Listed::at(order.status_index, public_url) },
             cnf: order.binding_key.map(|key| BTreeMap::from([key.confirmation()])),

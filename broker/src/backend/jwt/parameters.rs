@@ -27,7 +27,7 @@ const MAX_CLAIMS_LEN: usize = 4096;
 /// Claims that say who, for whom, until when and by whose word. A role's static claims cannot speak of these: they come
 /// from the verified identity, from the role's own keys, or from nowhere (RFC 7519 §4.1, RFC 8693 §4, RFC 9068 §2.2,
 /// RFC 7800 §3.1, OpenID Connect Core §2 and §5.1, and what Hallpass adds).
-const RESERVED_CLAIMS: [&str; 47] = [
+const RESERVED_CLAIMS: [&str; 48] = [
     "iss",
     "sub",
     "aud",
@@ -66,6 +66,7 @@ const RESERVED_CLAIMS: [&str; 47] = [
     "owner",
     "role",
     "purpose",
+    "plan_digest",
     "ticket",
     "repository",
     "repository_id",

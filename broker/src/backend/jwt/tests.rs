@@ -44,6 +44,7 @@ fn order(role: Role, issued_at: Timestamp, expires_at: Timestamp) -> IssueOrder 
         actors: hallpass_core::delegation::ActorChain::default(),
         attributes: Default::default(),
         provenance: sample::provenance(),
+        plan_digest: None,
         purpose: "deploy \"4f2c\" to prod".to_owned(),
         scope: Vec::new(),
         csr: None,
@@ -196,6 +197,7 @@ fn a_role_that_the_backend_cannot_honour_is_refused_at_load_by_key() {
         (json!({"audience": "a", "claims": []}), "claims"),
         (json!({"audience": "a", "claims": {"x": "y".repeat(5_000)}}), "claims"),
         (json!({"audience": "a", "claims": {"act": {}}}), "claims.act"),
+        (json!({"audience": "a", "claims": {"plan_digest": "sha256:5"}}), "claims.plan_digest"),
         (json!({"audience": "a", "claims": {"cnf": {}}}), "claims.cnf"),
     ] {
         let refused = backend.validate(&role(bad.clone())).expect_err(&bad.to_string());

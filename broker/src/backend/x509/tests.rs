@@ -48,6 +48,7 @@ fn order(n: u64, parameters: serde_json::Value) -> IssueOrder {
         actors: hallpass_core::delegation::ActorChain::default(),
         attributes: Default::default(),
         provenance: sample::provenance(),
+        plan_digest: None,
         purpose: "deploy 4f2c to prod".to_owned(),
         scope: Vec::new(),
         csr: None,

@@ -145,6 +145,7 @@ impl Attempt<'_> {
             actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
             attributes: proof.attributes.clone(),
             provenance: self.provenance(),
+            plan_digest: self.attested.change.as_ref().and_then(|change| change.plan_digest.clone()),
             purpose: purpose.as_str().to_owned(),
             scope: terms.scope.clone(),
             csr: self.request.csr.clone(),

@@ -26,6 +26,7 @@ fn order(subject: &str) -> IssueOrder {
         ]
         .into(),
         provenance: sample::provenance(),
+        plan_digest: None,
         purpose: "a good reason".to_owned(),
         scope: Vec::new(),
         csr: None,
