@@ -14,9 +14,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_sdk::Client;
-use hallpass_sdk::client::proof::{GitHubActions, Given};
-use hallpass_sdk::client::{Error, ErrorKind, Heartbeat, LeaseHealth, RetryPolicy, TokenExchange, TransportError};
+use hallpass_sdk::client::proof::{GitHubActions, Given, ProofError};
+use hallpass_sdk::client::{
+    Error, ErrorKind, Heartbeat, LeaseHealth, PossessionKey, RetryPolicy, TokenExchange, TransportError,
+};
 use hallpass_sdk::wire::{self, CreateGrant, GrantQuery, GrantState, RenewRequest, RevokeRequest, Secret};
 use stub::{Answer, DEADLINE, JWT, Stub, grant, json, opened, problem};
 
@@ -320,6 +324,56 @@ async fn each_opening_takes_a_fresh_proof_and_heartbeats_take_the_held_one() {
             "POST /v1/grants/gr_1/revoke Bearer proof-1",
         ]
     );
+}
+
+/// A token that its issuer bound to the key of this thumbprint.
+fn bound_to(thumbprint: &str) -> Secret {
+    let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"cnf":{{"jkt":"{thumbprint}"}}}}"#));
+    secret(&format!("e30.{payload}.c2ln"))
+}
+
+#[tokio::test]
+async fn a_bound_proof_is_sent_with_its_key_and_as_what_it_is_or_not_at_all() {
+    let stub = Stub::start(|_, _| json(200, WHOAMI));
+    let (key, another) = (Arc::new(PossessionKey::generate().unwrap()), Arc::new(PossessionKey::generate().unwrap()));
+    let proof = bound_to(&key.thumbprint());
+    let builder = || Client::builder(&stub.url).proof(Given::token(secret(proof.expose())).unwrap());
+    builder().possession(key).build().unwrap().whoami().await.unwrap();
+    let asked = stub.next();
+    assert_eq!(asked.header("authorization"), Some(format!("DPoP {}", proof.expose()).as_str()));
+    assert!(asked.header("dpop").is_some());
+    for client in [builder(), builder().possession(another)] {
+        let error = client.build().unwrap().whoami().await.unwrap_err();
+        assert!(matches!(error, Error::Proof(ProofError::Bound(_))), "{error:?}");
+    }
+    assert!(stub.rest().is_empty(), "a bound proof was sent without its key");
+}
+
+#[tokio::test]
+async fn whoever_acts_for_another_sends_both_proofs_where_it_opens_and_its_own_elsewhere() {
+    let stub = Stub::start(|request, _| match request.target.as_str() {
+        "/oauth2/token" => json(400, r#"{"error":"invalid_target"}"#),
+        "/v1/grants" => opened("gr_1", JWT),
+        _ => json(200, grant("gr_1", "active")),
+    });
+    let subject = Arc::new(Given::token(secret("of-the-job")).unwrap());
+    let proof = Given::token(secret("of-the-agent")).unwrap();
+    let client = Client::builder(&stub.url).proof(proof).acts_for(subject).build().unwrap();
+    client.create_grant(&wanted()).await.unwrap();
+    let asked = stub.next();
+    assert_eq!(asked.header("authorization"), Some("Bearer of-the-job"));
+    let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!((&body["actor_token"], &body["role"]), (&"of-the-agent".into(), &"payments/prod/deploy".into()));
+
+    client.heartbeat("gr_1").await.unwrap();
+    assert_eq!(stub.next().header("authorization"), Some("Bearer of-the-agent"));
+
+    let exchange = TokenExchange { role: "r".to_owned(), task: Some("t".to_owned()), ..TokenExchange::default() };
+    client.exchange_token(&exchange).await.unwrap_err();
+    let body = stub.next().body;
+    for field in ["subject_token=of-the-job", "actor_token=of-the-agent", "actor_token_type=urn", "task=t"] {
+        assert!(body.contains(field), "{body}");
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,13 @@ pub(crate) struct Wanted {
     /// repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) attestation: Vec<PathBuf>,
+    /// Act for somebody: where the proof of whoever that is comes from, env:NAME or file:PATH. What is opened is of their
+    /// authority, as far as policy lets you act for them; your own proof says who you are
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// Task of an agent that this is part of
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) task: Option<String>,
     /// Put files here instead of into a temporary folder or on standard output. Nothing that exists is overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,

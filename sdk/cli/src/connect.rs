@@ -16,6 +16,19 @@ use crate::exit::UsageError;
 
 /// A client for the broker that the options name.
 pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
+    Ok(builder(global)?.build()?)
+}
+
+/// The same, to open what is wanted.
+pub(crate) fn client_for(global: &Global, wanted: &Wanted) -> anyhow::Result<Client> {
+    let builder = builder(global)?;
+    Ok(match &wanted.on_behalf_of {
+        None => builder.build()?,
+        Some(name) => builder.acts_for(source("--on-behalf-of", name)?).build()?,
+    })
+}
+
+fn builder(global: &Global) -> anyhow::Result<ClientBuilder> {
     let url = global.url.as_ref().filter(|url| !url.is_empty()).ok_or_else(|| {
         UsageError("which broker? Name it with --url or HALLPASS_URL, such as https://hallpass.example".to_owned())
     })?;
@@ -35,7 +48,7 @@ pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
         builder = builder.audience(audience);
     }
     if let Some(name) = &global.proof {
-        builder = builder.shared_proof(source(name)?);
+        builder = builder.shared_proof(source("--proof", name)?);
     }
     if let Some(named) = global.dpop.as_deref().filter(|named| !named.is_empty()) {
         builder = builder.possession(Arc::new(possession(named)?));
@@ -43,7 +56,7 @@ pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
     if global.dangerous_plain_http {
         builder = builder.dangerous_plain_http();
     }
-    Ok(builder.build()?)
+    Ok(builder)
 }
 
 /// The key that `--dpop` names. One that is not there is made.
@@ -70,9 +83,9 @@ fn possession(named: &str) -> anyhow::Result<PossessionKey> {
     }
 }
 
-fn source(name: &str) -> anyhow::Result<Arc<dyn ProofSource>> {
+fn source(option: &str, name: &str) -> anyhow::Result<Arc<dyn ProofSource>> {
     named(name, &Surroundings::of_this_process()).map_err(|error| match error {
-        ProofError::UnknownSource(_) => UsageError(format!("--proof: {error}")).into(),
+        ProofError::UnknownSource(_) => UsageError(format!("{option}: {error}")).into(),
         missing => Error::Proof(missing).into(),
     })
 }
@@ -91,6 +104,7 @@ pub(crate) fn request(wanted: &Wanted) -> anyhow::Result<CreateGrant> {
         ttl: wanted.ttl,
         ticket: wanted.ticket.clone(),
         scope: wanted.scope.clone(),
+        task: wanted.task.clone(),
         csr: csr.transpose()?,
         attestations: attestations.collect::<anyhow::Result<_>>()?,
         ..CreateGrant::default()

@@ -11,8 +11,8 @@ use crate::delivery::{Delivery, Folder, delivery};
 use crate::output::Output;
 
 pub(crate) async fn run(global: &Global, exchange: Exchange, output: &Output) -> anyhow::Result<()> {
-    let client = connect::client(global)?;
     let wanted = &exchange.wanted;
+    let client = connect::client_for(global, wanted)?;
     let folder = wanted.files.as_deref().map(Folder::at).transpose()?;
     let opened = client.create_grant(&connect::request(wanted)?).await?;
     let handed = hand_over(&opened, folder, output);

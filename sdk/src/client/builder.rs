@@ -29,6 +29,7 @@ pub struct ClientBuilder {
     timeout: Duration,
     audience: Option<String>,
     proof: Option<Arc<dyn ProofSource>>,
+    acts_for: Option<Arc<dyn ProofSource>>,
     retry: RetryPolicy,
     possession: Option<Arc<PossessionKey>>,
     clock: fn() -> Timestamp,
@@ -44,6 +45,7 @@ impl ClientBuilder {
             timeout: DEFAULT_TIMEOUT,
             audience: None,
             proof: None,
+            acts_for: None,
             retry: RetryPolicy::default(),
             possession: None,
             clock: system_time,
@@ -94,6 +96,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Acts for whoever these are proofs of (RFC 8693 §2.1): what this client opens is for them and of their authority, as
+    /// far as policy lets whoever the client's own proof is of act for them. Everything else it asks for itself.
+    #[must_use]
+    pub fn acts_for(mut self, subject: Arc<dyn ProofSource>) -> Self {
+        self.acts_for = Some(subject);
+        self
+    }
+
     /// Shows this key with every call (DPoP, RFC 9449): what is opened is bound to it.
     #[must_use]
     pub fn possession(mut self, key: Arc<PossessionKey>) -> Self {
@@ -140,6 +150,7 @@ impl ClientBuilder {
                 transport,
                 retry: self.retry,
                 possession: self.possession,
+                acts_for: self.acts_for.map(|subject| HeldProof::new(Some(subject), audience.clone(), self.clock)),
                 proof: HeldProof::new(proof, audience, self.clock),
                 clock: self.clock,
             }),

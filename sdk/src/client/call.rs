@@ -95,13 +95,6 @@ impl Call {
         self
     }
 
-    /// The call may consume a single-use proof, and repeats under an idempotency key.
-    pub(super) fn mints(mut self) -> Self {
-        self.consumes_proof = true;
-        self.repeat = Repeat::Keyed;
-        self
-    }
-
     /// The call repeats under an idempotency key.
     pub(super) fn keyed(mut self) -> Self {
         self.repeat = Repeat::Keyed;
@@ -154,11 +147,31 @@ impl Client {
         Ok(reply)
     }
 
+    /// The proof that what is opened is for, and that of whoever acts for it, where that is another.
+    pub(super) async fn openers(&self) -> Result<(Arc<Proof>, Option<Arc<Proof>>), ProofError> {
+        let transport = &self.inner.transport;
+        let own = self.inner.proof.consume(transport).await?;
+        match &self.inner.acts_for {
+            None => Ok((own, None)),
+            Some(subject) => Ok((subject.consume(transport).await?, Some(own))),
+        }
+    }
+
+    /// A proof that is bound to a key is sent with a proof of that key, or not at all.
+    fn can_show(&self, proof: &Proof) -> Result<(), ProofError> {
+        let Some(thumbprint) = proof.unverified_thumbprint() else { return Ok(()) };
+        match &self.inner.possession {
+            Some(key) if key.thumbprint() == thumbprint => Ok(()),
+            _ => Err(ProofError::Bound(thumbprint.to_owned())),
+        }
+    }
+
     /// Every try carries the same proof and the same key: the broker takes a single-use proof twice only then.
-    async fn try_with(&self, call: &Call, proof: &Arc<Proof>) -> Result<Reply, Error> {
+    pub(super) async fn try_with(&self, call: &Call, proof: &Proof) -> Result<Reply, Error> {
         if call.proof_in_body.is_some() && !proof.is_token() {
             return Err(ProofError::NotAToken.into());
         }
+        self.can_show(proof)?;
         let key = match call.repeat {
             Repeat::Keyed => Some(idempotency_key().map_err(|_| Error::Unexpected {
                 status: 0,
@@ -197,7 +210,9 @@ impl Client {
         }
         let in_header = (call.proof_in_body.is_none() && proof.is_token()).then(|| proof.token());
         if let Some(token) = in_header {
-            request = request.bearer_auth(token.expose());
+            // RFC 9449 §7.1: a token that is bound to a key is no bearer token.
+            let scheme = if proof.unverified_thumbprint().is_some() { "DPoP" } else { "Bearer" };
+            request = request.header("authorization", format!("{scheme} {}", token.expose()));
         }
         if let Some(key) = &self.inner.possession {
             let (nonce, now) = (key.nonce(), (self.inner.clock)());

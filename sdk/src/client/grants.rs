@@ -1,14 +1,35 @@
 //! Opening, reading, renewing and ending grants.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Client;
 use super::call::Call;
 use super::error::Error;
+use super::proof::{Proof, ProofError};
 use crate::wire::{
     AbandonRequest, AccessRequestResponse, CreateGrant, CreateGrantResponse, Grant, GrantQuery, Page, RenewRequest,
     RevokeRequest,
 };
+
+/// What is asked for, with the proof of whoever acts.
+#[derive(Serialize)]
+struct Opening<'a> {
+    #[serde(flatten)]
+    request: &'a CreateGrant,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor_token: Option<&'a str>,
+}
+
+impl<'a> Opening<'a> {
+    fn of(request: &'a CreateGrant, actor: Option<&'a Proof>) -> Result<Self, ProofError> {
+        let actor_token = match actor {
+            Some(actor) if !actor.is_token() => return Err(ProofError::NotAToken),
+            actor => actor.map(|actor| actor.token().expose()),
+        };
+        Ok(Self { request, actor_token })
+    }
+}
 
 impl Client {
     /// `POST /v1/grants`: opens a grant and returns its credential, once.
@@ -19,8 +40,9 @@ impl Client {
     /// # Errors
     /// [`Error::ApprovalNeeded`] where somebody must agree first; else any [`Error`].
     pub async fn create_grant(&self, request: &CreateGrant) -> Result<CreateGrantResponse, Error> {
-        let call = Call::post(self.url(&["v1", "grants"])?).json(request)?.mints();
-        let reply = self.reply(call).await?;
+        let (proof, actor) = self.openers().await?;
+        let call = Call::post(self.url(&["v1", "grants"])?).json(&Opening::of(request, actor.as_deref())?)?.keyed();
+        let reply = self.try_with(&call, &proof).await?;
         if reply.status == 202 {
             let waiting: AccessRequestResponse = reply.into()?;
             return Err(Error::ApprovalNeeded(Box::new(waiting.access_request)));

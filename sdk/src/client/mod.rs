@@ -57,6 +57,8 @@ struct Inner {
     transport: Transport,
     retry: RetryPolicy,
     proof: HeldProof,
+    /// Who the grants that it opens are for, where it acts for somebody.
+    acts_for: Option<HeldProof>,
     possession: Option<Arc<PossessionKey>>,
     clock: fn() -> Timestamp,
 }
@@ -84,7 +86,9 @@ impl Client {
     /// [`proof::ProofSource::variables`].
     #[must_use]
     pub fn proof_variables(&self) -> Vec<String> {
-        self.inner.proof.source().map(proof::ProofSource::variables).unwrap_or_default()
+        let held = [Some(&self.inner.proof), self.inner.acts_for.as_ref()];
+        let sources = held.into_iter().flatten().filter_map(HeldProof::source);
+        sources.flat_map(proof::ProofSource::variables).collect()
     }
 
     /// When the proof that calls are made with expires, as the proof itself says; fetches one where none is held.

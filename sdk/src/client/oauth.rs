@@ -3,6 +3,7 @@
 use super::Client;
 use super::call::Call;
 use super::error::Error;
+use super::proof::ProofError;
 use crate::wire::{Duration, Introspection, Secret, TokenResponse, grant_type, token_type};
 
 /// What to exchange a proof for. For roles whose credential is one token.
@@ -20,6 +21,10 @@ pub struct TokenExchange {
     pub scope: Option<String>,
     /// Token type identifier wanted.
     pub requested_token_type: Option<String>,
+    /// Task of an agent that the grant belongs to.
+    pub task: Option<String>,
+    /// Signed statements about the change or the build behind the request, each as JSON text.
+    pub attestations: Vec<String>,
     /// Whether to ask for a receipt from the audit log.
     pub receipt: bool,
 }
@@ -41,11 +46,22 @@ impl Client {
             ("ticket", exchange.ticket.clone()),
             ("scope", exchange.scope.clone()),
             ("requested_token_type", exchange.requested_token_type.clone()),
+            ("task", exchange.task.clone()),
+            ("attestations", statements(&exchange.attestations)?),
             ("receipt", exchange.receipt.then(|| "true".to_owned())),
         ];
         fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, Secret::new(value?)))));
-        let call = Call::post(self.url(&["oauth2", "token"])?).form(fields).proof_as("subject_token").mints();
-        self.answer(call).await
+        let (proof, actor) = self.openers().await?;
+        match actor {
+            None => {}
+            Some(actor) if !actor.is_token() => return Err(ProofError::NotAToken.into()),
+            Some(actor) => {
+                fields.push(("actor_token", text(actor.token().expose())));
+                fields.push(("actor_token_type", text(token_type::JWT)));
+            }
+        }
+        let call = Call::post(self.url(&["oauth2", "token"])?).form(fields).proof_as("subject_token").keyed();
+        self.try_with(&call, &proof).await?.into()
     }
 
     /// `POST /oauth2/introspect`: whether a token that the broker minted works now, and what it says.
@@ -66,6 +82,18 @@ impl Client {
         let call = Call::post(self.url(&["oauth2", "revoke"])?).form(vec![("token", text(token.expose()))]);
         self.reply(call).await?.into_nothing()
     }
+}
+
+/// The parameter of `/oauth2/token` that they come in: a JSON array.
+fn statements(attestations: &[String]) -> Result<Option<String>, Error> {
+    if attestations.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(attestations).map(Some).map_err(|error| Error::Unexpected {
+        status: 0,
+        reason: format!("the attestations cannot be written as JSON: {error}"),
+        request_id: None,
+    })
 }
 
 fn text(value: &str) -> Secret {

@@ -14,6 +14,7 @@ mod api;
 mod attestations;
 mod audit_log;
 mod catalogue;
+mod command_line;
 mod commands;
 mod comparing;
 mod configuration;

@@ -1,14 +1,13 @@
 //! `hallpass revoke` and `hallpass quarantine` against a real broker.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use hallpass_tests::Exchange;
 use hallpass_tests::config::OPERATOR;
-use hallpass_tests::process::{program, quiet_command};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::House;
+use crate::command_line::{assert_status, text};
 
 const SUSPENDS: &str = r#"
 @id("team-stops")
@@ -18,18 +17,7 @@ const STRANGER: &str = "repo:evil@666/x@667:ref:refs/heads/main";
 
 /// Runs the command line as `subject`, without a terminal.
 async fn hallpass(house: &House, subject: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::from(quiet_command(&program("hallpass")));
-    command.args(arguments).env("HALLPASS_URL", house.broker.url()).env("HALLPASS_PROOF", house.proof_of(subject));
-    command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("hallpass runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("text")
-}
-
-#[track_caller]
-fn assert_status(run: &Output, status: i32) {
-    assert_eq!(run.status.code(), Some(status), "{}{}", text(&run.stdout), text(&run.stderr));
+    crate::command_line::hallpass(&house.broker, &[("HALLPASS_PROOF", &house.proof_of(subject))], arguments).await
 }
 
 fn active(house: &House) -> usize {

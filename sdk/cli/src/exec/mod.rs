@@ -34,7 +34,7 @@ const PATIENCE_WHEN_INTERRUPTED: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(global: &Global, exec: Exec, output: &Output) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::catch()?;
-    let client = connect::client(global)?;
+    let client = connect::client_for(global, &exec.wanted)?;
     let mut request = connect::request(&exec.wanted)?;
     request.ttl = life::within_proof(&client, &request, output).await?;
     let lease = match open(&client, request, Heartbeat::within(exec.heartbeat), &mut signals).await? {

@@ -16,6 +16,7 @@ use std::pin::Pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 pub use buildkite::Buildkite;
 pub use certificate::ClientCertificate;
@@ -72,6 +73,7 @@ impl ProofContext<'_> {
 pub struct Proof {
     token: Secret,
     unverified_expires_at: Option<Timestamp>,
+    unverified_thumbprint: Option<String>,
 }
 
 impl Proof {
@@ -84,13 +86,18 @@ impl Proof {
         if token.is_empty() || token.len() > MAX_PROOF_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ProofError::Malformed);
         }
-        Ok(Self { unverified_expires_at: unverified_expiry(token), token: Secret::new(token.to_owned()) })
+        let claims = unverified_claims(token);
+        Ok(Self {
+            unverified_expires_at: claims.as_ref().and_then(expiry),
+            unverified_thumbprint: claims.as_ref().and_then(thumbprint),
+            token: Secret::new(token.to_owned()),
+        })
     }
 
     /// What is no token: the certificate of the connection is the proof.
     #[must_use]
     pub fn shown_in_the_handshake() -> Self {
-        Self { token: Secret::new(String::new()), unverified_expires_at: None }
+        Self { token: Secret::new(String::new()), unverified_expires_at: None, unverified_thumbprint: None }
     }
 
     /// Whether it is a token, which has to be sent.
@@ -110,12 +117,26 @@ impl Proof {
     pub fn unverified_expires_at(&self) -> Option<Timestamp> {
         self.unverified_expires_at
     }
+
+    /// Thumbprint of the key that it says it is bound to (`cnf.jkt`, RFC 9449 §6.1): whoever sends it must show that key.
+    /// Nobody verified that.
+    #[must_use]
+    pub fn unverified_thumbprint(&self) -> Option<&str> {
+        self.unverified_thumbprint.as_deref()
+    }
+}
+
+fn unverified_claims(token: &str) -> Option<Value> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+fn thumbprint(claims: &Value) -> Option<String> {
+    claims.get("cnf")?.get("jkt")?.as_str().map(str::to_owned)
 }
 
 /// `exp` of a JWT (RFC 7519 §4.1.4), rounded down.
-fn unverified_expiry(token: &str) -> Option<Timestamp> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+fn expiry(claims: &Value) -> Option<Timestamp> {
     let exp = claims.get("exp")?;
     #[expect(clippy::cast_possible_truncation, reason = "saturates, and a time that far is refused next")]
     let seconds = exp.as_i64().or_else(|| exp.as_f64().map(|seconds| seconds.floor() as i64))?;
@@ -135,6 +156,12 @@ pub enum ProofError {
     /// The call sends its proof as a token, and a certificate is none.
     #[error("a client certificate cannot be exchanged as a token: open a grant with it")]
     NotAToken,
+    /// The proof is bound to a key that this client does not show.
+    #[error(
+        "the proof is bound to the key of thumbprint {0:?} (DPoP): whoever sends it shows that key, and this client has \
+         none or another"
+    )]
+    Bound(String),
     /// A source was named that does not exist.
     #[error(
         "{0:?} is not a proof source: github, gitlab, kubernetes, buildkite, spiffe, certificate, env:NAME or file:PATH"
@@ -196,6 +223,14 @@ mod tests {
         assert_eq!(at(r#"{"exp":9223372036854775807}"#), None);
         assert_eq!(at(r#"{}"#), None);
         assert_eq!(Proof::new("opaque").unwrap().unverified_expires_at(), None);
+    }
+
+    #[test]
+    fn the_key_that_it_is_bound_to_is_read_where_there_is_one() {
+        let bound = |payload: &str| Proof::new(&jwt(payload)).unwrap().unverified_thumbprint().map(str::to_owned);
+        assert_eq!(bound(r#"{"cnf":{"jkt":"abc"}}"#).as_deref(), Some("abc"));
+        assert_eq!(bound(r#"{"cnf":{"x5t#S256":"abc"}}"#), None, "the handshake shows that one");
+        assert_eq!(bound(r#"{"cnf":"abc"}"#), None);
     }
 
     #[test]
