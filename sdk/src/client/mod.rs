@@ -14,6 +14,24 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! An agent that acts for a job, and whose credentials work with its own key alone:
+//!
+//! ```no_run
+//! # fn example(job: hallpass_sdk::wire::Secret) -> Result<(), hallpass_sdk::client::Error> {
+//! use std::sync::Arc;
+//!
+//! use hallpass_sdk::Client;
+//! use hallpass_sdk::client::PossessionKey;
+//! use hallpass_sdk::client::proof::Given;
+//!
+//! let agent = Client::builder("https://hallpass.example")
+//!     .acts_for(Arc::new(Given::token(job)?))
+//!     .possession(Arc::new(PossessionKey::generate()?))
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod builder;
 mod call;
