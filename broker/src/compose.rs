@@ -97,6 +97,8 @@ pub struct Foundation {
     pub max_live_per_owner: Option<u32>,
     /// Most who may act for one another.
     pub max_actors: usize,
+    /// Most that one of them may have of what is derived from one grant.
+    pub max_derived_per_actor: u32,
     /// Audit entries for refusals after that, per identity and minute.
     pub refusals_per_minute: u32,
 }
@@ -187,6 +189,7 @@ impl Broker {
             limits: Limits {
                 max_live_per_owner: foundation.max_live_per_owner,
                 max_actors: foundation.max_actors,
+                max_derived_per_actor: foundation.max_derived_per_actor,
                 ..Limits::default()
             },
         };

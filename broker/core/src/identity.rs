@@ -33,8 +33,8 @@ pub struct Proof {
     /// The certificate of the connection that it came over, whoever signed it. It is there for proofs that are bound to
     /// a certificate (RFC 8705 §3): by itself it proves nothing but that its key is at the other end.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// The key that was shown with it by a DPoP proof.
-    pub possession: Option<Possession>,
+    /// The key that was shown with it by a DPoP proof: for the request, so that all proofs of one request share it.
+    pub possession: Option<Arc<Possession>>,
 }
 
 /// What is presented as proof.
@@ -83,7 +83,7 @@ impl Proof {
 
     /// The same with the key that was shown with it, where one was.
     #[must_use]
-    pub fn with_possession(self, possession: Option<Possession>) -> Self {
+    pub fn with_possession(self, possession: Option<Arc<Possession>>) -> Self {
         Self { possession, ..self }
     }
 
@@ -92,12 +92,13 @@ impl Proof {
     pub fn shown(&self) -> Shown {
         let certificate = self.certificate.as_ref();
         Shown {
-            dpop: self.possession.as_ref().map(Possession::key),
+            dpop: self.possession.as_ref().map(|shown| shown.key()),
             certificate: certificate.map(|shown| BindingKey::new(Binding::Mtls, shown.sha256())),
             token_type: match &self.evidence {
                 Evidence::Token { token_type, .. } => Some(*token_type),
                 Evidence::Certificate(_) => None,
             },
+            by_another: false,
         }
     }
 
@@ -304,6 +305,10 @@ pub struct Shown {
     pub certificate: Option<BindingKey>,
     /// What the token was said to be.
     pub token_type: Option<TokenType>,
+    /// Whether the proof is sent by somebody else, who acts for whoever it is of. What is shown is then that one's, and binds
+    /// that one; a proof that is bound itself is good with its own key all the same (RFC 7800 §3: whoever presents it has the
+    /// key), be it that both are of one workload, or that the one it is of made a DPoP proof for this very request.
+    pub by_another: bool,
 }
 
 impl Shown {
@@ -324,7 +329,7 @@ impl Shown {
                 // RFC 9449 §7.1: what is sent under this scheme is bound to the key of the proof.
                 return refuse(Reason::PopMismatch, "the token is bound to no key; send it as `Authorization: Bearer`");
             }
-            return Ok(self.dpop.or(self.certificate));
+            return Ok(if self.by_another { None } else { self.dpop.or(self.certificate) });
         };
         let (shown, how) = match key.binding() {
             // RFC 9449 §7.2: as a bearer token it would work for whoever has it.
@@ -334,7 +339,7 @@ impl Shown {
                 return refuse(Reason::PopRequired, detail);
             }
             Binding::Dpop => (self.dpop, "a DPoP proof"),
-            Binding::Mtls if self.dpop.is_some() => {
+            Binding::Mtls if self.dpop.is_some() && !self.by_another => {
                 let detail =
                     "the proof is bound to a client certificate, and cannot be bound to a second key; leave `DPoP` out";
                 return refuse(Reason::PopMismatch, detail);
@@ -343,6 +348,14 @@ impl Shown {
         };
         match shown {
             Some(shown) if shown == key => Ok(Some(key)),
+            _ if self.by_another => {
+                let detail = format!(
+                    "the proof of whoever is acted for is bound to a key, and works for nobody who does not show it, whoever \
+                     may act: show that key by {how}, or have that one ask for a proof that is bound to no key, and that \
+                     names the actor in `may_act` if its issuer can say so"
+                );
+                refuse(if shown.is_some() { Reason::PopMismatch } else { Reason::PopRequired }, &detail)
+            }
             Some(_) => refuse(Reason::PopMismatch, &format!("the proof is bound to another key than that of {how}")),
             None => refuse(Reason::PopRequired, &format!("the proof is bound to a key; show that key by {how}")),
         }
@@ -357,6 +370,7 @@ pub struct VerifiedIdentity {
     shown_key: Option<BindingKey>,
     expires_at: Timestamp,
     source: Option<IpAddr>,
+    multi_audience: bool,
 }
 
 impl VerifiedIdentity {
@@ -372,7 +386,10 @@ impl VerifiedIdentity {
             ProofForm::Token => shown_key,
             // An X.509-SVID is renewed every hour: who holds a grant is the workload, by any of them, and not by a token that
             // says the same name.
-            ProofForm::Certificate => shown.dpop.or_else(|| Some(BindingKey::of_svid(&proof.subject))),
+            ProofForm::Certificate => {
+                let own = shown.dpop.filter(|_| !shown.by_another);
+                own.or_else(|| Some(BindingKey::of_svid(&proof.subject)))
+            }
         };
         let rules = &proof.rules;
         if proof.subject.is_empty() {
@@ -418,7 +435,8 @@ impl VerifiedIdentity {
         if rules.single_use && proof.proof_id.as_ref().is_none_or(String::is_empty) {
             return Err(missing("jti"));
         }
-        Ok(Self { proof, binding, shown_key, expires_at, source })
+        let multi_audience = proof.audiences.len() > 1;
+        Ok(Self { proof, binding, shown_key, expires_at, source, multi_audience })
     }
 
     /// Refuses a proof for single use that may have been used before `restored_at`, when the record of such uses was put
@@ -444,8 +462,10 @@ impl VerifiedIdentity {
     }
 
     /// Whoever holds `grant`, behind a credential of it that served as proof, for as long as that credential works.
+    /// `multi_audience` is of the proof that the grant was opened by: it is no better for having been exchanged.
     #[must_use]
-    pub fn behind_credential_of(mut self, grant: &GrantRecord) -> Self {
+    pub fn behind_credential_of(mut self, grant: &GrantRecord, multi_audience: bool) -> Self {
+        self.multi_audience |= multi_audience;
         let holder = grant.holder.clone();
         let proof = &mut self.proof;
         proof.issuer = holder.issuer;
@@ -510,10 +530,11 @@ impl VerifiedIdentity {
         self.source
     }
 
-    /// Whether the proof names other audiences besides this broker: whoever else received it could have sent it.
+    /// Whether the proof names other audiences besides this broker: whoever else received it could have sent it. So does one
+    /// that was got with such a proof.
     #[must_use]
     pub fn multi_audience(&self) -> bool {
-        self.proof.audiences.len() > 1
+        self.multi_audience
     }
 }
 
@@ -568,7 +589,8 @@ mod tests {
         let key = |binding, octet| Some(BindingKey::new(binding, [octet; 32]));
         let (dpop, other) = (key(Binding::Dpop, 1), key(Binding::Dpop, 2));
         let (certificate, another) = (key(Binding::Mtls, 1), key(Binding::Mtls, 2));
-        let shown = |dpop, certificate, token_type| Shown { dpop, certificate, token_type };
+        let shown = |dpop, certificate, token_type| Shown { dpop, certificate, token_type, by_another: false };
+        let by_another = |dpop, certificate| Shown { by_another: true, ..shown(dpop, certificate, None) };
         let (bearer, under_dpop) = (Some(TokenType::Bearer), Some(TokenType::Dpop));
         for (bound_to, shown, expected) in [
             (None, Shown::default(), Ok(None)),
@@ -588,6 +610,15 @@ mod tests {
             (certificate, shown(None, another, bearer), Err(Reason::PopMismatch)),
             (certificate, shown(None, None, bearer), Err(Reason::PopRequired)),
             (certificate, shown(dpop, certificate, None), Err(Reason::PopMismatch)),
+            // What somebody else shows binds that one, and shows a key of the subject's all the same.
+            (None, by_another(dpop, certificate), Ok(None)),
+            (dpop, by_another(dpop, None), Ok(dpop)),
+            (dpop, by_another(dpop, certificate), Ok(dpop)),
+            (dpop, by_another(other, certificate), Err(Reason::PopMismatch)),
+            (dpop, by_another(None, certificate), Err(Reason::PopRequired)),
+            (certificate, by_another(dpop, certificate), Ok(certificate)),
+            (certificate, by_another(dpop, another), Err(Reason::PopMismatch)),
+            (certificate, by_another(dpop, None), Err(Reason::PopRequired)),
         ] {
             let proof = VerifiedProof { binding_key: bound_to, ..sample::proof("repo:acme/app", "jti") };
             let accepted = VerifiedIdentity::accept(proof, shown, None, NOW);

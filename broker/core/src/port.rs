@@ -5,6 +5,7 @@ mod attestation;
 mod backend;
 mod data_key;
 mod ended;
+mod family;
 mod history;
 mod kek;
 mod keys;
@@ -36,6 +37,7 @@ pub use backend::{
 };
 pub use data_key::{DataKeyChange, DataKeyRecord, StoredDataKey};
 pub use ended::{Ended, EndedGrant, EndedGrants, EndedPage, FenceName};
+pub use family::Families;
 pub use history::{
     Files, History, KEPT_PUBLICATIONS, NamedFiles, Occasion, OnceRecorded, Publication, PublishOutcome, RevisionRecord,
 };

@@ -83,20 +83,7 @@ impl Quarantine {
     /// it.
     #[must_use]
     pub fn stops(&self, record: &GrantRecord, now: Timestamp) -> bool {
-        let selects_acting = || {
-            // Whoever is stopped does not go on in another's name.
-            record.actors.iter().any(|acting| {
-                let mut as_holder = record.clone();
-                as_holder.holder.issuer.clone_from(&acting.issuer);
-                as_holder.holder.subject.clone_from(&acting.subject);
-                as_holder.provenance.clone_from(&acting.provenance);
-                self.selector.selects(&as_holder)
-            })
-        };
-        now < self.until
-            && self.roles.hold(&record.role)
-            && !record.role.is_reserved()
-            && (self.selector.selects(record) || selects_acting())
+        now < self.until && self.roles.hold(&record.role) && !record.role.is_reserved() && self.selector.selects(record)
     }
 }
 

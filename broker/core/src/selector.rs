@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{Grant, GrantRecord, StateName};
-use crate::id::GrantId;
+use crate::id::{GrantId, IssuerName};
 use crate::port::GrantFilter;
+use crate::provenance::Provenance;
 
 /// Which grants. Everything is said so, never by leaving all out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,15 +18,18 @@ pub struct Selector {
 }
 
 /// What grants must be like. All given parts must match.
+///
+/// Who and what runs (issuer, subject, repository, commit, run) is asked of each party: of whoever a grant is for, and of
+/// everybody who acts for that one, as one of them is wholly so. What an incident is about is to end whichever part it had.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Criteria {
     /// What lists of grants can be filtered by.
     #[serde(flatten)]
     pub grants: GrantFilter,
-    /// Opened by a proof that this key signed, or with a credential that this key of the broker's own signed.
+    /// Opened by a proof that this key signed, of whoever it is for or acts, or with a credential that this key of the broker's own signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
-    /// Opened by the proof of this id (`jti`).
+    /// Opened by the proof of this id (`jti`), of whoever it is for or acts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof_id: Option<String>,
     /// Derived from this grant.
@@ -116,12 +120,6 @@ impl Criteria {
         let texts = [
             (owner, Some(record.owner.name.as_str())),
             (role, Some(record.role.as_str())),
-            (issuer, Some(holder.issuer.as_str())),
-            (subject, Some(holder.subject.as_str())),
-            (repository, change.repository.as_deref()),
-            (repository_id, change.repository_id.as_deref()),
-            (commit, change.commit.as_deref()),
-            (run, change.run.as_deref()),
             (environment, record.environment.as_ref().map(|name| name.as_str())),
             (backend, Some(record.backend.as_str())),
             (purpose, Some(record.purpose.as_str())),
@@ -132,11 +130,27 @@ impl Criteria {
             wanted.as_deref().is_none_or(|wanted| are.any(|one| one == wanted))
         };
         let acting = || record.actors.iter();
+        let is = |by: &IssuerName, of: &str, change: &Provenance| {
+            let party = [
+                (issuer, Some(by.as_str())),
+                (subject, Some(of)),
+                (repository, change.repository.as_deref()),
+                (repository_id, change.repository_id.as_deref()),
+                (commit, change.commit.as_deref()),
+                (run, change.run.as_deref()),
+            ];
+            party.into_iter().all(|(asked, is)| wanted(asked, is))
+        };
+        let a_party_is = || {
+            is(&holder.issuer, &holder.subject, change)
+                || acting().any(|acting| is(&acting.issuer, &acting.subject, &acting.provenance))
+        };
         let keys = [holder.proof_key_id.as_deref(), record.signed_by.as_deref()].into_iter();
         let keys = keys.chain(acting().map(|acting| acting.proof_key_id.as_deref())).flatten();
         let proofs = std::iter::once(holder.proof_id.as_deref());
         let proofs = proofs.chain(acting().map(|acting| acting.proof_id.as_deref())).flatten();
         texts.into_iter().all(|(asked, is)| wanted(asked, is))
+            && a_party_is()
             && among(key_id, Box::new(keys))
             && among(proof_id, Box::new(proofs))
             && actor.as_ref().is_none_or(|wanted| acting().any(|acting| acting.name() == *wanted))

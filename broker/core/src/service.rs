@@ -91,11 +91,19 @@ pub struct Limits {
     pub max_live_per_owner: Option<u32>,
     /// Most who may act for one another behind one grant; with 0 nobody acts for anybody.
     pub max_actors: usize,
+    /// Most live grants below one that was handed on, at any depth, that one actor holds or is acted through.
+    pub max_derived_per_actor: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { call_deadline: Ttl::from_secs(10), skew: Ttl::from_secs(2), max_live_per_owner: None, max_actors: 3 }
+        Self {
+            call_deadline: Ttl::from_secs(10),
+            skew: Ttl::from_secs(2),
+            max_live_per_owner: None,
+            max_actors: 3,
+            max_derived_per_actor: 64,
+        }
     }
 }
 

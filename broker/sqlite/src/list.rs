@@ -10,16 +10,23 @@ use rusqlite::{Connection, params_from_iter};
 use crate::cursor;
 use crate::error::Outcome;
 use crate::rows::{audit, bytes_of, grant, id_bytes};
-use crate::select::Select;
+use crate::select::{Party, Select};
 
 /// Grants that match, newest first; of one millisecond the last opened first.
 pub(crate) fn grants(connection: &Connection, filter: &GrantFilter, page: &PageRequest) -> Outcome<Page<Grant>> {
     let limit = limit_of(page);
     let after = page.cursor.as_deref().map(|cursor| cursor::decode(filter, cursor)).transpose()?;
-    let (sql, values) = select_grants(filter, after, limit);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| Ok([row.get(0)?, row.get(1)?]))?;
-    let mut places: Vec<[i64; 2]> = rows.collect::<Result<_, _>>()?;
+    let mut places: Vec<[i64; 2]> = Vec::new();
+    for party in Party::asked_by(filter) {
+        let (sql, values) = select_grants(*party, filter, after, limit);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), |row| Ok([row.get(0)?, row.get(1)?]))?;
+        for place in rows {
+            places.push(place?);
+        }
+    }
+    // Each is in this order by itself.
+    places.sort_unstable_by(|one, other| other.cmp(one));
     let mut more = places.len() > limit;
     places.truncate(limit);
     let mut room = PageRoom::of(page);
@@ -39,8 +46,13 @@ pub(crate) fn grants(connection: &Connection, filter: &GrantFilter, page: &PageR
 }
 
 /// `SELECT created_at, seq` for a filter, one row more than the page holds.
-pub(crate) fn select_grants(filter: &GrantFilter, after: Option<[i64; 2]>, limit: usize) -> (String, Vec<Value>) {
-    let mut select = Select::default();
+pub(crate) fn select_grants(
+    party: Party,
+    filter: &GrantFilter,
+    after: Option<[i64; 2]>,
+    limit: usize,
+) -> (String, Vec<Value>) {
+    let mut select = Select::of(party);
     select.filter(filter);
     select.times(filter);
     select.after(after);

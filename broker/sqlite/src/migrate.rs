@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0019_fences.sql"),
     include_str!("../migrations/0020_families.sql"),
     include_str!("../migrations/0021_attested.sql"),
+    include_str!("../migrations/0022_acting.sql"),
 ];
 
 /// Runs what has not run, all of it in one transaction. Answers the version before and after.

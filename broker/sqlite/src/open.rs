@@ -23,6 +23,7 @@ use crate::rows::audit::EncodedEntry;
 use crate::rows::decision::NewDecision;
 use crate::rows::grant::{self, Kin, NewGrant};
 use crate::rows::{id_bytes, lineage, proof};
+use crate::select;
 use crate::spares;
 use crate::transaction::Transaction;
 use crate::writer::Operation;
@@ -259,16 +260,25 @@ impl Open {
     /// end in one commit.
     fn kept_by_parent(&self, transaction: &Transaction<'_>) -> Outcome<Option<Found>> {
         let Some(parent) = self.new.grant.record.parent else { return Ok(None) };
-        let Some(found) = grant::by_id(transaction.connection, parent)? else { return Ok(None) };
         let in_force = &transaction.numbers.in_force;
-        let ended = family::ancestor_ended(transaction.connection, in_force, &found.record, self.now)?;
-        if ended || !in_force.is_live(&found, self.now) {
-            // Decided again, it is seen to have ended.
-            return Ok(Some(Found::Moved));
+        if family::live(transaction.connection, in_force, parent, self.now)?.is_none() {
+            // Decided again, it is seen to have ended. One that never was is found where the new one takes its place below it.
+            return Ok(grant::by_id(transaction.connection, parent)?.map(|_| Found::Moved));
         }
         let (root, _) = self.place_below_parent(transaction)?;
-        let derived = family::live_below(transaction, root.unwrap_or(parent))?;
-        Ok((derived >= family::MOST_DERIVED).then_some(Found::OverQuota(Quota::Derived)))
+        let root = root.unwrap_or(parent);
+        let derived = family::live_below(transaction, root)?;
+        if derived >= family::MOST_DERIVED {
+            return Ok(Some(Found::OverQuota(Quota::Derived)));
+        }
+        let Some(share) = self.quotas.actor.map(i64::from) else { return Ok(None) };
+        for acting in self.new.grant.record.actors.iter() {
+            // Nobody has more of them than there are.
+            if derived >= share && family::live_below_of(transaction, root, acting)? >= share {
+                return Ok(Some(Found::OverQuota(Quota::Actor)));
+            }
+        }
+        Ok(None)
     }
 
     fn place_below_parent(&self, transaction: &Transaction<'_>) -> Outcome<(Option<GrantId>, i64)> {
@@ -288,9 +298,10 @@ impl Open {
         let policies = record.decision.determining.iter().map(|policy| ("policy", policy.as_str()));
         let groups = self.decision.decision.query.principal.groups.iter().map(|group| ("group", group.as_str()));
         let digests = record.provenance.attestation_digests.iter().map(|digest| ("attestation", digest.as_str()));
-        let acting: Vec<_> = record.actors.iter().map(Acting::name).collect();
-        let acting = acting.iter().map(|name| ("actor", name.as_str()));
-        for (kind, name) in policies.chain(groups).chain(digests).chain(acting) {
+        let names: Vec<_> = record.actors.iter().map(Acting::name).collect();
+        let acting = names.iter().map(|name| ("actor", name.as_str()));
+        let parties = record.actors.iter().flat_map(select::party_of);
+        for (kind, name) in policies.chain(groups).chain(digests).chain(acting).chain(parties) {
             let sql = "INSERT INTO dependencies (kind, name, created_at, grant_seq) VALUES (?1, ?2, ?3, ?4)
                        ON CONFLICT DO NOTHING";
             transaction.execute(sql, params![kind, name, record.created_at.as_millis(), seq])?;

@@ -1,7 +1,7 @@
 //! Revocations of sets: one commit from which they hold, steps in which their grants follow, one commit that ends them.
 
 pub(crate) mod begin;
-mod follow;
+pub(crate) mod follow;
 pub(crate) mod selection;
 
 use std::ops::Range;

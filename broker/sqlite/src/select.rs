@@ -3,6 +3,7 @@
 //! A query over grants is driven by the index of the narrowest part of what is asked; the rest is checked on the rows
 //! that it gives. Which is narrowest is decided here and not left to the planner, whose statistics are of another day.
 
+use hallpass_core::delegation::Acting;
 use hallpass_core::grant::StateName;
 use hallpass_core::port::GrantFilter;
 use hallpass_core::selector::{Criteria, Selector};
@@ -10,9 +11,79 @@ use rusqlite::types::Value;
 
 use crate::rows::id_bytes;
 
+/// Which of the parties of a grant is as it is asked for: one query for each, since each has an index of its own. No grant
+/// is found by both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// Whoever it is for.
+    #[default]
+    Holder,
+    /// Not that one, and somebody who acts for it.
+    Acting,
+}
+
+impl Party {
+    /// Those that a filter asks about.
+    pub(crate) fn asked_by(filter: &GrantFilter) -> &'static [Self] {
+        let asks = parts_of_party(filter).into_iter().any(|part| part.wanted.is_some());
+        if asks { &[Self::Holder, Self::Acting] } else { &[Self::Holder] }
+    }
+
+    /// Those that a selector asks about.
+    pub(crate) fn selected_by(selector: &Selector) -> &'static [Self] {
+        selector.criteria().map_or(&[Self::Holder], |criteria| Self::asked_by(&criteria.grants))
+    }
+}
+
+/// What is asked of a party.
+struct PartOfParty<'a> {
+    /// The column that has it of whoever a grant is for.
+    column: &'static str,
+    /// Where a chain of those who act has it of each.
+    path: &'static str,
+    /// The dependency by which grants are found that somebody acts with who is so.
+    kind: &'static str,
+    wanted: Option<&'a str>,
+}
+
+/// From the narrowest to the widest.
+fn parts_of_party(filter: &GrantFilter) -> [PartOfParty<'_>; 6] {
+    let wanted =
+        [&filter.run, &filter.commit, &filter.repository_id, &filter.repository, &filter.subject, &filter.issuer];
+    let mut wanted = wanted.into_iter();
+    PARTS.map(|[column, path, kind]| {
+        let wanted = wanted.next().and_then(|wanted| wanted.as_deref());
+        PartOfParty { column, path, kind, wanted }
+    })
+}
+
+const PARTS: [[&str; 3]; 6] = [
+    ["run", "provenance.run", "acting_run"],
+    ["\"commit\"", "provenance.commit", "acting_commit"],
+    ["repository_id", "provenance.repository_id", "acting_repository_id"],
+    ["repository", "provenance.repository", "acting_repository"],
+    ["subject", "subject", "acting_subject"],
+    ["issuer", "issuer", "acting_issuer"],
+];
+
+/// The dependencies of a grant on one who acts with it: what [`Party::Acting`] is found by.
+pub(crate) fn party_of(acting: &Acting) -> impl Iterator<Item = (&'static str, &str)> {
+    let change = &acting.provenance;
+    let is = [
+        change.run.as_deref(),
+        change.commit.as_deref(),
+        change.repository_id.as_deref(),
+        change.repository.as_deref(),
+        Some(acting.subject.as_str()),
+        Some(acting.issuer.as_str()),
+    ];
+    PARTS.into_iter().zip(is).filter_map(|([_, _, kind], is)| Some((kind, is?)))
+}
+
 /// The `FROM` and the `WHERE` of a query over grants, known there as `g`.
 #[derive(Default)]
 pub(crate) struct Select {
+    party: Party,
     conditions: Vec<String>,
     pub(crate) values: Vec<Value>,
     /// The condition whose index was chosen, once one was; what comes later is checked on the rows (the `+` keeps the
@@ -22,17 +93,22 @@ pub(crate) struct Select {
 }
 
 impl Select {
+    /// A query that asks this party.
+    pub(crate) fn of(party: Party) -> Self {
+        Self { party, ..Self::default() }
+    }
+
     /// Whether `selector` leads to its grants by something narrower than their state.
-    pub(crate) fn is_narrow(selector: &Selector) -> bool {
+    pub(crate) fn is_narrow(selector: &Selector, party: Party) -> bool {
         let Some(criteria) = selector.criteria() else { return false };
-        let mut select = Self::default();
+        let mut select = Self::of(party);
         select.narrowly(criteria, &criteria.grants);
         select.is_driven()
     }
 
     /// What its index gives, without what is checked on the rows that it gives: within these times where there are any.
     pub(crate) fn driving(&self, selector: &Selector) -> Self {
-        let mut select = Self { by_dependency: self.by_dependency, ..Self::default() };
+        let mut select = Self { by_dependency: self.by_dependency, ..Self::of(self.party) };
         if let Some((condition, values)) = self.drive.clone() {
             select.driven_by(&condition, values);
         }
@@ -150,8 +226,14 @@ impl Select {
             ("environment", &filter.environment),
             ("owner", &filter.owner),
         ];
+        let is_of_holder = |column: &str| PARTS.into_iter().any(|[of_holder, ..]| of_holder == column);
+        if self.party == Party::Acting {
+            self.acting(filter);
+        }
         for (column, value) in texts.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?))) {
-            self.equal(column, value);
+            if self.party == Party::Holder || !is_of_holder(column) {
+                self.equal(column, value);
+            }
         }
         if let Some(policy) = &filter.policy {
             self.dependency("policy", policy);
@@ -162,10 +244,24 @@ impl Select {
         if !states.is_empty() {
             self.states(states);
         }
-        let wide = [("backend", &filter.backend), ("issuer", &filter.issuer)];
-        for (column, value) in wide.into_iter().filter_map(|(column, value)| Some((column, value.as_ref()?))) {
+        let issuer = filter.issuer.as_ref().filter(|_| self.party == Party::Holder);
+        let wide = [("backend", filter.backend.as_ref()), ("issuer", issuer)];
+        for (column, value) in wide.into_iter().filter_map(|(column, value)| Some((column, value?))) {
             self.equal(column, value);
         }
+    }
+
+    /// Somebody who acts is all of what is asked of a party, and whoever it is for is not: that is found by itself.
+    fn acting(&mut self, filter: &GrantFilter) {
+        let asked = || parts_of_party(filter).into_iter().filter_map(|part| Some((part.wanted?, part)));
+        let Some((narrowest, part)) = asked().next() else { return };
+        self.dependency(part.kind, narrowest);
+        let texts = || asked().map(|(wanted, _)| Value::Text(wanted.to_owned()));
+        let of_one: Vec<_> = asked().map(|(_, part)| format!("a.value ->> '$.{}' = ?", part.path)).collect();
+        let of_holder: Vec<_> = asked().map(|(_, part)| format!("g.{} IS ?", part.column)).collect();
+        let (of_one, of_holder) = (of_one.join(" AND "), of_holder.join(" AND "));
+        self.with(&format!("EXISTS (SELECT 1 FROM json_each(g.actor_chain) AS a WHERE {of_one})"), texts());
+        self.with(&format!("NOT ({of_holder})"), texts());
     }
 
     fn is_driven(&self) -> bool {

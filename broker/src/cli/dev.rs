@@ -121,6 +121,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         rates: Limits::default().rates,
         max_live_per_owner: Limits::default().max_live_grants_per_owner,
         max_actors: Limits::default().max_actors,
+        max_derived_per_actor: Limits::default().max_derived_per_actor,
         refusals_per_minute: Limits::default().refusals_per_identity_per_minute,
     };
     let database = match arguments.with.contains(&With::Postgres) {

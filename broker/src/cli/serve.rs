@@ -43,6 +43,7 @@ pub(super) fn foundation(config: &ServerConfig) -> Foundation {
         rates: config.limits.rates,
         max_live_per_owner: config.limits.max_live_grants_per_owner,
         max_actors: config.limits.max_actors,
+        max_derived_per_actor: config.limits.max_derived_per_actor,
         refusals_per_minute: config.limits.refusals_per_identity_per_minute,
     }
 }

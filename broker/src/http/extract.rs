@@ -170,11 +170,15 @@ impl UnverifiedPossession {
     }
 
     /// The key that is shown for this request, which comes with `token`; none where none is.
-    pub(super) fn verify(&self, state: &ApiState, token: Option<Presented<'_>>) -> Result<Option<Possession>, Failure> {
+    pub(super) fn verify(
+        &self,
+        state: &ApiState,
+        token: Option<Presented<'_>>,
+    ) -> Result<Option<Arc<Possession>>, Failure> {
         let Some(proof) = &self.proof else { return Ok(None) };
         let request = ProvedRequest { method: self.method.as_str(), origin: &self.here.0, path: &self.path, token };
         match state.possession.verify(proof, &request, state.ports.now()) {
-            Ok(possession) => Ok(Some(possession)),
+            Ok(possession) => Ok(Some(Arc::new(possession))),
             Err(NotShown::Refused(refusal)) => Err(Unreadable { fault: Fault::Content, refusal, actor: None }.into()),
             Err(NotShown::NonceWanted) => Err(Failure::NonceWanted),
         }

@@ -15,6 +15,8 @@ pub(super) mod quarantines;
 pub(super) mod revocations;
 pub(super) mod status_lists;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
@@ -23,8 +25,9 @@ use hallpass_core::audit::Actor;
 use hallpass_core::error::ServiceError;
 use hallpass_core::grant::Grant;
 use hallpass_core::id::GrantId;
-use hallpass_core::identity::Proof;
+use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::request::{Idempotency, Origin};
+use hallpass_core::secret::Secret;
 use hallpass_core::service::inspect::{Caller, caller};
 use hallpass_sdk::wire;
 use serde::Serialize;
@@ -111,6 +114,22 @@ async fn readable<T>(
             Err(unreadable.into())
         }
     }
+}
+
+/// The proof of whoever acts for the caller: whose it is, its issuer says. Whoever calls is whoever acts, so that what is shown
+/// with the request is that one's.
+fn acting(token: Option<wire::Secret>, by_certificate: bool, caller: &Proof) -> Result<Option<Proof>, Unreadable> {
+    let refuse = |detail: &str| Err(Unreadable::content("actor_certificate", detail));
+    let actor = match (token, by_certificate) {
+        (None, false) => return Ok(None),
+        (Some(token), false) => Proof::of_token(Secret::new(token.expose().to_owned()), TokenType::Jwt),
+        (Some(_), true) => return refuse("one acts: by `actor_token`, or by the certificate of the connection"),
+        (None, true) => match &caller.certificate {
+            Some(certificate) => Proof::of_certificate(Arc::clone(certificate)),
+            None => return refuse("no certificate was shown over this connection, so nobody acts by one"),
+        },
+    };
+    Ok(Some(Proof { certificate: caller.certificate.clone(), possession: caller.possession.clone(), ..actor }))
 }
 
 /// The id of a grant in a path. One in another spelling is answered as one that does not exist: after the proof.

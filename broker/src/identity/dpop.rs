@@ -114,16 +114,21 @@ impl DpopVerifier {
 
     /// `ath` (RFC 9449 §4.2): a proof that was made for one token is none for another.
     fn check_token(&self, claims: &Claims<'_>, request: &ProvedRequest<'_>) -> Result<(), NotShown> {
-        let (token, required) = match request.token {
+        let alone;
+        let (tokens, required) = match request.token {
             None => return Ok(()),
-            Some(Presented::AsAuthorization(token)) => (token, true),
-            Some(Presented::InBody(token)) => (token, false),
+            Some(Presented::AsAuthorization(token)) => {
+                alone = [token];
+                (alone.as_slice(), true)
+            }
+            Some(Presented::InBody(tokens)) => (tokens, false),
         };
         if !required && !claims.0.contains_key("ath") {
             return Ok(());
         }
-        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
-        if claims.text("ath")? == hash {
+        let hash = |token: &str| URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
+        let named = claims.text("ath")?;
+        if tokens.iter().any(|token| hash(token) == named) {
             return Ok(());
         }
         Err(invalid("its `ath` is not the SHA-256 of the token that it comes with").into())

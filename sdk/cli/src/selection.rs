@@ -21,7 +21,7 @@ pub(crate) struct Selection {
     /// Role
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) role: Option<String>,
-    /// Issuer of the proof
+    /// Issuer of the proof. This and the next five are of one party: whoever it is for, or one that acts for that one
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) issuer: Option<String>,
     /// Subject of the proof

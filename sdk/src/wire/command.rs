@@ -11,6 +11,9 @@ use super::grant::{Grant, GrantState, RevocationClass};
 use super::time::Timestamp;
 
 /// Which grants. All that is given must match; everything is `{"all": true}` or `"*"`, and nothing is refused.
+///
+/// `issuer`, `subject`, `repository`, `repository_id`, `commit` and `run` are of one party, whoever that is: the one that a grant
+/// is for, or one that acts for it. What is given of them must be so of the same party.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields, default)]
@@ -66,10 +69,10 @@ pub struct Selector {
     /// Created before this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Id of the key that signed the proof that opened the grant, or of the broker's key that signed its credential.
+    /// Id of the key that signed a proof that opened the grant (of whoever it is for, or who acts), or of the broker's key that signed its credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
-    /// `jti` of the proof that opened the grant.
+    /// `jti` of a proof that opened the grant, of whoever it is for or who acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof_id: Option<String>,
     /// Id of the grant that it was delegated from.

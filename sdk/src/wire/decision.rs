@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::grant::{RevocationClass, Terms};
+use super::secret::Secret;
 use super::time::{Duration, Timestamp};
 
 /// A question to policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRequest {
@@ -24,6 +25,18 @@ pub struct DecisionRequest {
     /// Ticket that would be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// What the credential would be narrowed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// Proof of who would act on the caller's behalf, as there. It is not used up.
+    #[serde(default, with = "super::secret::expose_optional", skip_serializing_if = "Option::is_none")]
+    pub actor_token: Option<Secret>,
+    /// Whether whoever shows the certificate of this connection would act, as there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub actor_certificate: bool,
+    /// Task of an agent that would be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// Grant whose place the new one would take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
@@ -48,6 +61,10 @@ impl DecisionRequest {
             purpose: None,
             ttl: None,
             ticket: None,
+            scope: Vec::new(),
+            actor_token: None,
+            actor_certificate: false,
+            task: None,
             replaces: None,
             attestations: Vec::new(),
             action: mint(),

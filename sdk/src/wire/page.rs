@@ -16,7 +16,8 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-/// The query of `GET /v1/grants`. Every filter that is given must match.
+/// The query of `GET /v1/grants`. Every filter that is given must match; those of issuer, subject, repository, commit and run of
+/// one and the same party: of whoever a grant is for, or of one that acts for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]

@@ -35,7 +35,8 @@ pub struct CreateGrant {
     /// Signed statements about the change or the build behind the request: at most 8 DSSE envelopes, each as JSON text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attestations: Vec<String>,
-    /// Proof of who acts on the caller's behalf (RFC 8693 §4.1).
+    /// Proof of who acts on the caller's behalf (RFC 8693 §4.1). Keys that are shown with the request are the actor's, and what
+    /// is minted is bound to them; a proof of either that is bound (`cnf`) is accepted with its own key alone.
     #[serde(default, with = "super::secret::expose_optional", skip_serializing_if = "Option::is_none")]
     pub actor_token: Option<Secret>,
     /// Whether whoever shows the certificate of this connection acts on the caller's behalf, by an X.509-SVID, in place of

@@ -22,6 +22,9 @@ pub mod token_type {
     pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
     /// An OAuth access token.
     pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+    /// The client certificate of the connection: the token is a JSON array of certificates in base64 (as `x5c`, RFC 7515
+    /// §4.1.6), that one first. RFC 8693 §3 leaves types to others; this one is what other token services take.
+    pub const MTLS: &str = "urn:ietf:params:oauth:token-type:mtls";
 }
 
 /// `POST /oauth2/token` answered (RFC 8693 §2.2.1).

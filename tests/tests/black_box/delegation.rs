@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hallpass_tests::config::{AUDIENCE, CLOSED_ROLE, OPERATOR, ROLE, Setup, trust};
-use hallpass_tests::{Answer, Broker, Exchange, Issuer, SigningKey, eventually};
+use hallpass_sdk::wire::Timestamp;
+use hallpass_tests::config::{AUDIENCE, BROKER_ITSELF, CLOSED_ROLE, OPERATOR, ROLE, Setup, trust};
+use hallpass_tests::{Answer, Broker, Exchange, Issuer, Prover, SigningKey, eventually, unix_now};
 use serde_json::{Value, json};
 
 use crate::WORKLOAD;
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-const URL: &str = "https://hallpass.test";
 /// A role whose credential stands for its holder at the broker itself.
 const SESSION: &str = "hub/session";
 /// A role with a scope, for whoever comes by a session.
@@ -27,6 +27,9 @@ when { context has on_behalf_of && context.on_behalf_of.issuer == "ci" && contex
 @id("agents-keep-and-end-their-own")
 permit (principal is Agent, action in [Action::"read", Action::"revoke", Action::"renew"], resource is Grant)
 when { context.holder };
+
+@id("team-stops")
+permit (principal in Group::"platform", action == Action::"suspend", resource);
 
 @id("never-three-in-a-row-here")
 forbid (principal, action == Action::"mint", resource == Role::"app/tls")
@@ -53,13 +56,13 @@ impl House {
         let (jobs, agents) = (issuer("jobs").await, issuer("agents").await);
         let mut of_agents = trust("agents", &agents.0, &["ES256"]);
         of_agents["principal"] = json!("agent");
-        let session = json!({"audience": URL, "scope": ["read", "write"], "dangerous_broker_audience": true});
+        of_agents["provenance"] = json!({"repository": "repository", "run": "run_id"});
+        let session = json!({"audience": BROKER_ITSELF, "scope": ["read", "write"], "dangerous_broker_audience": true});
         let api = json!({"audience": "https://api.test", "scope": ["read", "write", "admin"]});
         let setup = Setup::with_issuers(vec![trust("ci", &jobs.0, &["ES256"]), of_agents])
             .role(SESSION, "jwt", "jwt", session)
             .role(API, "jwt", "jwt", api)
-            .policy("delegation.cedar", POLICIES)
-            .server(json!({"server": {"public_url": URL}}));
+            .policy("delegation.cedar", POLICIES);
         let broker = Broker::start(&change(setup)).await;
         Self { jobs, agents, broker }
     }
@@ -75,7 +78,27 @@ impl House {
     }
 
     fn agent(&self, subject: &str) -> String {
-        self.agents.1.sign(&self.agents.0.claims(AUDIENCE, subject))
+        self.agent_with(subject, json!({}))
+    }
+
+    fn agent_with(&self, subject: &str, more: Value) -> String {
+        let mut claims = self.agents.0.claims(AUDIENCE, subject);
+        claims.as_object_mut().expect("claims").extend(more.as_object().expect("claims").clone());
+        self.agents.1.sign(&claims)
+    }
+
+    fn operator(&self) -> String {
+        self.jobs.1.sign(&self.jobs.0.claims(AUDIENCE, OPERATOR))
+    }
+
+    /// What would become of the same, at `/v1/decisions`.
+    async fn foreseen(&self, subject: &str, actor: Option<&str>, more: Value) -> Answer {
+        let mut asked = json!({"role": ROLE, "purpose": "deploy build 4f2c", "task": "fix the build that broke"});
+        asked.as_object_mut().expect("members").extend(more.as_object().expect("members").clone());
+        if let Some(actor) = actor {
+            asked["actor_token"] = json!(actor);
+        }
+        self.broker.call("POST", "/v1/decisions", Some(subject), Some(&asked)).await
     }
 
     /// What `actor` gets for whoever `subject` is of.
@@ -108,6 +131,15 @@ impl House {
     fn reasons(&self, answer: &Answer) -> Vec<String> {
         self.broker.store().reasons_of(answer.request_id())
     }
+}
+
+fn in_an_hour() -> String {
+    Timestamp::from_unix_millis((unix_now() + 3_600) * 1_000).expect("an instant").to_string()
+}
+
+/// Claims of a token that is bound to the key of whoever has this.
+fn bound_to(prover: &Prover) -> Value {
+    json!({"cnf": {"jkt": prover.thumbprint()}})
 }
 
 fn acting(subject: &str, actor: &str, role: &str) -> Exchange {
@@ -321,4 +353,230 @@ async fn with_a_chain_of_none_nobody_acts_for_anybody() {
     let answer = house.acting(&house.job(), &house.agent(AGENT), ROLE).await;
     answer.assert_refused(400, "invalid_request");
     assert_eq!(house.reasons(&answer), ["not_allowed_actor"]);
+}
+
+#[tokio::test]
+async fn a_subject_token_that_is_bound_is_acted_with_by_whoever_shows_its_key_and_by_nobody_else() {
+    let house = House::open().await;
+    let (job, agent, other) = (Prover::new(), Prover::new(), Prover::new());
+    let of_job = || house.job_with(bound_to(&job));
+    let url = house.agents.0.url();
+
+    // The actor has not the subject's key, and not even `may_act` stands in for it.
+    let named = house.job_with(json!({"cnf": {"jkt": job.thumbprint()}, "may_act": {"iss": url, "sub": AGENT}}));
+    for subject in [of_job(), named] {
+        let by_none = house.acting(&subject, &house.agent(AGENT), ROLE).await;
+        by_none.assert_refused(400, "invalid_request");
+        assert_eq!(house.reasons(&by_none), ["pop_required"]);
+        for why in ["whoever is acted for", "show that key by a DPoP proof", "bound to no key", "may_act"] {
+            assert!(by_none.text.contains(why), "it says what to do: {}", by_none.text);
+        }
+    }
+    let of_agent = || house.agent_with(AGENT, bound_to(&agent));
+    let by_agent = agent.exchange(&house.broker, acting(&of_job(), &of_agent(), ROLE)).await;
+    assert_eq!(house.reasons(&by_agent), ["pop_mismatch"], "{}", by_agent.text);
+    let by_other = other.exchange(&house.broker, acting(&of_job(), &house.agent(AGENT), ROLE)).await;
+    assert_eq!(house.reasons(&by_other), ["pop_mismatch"], "{}", by_other.text);
+    // Nor is the key of the subject that of an actor who is bound to its own.
+    let by_job = job.exchange(&house.broker, acting(&of_job(), &of_agent(), ROLE)).await;
+    assert_eq!(house.reasons(&by_job), ["pop_mismatch"], "{}", by_job.text);
+    assert_eq!(house.broker.store().grant_count(), 0);
+
+    // Whoever shows it: the agent works where the job does, or the job made the proof for this one request of the agent's.
+    let subject = of_job();
+    let proof = job.proof(&house.broker, "POST", "/oauth2/token", Some(&subject), &json!({})).await;
+    let answer = house.broker.exchange(&acting(&subject, &house.agent(AGENT), ROLE).header("dpop", &proof)).await;
+    answer.assert_status(200);
+    let said = claims(answer.text_of("access_token"));
+    assert_eq!((&said["cnf"]["jkt"], &said["act"]["sub"]), (&json!(job.thumbprint()), &json!("agents:agent-7")));
+    assert_eq!(answer.text_of("token_type"), "DPoP");
+    let again = house.broker.exchange(&acting(&of_job(), &house.agent(AGENT), ROLE).header("dpop", &proof)).await;
+    assert_eq!(again.status, 400, "a proof of possession is for one request: {}", again.text);
+
+    // Both bound to one key; and an actor that is bound alone, whose key then binds nobody but the actor.
+    let shared = house.agent_with(AGENT, bound_to(&job));
+    job.exchange(&house.broker, acting(&of_job(), &shared, ROLE)).await.assert_status(200);
+    let alone = agent.exchange(&house.broker, acting(&house.job(), &of_agent(), ROLE)).await;
+    alone.assert_status(200);
+    assert_eq!(claims(alone.text_of("access_token"))["cnf"]["jkt"], agent.thumbprint());
+    let path = format!("/v1/grants/{}", alone.grant_id());
+    house.broker.call("DELETE", &path, Some(&house.agent(AGENT)), None).await.assert_refused(404, "not_found");
+    house.broker.call("DELETE", &path, Some(&house.job()), None).await.assert_status(202);
+}
+
+/// The broker's own tokens are bound the same way, and are no exception.
+#[tokio::test]
+async fn a_session_that_is_bound_is_handed_on_by_whoever_shows_its_key() {
+    let house = House::open().await;
+    let (job, other) = (Prover::new(), Prover::new());
+    let session = Exchange::of(&house.job()).role(SESSION).with("scope", "read");
+    let session = job.exchange(&house.broker, session).await;
+    session.assert_status(200);
+    let token = session.text_of("access_token");
+    let wanted = || acting(token, &house.agent(AGENT), API).with("scope", "read");
+    assert_eq!(house.reasons(&house.broker.exchange(&wanted()).await), ["pop_required"]);
+    assert_eq!(house.reasons(&other.exchange(&house.broker, wanted()).await), ["pop_mismatch"]);
+    let answer = job.exchange(&house.broker, wanted()).await;
+    answer.assert_status(200);
+    assert_eq!(house.grant(answer.grant_id()).await["parent"], session.grant_id());
+}
+
+#[tokio::test]
+async fn an_actor_leaves_room_for_others_below_what_was_handed_on() {
+    let house = House::open_with(|setup| setup.server(json!({"limits": {"max_derived_per_actor": 2}}))).await;
+    let session = house.session("read").await;
+    let token = session.text_of("access_token");
+    let by = async |agent: &str| {
+        let exchange = acting(token, &house.agent(agent), SESSION).with("scope", "read");
+        house.broker.exchange(&exchange).await
+    };
+    let first = by(AGENT).await;
+    by(AGENT).await.assert_status(200);
+    let over = by(AGENT).await;
+    over.assert_refused(429, "temporarily_unavailable");
+    assert!(over.text.contains("max_derived_per_actor"), "{}", over.text);
+    assert!(over.headers.contains_key("retry-after"));
+    assert_eq!(house.reasons(&over), ["quota_exceeded"]);
+    by("agent-8").await.assert_status(200);
+    let through = acting(first.text_of("access_token"), &house.agent("agent-9"), SESSION).with("scope", "read");
+    house.broker.exchange(&through).await.assert_refused(429, "temporarily_unavailable");
+    let path = format!("/v1/grants/{}", first.grant_id());
+    house.broker.call("DELETE", &path, Some(&house.agent(AGENT)), None).await.assert_status(202);
+    by(AGENT).await.assert_status(200);
+}
+
+#[tokio::test]
+async fn what_a_run_holds_as_an_actor_ends_with_all_that_it_holds() {
+    let house = House::open().await;
+    let agent = |run: &str| house.agent_with(AGENT, json!({"repository": "acme/agents", "run_id": run}));
+    let session = house.session("read").await;
+    let by_run = house.acting(&house.job(), &agent("7"), ROLE).await;
+    let by_other = house.acting(&house.job(), &agent("8"), ROLE).await;
+    let handed_on = acting(session.text_of("access_token"), &agent("7"), SESSION).with("scope", "read");
+    let handed_on = house.broker.exchange(&handed_on).await;
+    let below = acting(handed_on.text_of("access_token"), &house.agent("agent-8"), SESSION).with("scope", "read");
+    let below = house.broker.exchange(&below).await;
+
+    // The one below acts through that run, too.
+    let list = async |filter: &str| {
+        let path = format!("/v1/grants?{filter}");
+        let listed = house.broker.call("GET", &path, Some(&house.operator()), None).await;
+        listed.assert_status(200);
+        let items = listed.body["items"].as_array().expect("items").clone();
+        items.iter().map(|grant| grant["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let held = [below.grant_id(), handed_on.grant_id(), by_run.grant_id()];
+    assert_eq!(list("repository=acme/agents&run=7").await, held);
+    assert_eq!(list("repository=acme/agents&run=9").await, [""; 0]);
+    let stop = json!({"selector": {"run": "7", "issuer": "agents"}, "reason": "the run was taken over", "until": in_an_hour()});
+    house.broker.call("POST", "/v1/quarantines", Some(&house.operator()), Some(&stop)).await.assert_status(201);
+    let late = house.acting(&house.job(), &agent("7"), ROLE).await;
+    assert_eq!(house.reasons(&late), ["quarantined"], "{}", late.text);
+    let foreseen = house.foreseen(&house.job(), Some(&agent("7")), json!({})).await;
+    assert_eq!((foreseen.text_of("outcome"), foreseen.text_of("reason")), ("deny", "quarantined"), "{}", foreseen.text);
+    house.acting(&house.job(), &agent("8"), ROLE).await.assert_status(200);
+
+    let body = json!({"selector": {"repository": "acme/agents", "run": "7"}, "reason": "the run was taken over"});
+    let begun = house.broker.call("POST", "/v1/revocations", Some(&house.operator()), Some(&body)).await;
+    assert!(matches!(begun.status, 200..=202), "{}", begun.text);
+    for ended in [&by_run, &handed_on, &below] {
+        assert_eq!(house.is_active(ended.text_of("access_token")).await["active"], false, "from the commit on");
+        let grant = eventually("its grant ends", Duration::from_secs(30), async || {
+            let grant = house.grant(ended.grant_id()).await;
+            (grant["state"] == "revoking").then_some(grant)
+        })
+        .await;
+        assert_eq!(grant["cause"], "revocation", "the record says who asked for it, below another too: {grant}");
+    }
+    for lives in [&by_other, &session] {
+        assert_eq!(house.grant(lives.grant_id()).await["state"], "active");
+    }
+}
+
+#[tokio::test]
+async fn what_an_actor_would_get_is_foreseen_and_nothing_is_used_up() {
+    let house = House::open().await;
+    let (job, agent) = (house.job(), house.agent(AGENT));
+    for _ in 0..2 {
+        let foreseen = house.foreseen(&job, Some(&agent), json!({})).await;
+        assert_eq!((foreseen.status, foreseen.text_of("outcome")), (200, "allow"), "{}", foreseen.text);
+        let rules = &foreseen.body["determining_policies"];
+        assert_eq!(*rules, json!(["agents-act-for-jobs", "workloads-mint"]), "both are asked");
+    }
+    let opened = house.acting(&job, &agent, ROLE).await;
+    opened.assert_status(200);
+    assert_eq!(house.broker.store().grant_count(), 1);
+    for (subject, actor) in [(&job, &house.agent(AGENT)), (&house.job(), &agent)] {
+        let foreseen = house.foreseen(subject, Some(actor), json!({})).await;
+        assert_eq!(
+            (foreseen.text_of("outcome"), foreseen.text_of("reason")),
+            ("deny", "replayed"),
+            "{}",
+            foreseen.text
+        );
+    }
+
+    // Each refusal is that of the exchange, and no refusal on the record.
+    let url = house.agents.0.url();
+    let only = |sub: &str| house.job_with(json!({"may_act": {"iss": url, "sub": sub}}));
+    for (subject, actor, more, reason) in [
+        (house.job(), house.agent(AGENT), json!({"role": CLOSED_ROLE}), "role_not_available"),
+        (house.job(), house.agent(AGENT), json!({"role": "app/tls"}), "role_not_available"),
+        (house.job(), house.agent(AGENT), json!({"task": null}), "role_not_available"),
+        (house.job(), house.job(), json!({}), "not_allowed_actor"),
+        (only("agent-8"), house.agent(AGENT), json!({}), "not_allowed_actor"),
+    ] {
+        let foreseen = house.foreseen(&subject, Some(&actor), more.clone()).await;
+        assert_eq!((foreseen.status, foreseen.text_of("outcome")), (200, "deny"), "{more}: {}", foreseen.text);
+        assert_eq!(foreseen.text_of("reason"), reason, "{more}: {}", foreseen.text);
+        assert!(house.reasons(&foreseen).is_empty(), "a question is no refusal");
+    }
+    let named = house.foreseen(&only(AGENT), Some(&house.agent(AGENT)), json!({})).await;
+    assert_eq!(named.text_of("outcome"), "allow", "{}", named.text);
+    // Alone the agent would not get it, and a proof that is none is refused as ever.
+    let alone = house.foreseen(&house.agent(AGENT), None, json!({})).await;
+    assert_eq!(alone.text_of("reason"), "role_not_available", "{}", alone.text);
+    let forged = SigningKey::es256("agents").sign(&house.agents.0.claims(AUDIENCE, AGENT));
+    let foreseen = house.foreseen(&house.job(), Some(&forged), json!({})).await;
+    foreseen.assert_refused(401, "bad_signature");
+
+    // What is handed on from a session.
+    let session = house.session("read").await;
+    let token = session.text_of("access_token");
+    let narrow = |scope: &str| json!({"role": API, "scope": [scope]});
+    let foreseen = house.foreseen(token, Some(&house.agent(AGENT)), narrow("read")).await;
+    assert_eq!(foreseen.text_of("outcome"), "allow", "{}", foreseen.text);
+    let foreseen = house.foreseen(token, Some(&house.agent(AGENT)), narrow("write")).await;
+    assert_eq!(foreseen.text_of("reason"), "scope_not_granted", "{}", foreseen.text);
+    assert_eq!(house.broker.store().grant_count(), 2, "the one that was opened, and the session");
+}
+
+/// A proof that others could have sent is no better for having been exchanged for a session.
+#[tokio::test]
+async fn what_the_proof_behind_a_session_was_meant_for_is_asked_again() {
+    const ALONE: &str = r#"
+@id("for-this-broker-alone")
+forbid (principal, action == Action::"mint", resource == Role::"app/api")
+when { principal.multi_audience };
+"#;
+    let house = House::open_with(|setup| setup.policy("alone.cedar", ALONE)).await;
+    let session = async |audiences: Value| {
+        let proof = house.job_with(json!({"aud": audiences}));
+        let session = house.broker.exchange(&Exchange::of(&proof).role(SESSION).with("scope", "read")).await;
+        session.assert_status(200);
+        session.text_of("access_token").to_owned()
+    };
+    let wanted = async |token: &str, role: &str| {
+        house.broker.exchange(&acting(token, &house.agent(AGENT), role).with("scope", "read")).await
+    };
+    let (alone, shared) = (session(json!([AUDIENCE])).await, session(json!([AUDIENCE, "https://other.test"])).await);
+    wanted(&alone, API).await.assert_status(200);
+    let refused = wanted(&shared, API).await;
+    refused.assert_refused(400, "invalid_target");
+    assert_eq!(house.reasons(&refused), ["policy_denied"]);
+    // Nor by one more session in between.
+    let between = wanted(&shared, SESSION).await;
+    between.assert_status(200);
+    let deeper = acting(between.text_of("access_token"), &house.agent("agent-8"), API).with("scope", "read");
+    house.broker.exchange(&deeper).await.assert_refused(400, "invalid_target");
 }

@@ -39,8 +39,8 @@ pub struct ProvedRequest<'a> {
 pub enum Presented<'a> {
     /// As the caller's own proof in a header: the proof of possession must name it.
     AsAuthorization(&'a str),
-    /// In the body of an exchange: the proof of possession may name it.
-    InBody(&'a str),
+    /// In the body of an exchange, that of whoever is acted for as well: the proof of possession may name one of them.
+    InBody(&'a [&'a str]),
 }
 
 impl std::fmt::Debug for Presented<'_> {

@@ -10,11 +10,13 @@ pub struct Quotas {
     /// Of all grants that one fence at a backend would have to hold, were all of them ended now: those that are over and
     /// not expired count, too.
     pub fence: Option<u32>,
+    /// Of all that is derived from one grant, at any depth: of what one actor holds or is acted through.
+    pub actor: Option<u32>,
 }
 
 impl Quotas {
     /// None at all: nothing is counted.
-    pub const NONE: Self = Self { owner: None, role: None, fence: None };
+    pub const NONE: Self = Self { owner: None, role: None, fence: None, actor: None };
 }
 
 /// Which quota left no room.
@@ -28,4 +30,6 @@ pub enum Quota {
     Fence,
     /// Of what is derived, at any depth, from the grant that this one is derived from.
     Derived,
+    /// Of that, the share of one who acts.
+    Actor,
 }

@@ -21,6 +21,7 @@ pub trait Store:
     super::AuditLog
     + super::DataKeyRecord
     + super::EndedGrants
+    + super::Families
     + super::History
     + super::KeyRecord
     + super::Restart

@@ -5,11 +5,10 @@ use tracing::Instrument as _;
 mod route;
 
 use super::Ports;
-use super::decide::live_grant;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
 use crate::error::{Reason, Refusal, ServiceError};
-use crate::identity::{Proof, VerifiedIdentity};
+use crate::identity::{Proof, Shown, VerifiedIdentity};
 use crate::request::Origin;
 use crate::trace;
 
@@ -81,8 +80,8 @@ async fn verify(
     let candidates = route::candidates(revision, proof, source, purpose)?;
     let verified = route::verify(&candidates, proof, now).await?;
     *signer = Some(Actor::Identity { issuer: verified.issuer.clone(), subject: verified.subject.clone() });
-    let identity =
-        VerifiedIdentity::accept(verified, proof.shown(), origin.source, now).map_err(Refusal::after_signature)?;
+    let shown = Shown { by_another: purpose == Use::BeActedFor, ..proof.shown() };
+    let identity = VerifiedIdentity::accept(verified, shown, origin.source, now).map_err(Refusal::after_signature)?;
     if purpose != Use::BeActedFor
         && let Some(only) = &identity.proof().may_act
     {
@@ -96,7 +95,7 @@ async fn verify(
     }
     if let Some(id) = identity.proof().grant {
         let key_id = identity.proof().key_id.as_deref();
-        let live = live_grant(ports, id).await?;
+        let live = ports.store.live_grant(id, now).await?;
         if !live.is_some_and(|grant| grant.can_have_token(key_id, identity.expires_at())) {
             let detail = "the grant behind this token has ended, or never had this token";
             return Err(Refusal::proof(Reason::GrantEnded, detail).after_signature().into());

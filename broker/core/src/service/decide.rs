@@ -12,7 +12,7 @@ use crate::identity::VerifiedIdentity;
 use crate::policy::{
     Action, Decision, Party, Permit, PolicyQuery, Principal, QueryContext, Resource, RoleFacts, principal_of,
 };
-use crate::port::{CredentialBackend, StoreError};
+use crate::port::CredentialBackend;
 use crate::request::Origin;
 use crate::revocation::Likeness;
 use crate::role::Role;
@@ -276,24 +276,6 @@ pub(super) async fn permitted_grant(
         Err(ServiceError::Refused(_)) if !may_read => Err(ServiceError::NotFound),
         Err(error) => Err(error),
     }
-}
-
-/// The grant `id`, if its credential works now: also by what has been commanded and has not reached its row.
-pub(super) async fn live_grant(ports: &Ports, id: crate::id::GrantId) -> Result<Option<Grant>, StoreError> {
-    // Before the row: see `InForce::is_live`.
-    let in_force = ports.store.in_force();
-    let Some(grant) = ports.store.grant(id).await?.filter(|grant| in_force.is_live(grant, ports.now())) else {
-        return Ok(None);
-    };
-    // What it is derived from may have ended by a command that has yet to reach those rows: then so has this.
-    let mut above = grant.record.parent;
-    while let Some(id) = above {
-        match ports.store.grant(id).await? {
-            Some(parent) if in_force.is_live(&parent, ports.now()) => above = parent.record.parent,
-            _ => return Ok(None),
-        }
-    }
-    Ok(Some(grant))
 }
 
 /// Whether the policy allows `query`; a policy that errors allows nothing. For filtering what may be seen.

@@ -5,7 +5,7 @@ pub(super) mod log;
 
 use std::sync::Arc;
 
-use super::decide::{Trail, grant_resource, live_grant, may, permitted_grant, query_of, role_facts};
+use super::decide::{Trail, grant_resource, may, permitted_grant, query_of, role_facts};
 use super::open::{self, Foreseen};
 use super::{Ports, Use, authenticate};
 use crate::audit::{Actor, AuditAction, AuditObject};
@@ -45,6 +45,25 @@ pub async fn caller(ports: &Ports, proof: &Proof, origin: &Origin) -> Result<Cal
     let revision = ports.governance.current();
     let identity = authenticate::authenticate(ports, &revision, proof, Use::Manage, origin).await?;
     Ok(Caller { revision, identity })
+}
+
+/// What opening would answer if whoever `actor` is of asked for `wanted` now, for whoever `proof` is of, without minting,
+/// consuming or recording anything; and that one, who asks.
+///
+/// # Errors
+/// [`ServiceError`], also for a proof of either that does not hold; what policy or the terms refuse is an answer.
+pub async fn preview_for_actor(
+    ports: &Ports,
+    proof: &Proof,
+    actor: &Proof,
+    wanted: &GrantRequest,
+    origin: &Origin,
+) -> Result<(Caller, Foreseen), ServiceError> {
+    let revision = ports.governance.current();
+    let identity = authenticate::authenticate(ports, &revision, actor, Use::Act, origin).await?;
+    let subject = authenticate::authenticate(ports, &revision, proof, Use::BeActedFor, origin).await?;
+    let foreseen = open::foresee_for_actor(ports, &revision, subject, identity.clone(), wanted, origin).await?;
+    Ok((Caller { revision, identity }, foreseen))
 }
 
 impl Caller {
@@ -133,7 +152,7 @@ impl Caller {
     /// # Errors
     /// [`ServiceError`]; a grant that is over, unknown or not the caller's to ask about is `None`, indistinguishably.
     pub async fn introspect(&self, ports: &Ports, id: GrantId) -> Result<Option<Grant>, ServiceError> {
-        let Some(grant) = live_grant(ports, id).await? else { return Ok(None) };
+        let Some(grant) = ports.store.live_grant(id, ports.now()).await? else { return Ok(None) };
         let resource = grant_resource(&grant.record);
         let mut query = self.query(ports, Action::Introspect, resource).await?;
         query.context.holder = grant.record.is_held_by(&self.identity);

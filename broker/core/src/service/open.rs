@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 pub(super) use commit::{proof_use_of, replayed};
 pub use foresee::Foreseen;
-pub(super) use foresee::foresee;
+pub(super) use foresee::{foresee, foresee_for_actor};
 
 use self::plan::Planned;
-use super::decide::{Trail, live_grant};
+use super::decide::Trail;
 use super::{Ports, Use, authenticate, rates};
 use crate::attestation::Attested;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
@@ -156,7 +156,7 @@ async fn delegation(
     }
     let parent = match subject.proof().grant {
         None => None,
-        Some(id) => match live_grant(ports, id).await? {
+        Some(id) => match ports.store.live_grant(id, ports.now()).await? {
             Some(grant) => Some(Parent { ends_at: grant.end_at, record: grant.record }),
             None => {
                 let detail = "the grant behind this token has ended";
@@ -165,7 +165,11 @@ async fn delegation(
         },
     };
     let subject = match &parent {
-        Some(parent) => subject.behind_credential_of(&parent.record),
+        Some(parent) => {
+            let opened_by = ports.store.decision(parent.record.decision.id).await?;
+            let multi_audience = opened_by.is_none_or(|decision| decision.query.principal.multi_audience);
+            subject.behind_credential_of(&parent.record, multi_audience)
+        }
         None => subject,
     };
     let delegation = Delegation::new(&subject, acting, parent, ports.limits.max_actors);

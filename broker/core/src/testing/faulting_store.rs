@@ -17,9 +17,9 @@ use crate::grant::Grant;
 use crate::id::{DecisionId, GrantId, PolicyId, ReservationId, RevisionId, RoleName};
 use crate::policy::Decision;
 use crate::port::{
-    Applied, AuditFilter, Change, DataKeyChange, DataKeyRecord, Fenced, Files, GrantFilter, History, KeyChange,
-    KeyRecord, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome, Reserved,
-    Restart, Restoration, RestoreRecord, Restored, RevisionRecord, Share, StatusRecord, Store, StoreError,
+    Applied, AuditFilter, Change, DataKeyChange, DataKeyRecord, Families, Fenced, Files, GrantFilter, History,
+    KeyChange, KeyRecord, Lineage, LineageKey, OpenOutcome, Opening, Page, PageRequest, Publication, PublishOutcome,
+    Reserved, Restart, Restoration, RestoreRecord, Restored, RevisionRecord, Share, StatusRecord, Store, StoreError,
     StoredDataKey, StoredKey,
 };
 use crate::time::{Timestamp, Ttl};
@@ -161,6 +161,13 @@ fn lost() -> StoreError {
 impl Restart for FaultingStore {
     async fn resume(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.inner().resume(now).await
+    }
+}
+
+#[async_trait]
+impl Families for FaultingStore {
+    async fn live_grant(&self, id: GrantId, now: Timestamp) -> Result<Option<Grant>, StoreError> {
+        self.inner().live_grant(id, now).await
     }
 }
 

@@ -98,6 +98,10 @@ macro_rules! store_suite {
                 what_is_derived_ends_when_a_set_does_or_another_takes_the_place,
                 nothing_is_derived_from_what_has_ended,
                 no_more_is_derived_than_can_end_at_once,
+                one_actor_has_its_share_of_what_is_derived,
+                what_is_derived_is_alive_while_all_above_it_is,
+                what_a_revocation_selects_ends_by_that_also_below_what_it_ends,
+                whoever_acts_is_found_by_what_it_is_and_runs,
                 an_opening_for_another_consumes_both_proofs_or_none,
                 a_quarantine_stops_whoever_acts_in_anothers_name,
             }

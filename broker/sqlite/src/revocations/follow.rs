@@ -75,14 +75,10 @@ pub(crate) struct Follow {
 
 impl Follow {
     pub(crate) fn new(revocation: &Revocation, step: Step, fenced_kinds: &[String], now: Timestamp) -> Self {
-        let ending_actor = match &revocation.author {
-            Actor::Identity { issuer, subject } => Some(format!("{issuer}:{subject}")),
-            Actor::Broker | Actor::Unverified { .. } | Actor::LocalAdministrator => None,
-        };
         Self {
             id: revocation.id,
             author: revocation.author.clone(),
-            ending_actor,
+            ending_actor: ending_actor(revocation),
             reason: revocation.reason.clone(),
             step,
             // A list of plain words is always written.
@@ -150,10 +146,7 @@ impl Operation for Follow {
         let followed = Followed { ended: ended.len(), more: goes_on.is_some(), measured: *measured };
         if !ended.is_empty() {
             let object = AuditObject::Grants { ids: ended };
-            let entry = AuditEntry::success(self.now, self.author.clone(), AuditAction::GrantRevoke, object)
-                .for_reason(Cause::REVOCATION.as_str())
-                .with("revocation", &self.id.to_string())
-                .with("reason", &self.reason);
+            let entry = entry(self.id, self.author.clone(), &self.reason, object, self.now);
             transaction.append(&[EncodedEntry::encode(entry)?])?;
         }
         Ok(followed)
@@ -162,6 +155,28 @@ impl Operation for Follow {
     fn answer(self, found: Followed) -> Followed {
         found
     }
+}
+
+/// Who asked, as the record of a grant names it.
+pub(crate) fn ending_actor(revocation: &Revocation) -> Option<String> {
+    match &revocation.author {
+        Actor::Identity { issuer, subject } => Some(format!("{issuer}:{subject}")),
+        Actor::Broker | Actor::Unverified { .. } | Actor::LocalAdministrator => None,
+    }
+}
+
+/// What the log says of grants that a revocation ends.
+pub(crate) fn entry(id: RevocationId, author: Actor, reason: &str, about: AuditObject, now: Timestamp) -> AuditEntry {
+    AuditEntry::success(now, author, AuditAction::GrantRevoke, about)
+        .for_reason(Cause::REVOCATION.as_str())
+        .with("revocation", &id.to_string())
+        .with("reason", reason)
+}
+
+/// Counts a grant that began to end with another among those of the revocation that selects it.
+pub(crate) fn count_among(transaction: &Transaction<'_>, id: RevocationId, grant: GrantId) -> Outcome<()> {
+    let sql = "UPDATE grants SET revocation_seq = (SELECT seq FROM revocations WHERE id = ?1) WHERE id = ?2";
+    transaction.execute(sql, params![id_bytes(id.as_uuid()), id_bytes(grant.as_uuid())]).map(|_| ())
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long the writer has been kept, and decides nothing else")]

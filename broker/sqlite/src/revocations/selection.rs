@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::grants_at;
 use crate::error::Outcome;
 use crate::rows::{Columns, id_bytes, integer};
-use crate::select::Select;
+use crate::select::{Party, Select};
 
 /// A selector, with what of it may be ended.
 #[derive(Clone)]
@@ -40,6 +40,13 @@ pub(crate) enum Examine {
     Rows(usize),
     /// At so many that are selected, however many rows that takes.
     Selected(usize),
+}
+
+/// What is walked through in the order of one index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Walk {
+    pub(crate) party: Party,
+    pub(crate) states: Vec<StateName>,
 }
 
 /// A grant to end.
@@ -75,13 +82,20 @@ impl Selection {
         Self { selector: revocation.selector.clone(), reach: revocation.reach.clone() }
     }
 
-    /// The states to walk through, each walk in the order of one index.
-    fn walks(&self) -> Vec<Vec<StateName>> {
+    /// What is to be walked through.
+    fn walks(&self) -> Vec<Walk> {
         let live: Vec<_> = LIVE.into_iter().filter(|state| self.selector.wants_state(*state)).collect();
-        if Select::is_narrow(&self.selector) {
-            return if live.is_empty() { Vec::new() } else { vec![live] };
+        if live.is_empty() {
+            return Vec::new();
         }
-        live.into_iter().map(|state| vec![state]).collect()
+        let of = |party: &Party| {
+            let walk = |states: &[StateName]| Walk { party: *party, states: states.to_vec() };
+            if Select::is_narrow(&self.selector, *party) {
+                return vec![walk(&live)];
+            }
+            live.chunks(1).map(walk).collect()
+        };
+        Party::selected_by(&self.selector).iter().flat_map(of).collect()
     }
 
     /// Walks on from `place`: until `limit` candidates are found, or so much was looked at as `examine` says.
@@ -94,12 +108,12 @@ impl Selection {
     ) -> Outcome<Walked> {
         let mut found = Walked::default();
         let (mut place, mut selected) = (place, 0_usize);
-        for states in self.walks().iter().skip(place.done) {
+        for walk in self.walks().iter().skip(place.done) {
             let end = match examine {
                 Examine::Selected(_) => None,
-                Examine::Rows(rows) => self.row_after(connection, states, place.after, rows)?,
+                Examine::Rows(rows) => self.row_after(connection, walk, place.after, rows)?,
             };
-            let (sql, values) = self.walk_sql(states, place.after, end);
+            let (sql, values) = self.walk_sql(walk, place.after, end);
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
             while let Some(row) = rows.next()? {
@@ -131,25 +145,20 @@ impl Selection {
     fn row_after(
         &self,
         connection: &Connection,
-        states: &[StateName],
+        walk: &Walk,
         after: Option<[i64; 2]>,
         rows: usize,
     ) -> Outcome<Option<[i64; 2]>> {
-        let (sql, values) = self.row_after_sql(states, after, rows);
+        let (sql, values) = self.row_after_sql(walk, after, rows);
         let mut statement = connection.prepare_cached(&sql)?;
         let found = statement.query_row(params_from_iter(values), |row| Ok([row.get(0)?, row.get(1)?]));
         Ok(found.optional()?)
     }
 
     /// Asks nothing of the grants' own rows: the index has it all.
-    pub(crate) fn row_after_sql(
-        &self,
-        states: &[StateName],
-        after: Option<[i64; 2]>,
-        rows: usize,
-    ) -> (String, Vec<Value>) {
-        let mut select = Select::default();
-        select.selector(&self.selector, states);
+    pub(crate) fn row_after_sql(&self, walk: &Walk, after: Option<[i64; 2]>, rows: usize) -> (String, Vec<Value>) {
+        let mut select = Select::of(walk.party);
+        select.selector(&self.selector, &walk.states);
         let mut driving = select.driving(&self.selector);
         driving.after(after);
         let last = Value::Integer(i64::try_from(rows.saturating_sub(1)).unwrap_or(i64::MAX));
@@ -159,9 +168,9 @@ impl Selection {
         (sql, driving.values.into_iter().chain([last]).collect())
     }
 
-    fn walk_sql(&self, states: &[StateName], after: Option<[i64; 2]>, end: Option<[i64; 2]>) -> (String, Vec<Value>) {
-        let mut select = Select::default();
-        select.selector(&self.selector, states);
+    fn walk_sql(&self, walk: &Walk, after: Option<[i64; 2]>, end: Option<[i64; 2]>) -> (String, Vec<Value>) {
+        let mut select = Select::of(walk.party);
+        select.selector(&self.selector, &walk.states);
         select.after(after);
         if let Some(end) = end {
             select.down_to(end);
@@ -177,7 +186,15 @@ impl Selection {
 
     /// How many of each kind and state, of what has not ended.
     pub(crate) fn count(&self, connection: &Connection) -> Outcome<Vec<Count>> {
-        let mut select = Select::default();
+        let mut counts: Vec<Count> = Vec::new();
+        for party in Party::selected_by(&self.selector) {
+            self.count_by(connection, *party, &mut counts)?;
+        }
+        Ok(counts)
+    }
+
+    fn count_by(&self, connection: &Connection, party: Party, counts: &mut Vec<Count>) -> Outcome<()> {
+        let mut select = Select::of(party);
         select.selector(&self.selector, &[StateName::Pending, StateName::Active, StateName::Revoking]);
         let spared = self.reach.spared().map_or(Value::Null, |id| Value::Blob(id_bytes(id.as_uuid()).to_vec()));
         let sql = format!(
@@ -188,7 +205,6 @@ impl Selection {
         let values = self.author().into_iter().chain([spared]).chain(select.values);
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
-        let mut counts: Vec<Count> = Vec::new();
         while let Some(row) = rows.next()? {
             let Some(count) = self.read_count(row)? else { continue };
             let same = counts.iter_mut().find(|other| {
@@ -199,7 +215,7 @@ impl Selection {
                 None => counts.push(count),
             }
         }
-        Ok(counts)
+        Ok(())
     }
 
     /// None of what the author may not end: it learns nothing of those.
@@ -265,28 +281,30 @@ impl Selection {
     fn each(
         &self,
         connection: &Connection,
-        narrower: impl FnOnce(&mut Select),
+        narrower: impl Fn(&mut Select),
         mut take: impl FnMut(GrantId, u64),
     ) -> Outcome<()> {
         let live: Vec<_> = LIVE.into_iter().filter(|state| self.selector.wants_state(*state)).collect();
         if live.is_empty() {
             return Ok(());
         }
-        let mut select = Select::default();
-        select.selector(&self.selector, &live);
-        narrower(&mut select);
-        let sql =
-            format!("SELECT g.id AS id, g.status_index AS status_index, {LIKENESS}, {OWN} AS own {}", select.source());
-        let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(self.author().into_iter().chain(select.values)))?;
-        while let Some(row) = rows.next()? {
-            let columns = &mut Columns::new(row, "grants");
-            let id: GrantId = columns.id("id")?;
-            columns.keyed(id);
-            let index = columns.natural("status_index")?;
-            let likeness = read_likeness(columns)?;
-            if self.covers(id, &likeness, columns.value("own")?) {
-                take(id, index);
+        for party in Party::selected_by(&self.selector) {
+            let mut select = Select::of(*party);
+            select.selector(&self.selector, &live);
+            narrower(&mut select);
+            let source = select.source();
+            let sql = format!("SELECT g.id AS id, g.status_index AS status_index, {LIKENESS}, {OWN} AS own {source}");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params_from_iter(self.author().into_iter().chain(select.values)))?;
+            while let Some(row) = rows.next()? {
+                let columns = &mut Columns::new(row, "grants");
+                let id: GrantId = columns.id("id")?;
+                columns.keyed(id);
+                let index = columns.natural("status_index")?;
+                let likeness = read_likeness(columns)?;
+                if self.covers(id, &likeness, columns.value("own")?) {
+                    take(id, index);
+                }
             }
         }
         Ok(())

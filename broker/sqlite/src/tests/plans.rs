@@ -8,10 +8,15 @@ use rusqlite::params_from_iter;
 
 use super::House;
 use crate::list::select_grants;
-use crate::revocations::selection::{Examine, Place, Selection};
+use crate::revocations::selection::{Examine, Place, Selection, Walk};
+use crate::select::Party;
 
 fn plan(house: &House, filter: &GrantFilter) -> String {
-    let (sql, values) = select_grants(filter, Some([1, 1]), 10);
+    plan_of(house, Party::Holder, filter)
+}
+
+fn plan_of(house: &House, party: Party, filter: &GrantFilter) -> String {
+    let (sql, values) = select_grants(party, filter, Some([1, 1]), 10);
     let connection = crate::connection::to_read(&house.path).unwrap();
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
@@ -65,6 +70,43 @@ fn the_narrowest_filter_drives() {
     };
     let plan = plan(&house, &filter);
     assert!(plan.contains("grants_run") && !plan.contains("grants_backend"), "{plan}");
+}
+
+/// Among those that they act with, and in order, too.
+#[test]
+fn whoever_acts_is_found_by_an_index_of_its_own() {
+    let house = House::new();
+    let some = || Some("x".to_owned());
+    for filter in [
+        GrantFilter { issuer: some(), ..GrantFilter::default() },
+        GrantFilter { subject: some(), issuer: some(), ..GrantFilter::default() },
+        GrantFilter { repository: some(), ..GrantFilter::default() },
+        GrantFilter { repository_id: some(), ..GrantFilter::default() },
+        GrantFilter { commit: some(), ..GrantFilter::default() },
+        GrantFilter {
+            run: some(),
+            role: some(),
+            policy: some(),
+            states: vec![StateName::Active],
+            ..GrantFilter::default()
+        },
+    ] {
+        let plan = plan_of(&house, Party::Acting, &filter);
+        assert!(plan.contains("SEARCH d USING PRIMARY KEY (kind=? AND name=?"), "{filter:?}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN g"), "{filter:?}: {plan}");
+    }
+}
+
+/// However much was derived and has ended.
+#[test]
+fn what_was_derived_and_lives_is_read_from_its_index() {
+    let house = House::new();
+    let connection = crate::connection::to_read(&house.path).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN SELECT id FROM {}", crate::family::DERIVED);
+    let mut statement = connection.prepare(&sql).unwrap();
+    let lines = statement.query_map([0, 1], |row| row.get::<_, String>(3)).unwrap();
+    let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+    assert!(plan.contains("INDEX grants_derived (status_index>? AND status_index<?)"), "{plan}");
 }
 
 #[test]
@@ -194,7 +236,8 @@ async fn a_step_of_a_revocation_looks_at_so_many_rows_whether_or_not_they_are_se
     let all = walk(Place::default(), Examine::Rows(31));
     assert_eq!((all.candidates.len(), all.goes_on), (1, None), "the control: it is all in one part");
 
-    let (sql, values) = selection.row_after_sql(&[StateName::Active], Some([1, 1]), 10);
+    let active = Walk { party: Party::Holder, states: vec![StateName::Active] };
+    let (sql, values) = selection.row_after_sql(&active, Some([1, 1]), 10);
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
     let plan = lines.collect::<Result<Vec<_>, _>>().unwrap().join("; ");

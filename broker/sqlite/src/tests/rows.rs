@@ -97,6 +97,32 @@ async fn the_key_that_signed_a_grant_of_an_earlier_version_is_in_its_record() {
     }
 }
 
+/// Before, a run or a repository led to what is for it, and to nothing that it acts with.
+#[tokio::test]
+async fn what_somebody_acts_with_is_found_in_the_record_of_an_earlier_version() {
+    let house = House::new();
+    let mut acted = opening_of(&house.port, sample::active(1, RevocationClass::Hard, NOW), 1);
+    acted.grant.record.provenance.run = Some("1".to_owned());
+    acted.grant.record.actors = sample::actors(&["agent", "helper"]);
+    open(&house.port, acted).await;
+    house.open(2).await.unwrap();
+    house.meddle("DELETE FROM dependencies WHERE kind LIKE 'acting_%'; DROP INDEX grants_derived;");
+    let found = async |filter: GrantFilter| {
+        let page = house.port.grants(&filter, &PageRequest { cursor: None, limit: 9 }).await.unwrap();
+        page.items.iter().map(|grant| grant.record.id).collect::<Vec<_>>()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let of = |subject: &str| GrantFilter { subject: text(subject), run: text("4242"), ..GrantFilter::default() };
+    assert_eq!(found(of("helper")).await, []);
+    house.meddle(include_str!("../../migrations/0022_acting.sql"));
+    for subject in ["agent", "helper"] {
+        assert_eq!(found(of(subject)).await, [sample::id(1)], "{subject}");
+    }
+    assert_eq!(found(of("nobody")).await, []);
+    let wide = GrantFilter { repository: text("acme/app"), ..GrantFilter::default() };
+    assert_eq!(found(wide).await, [sample::id(2), sample::id(1)], "each once");
+}
+
 #[tokio::test]
 async fn a_decision_or_an_entry_that_does_not_read_is_named() {
     let house = House::new();

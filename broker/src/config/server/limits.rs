@@ -38,6 +38,8 @@ pub struct Limits {
     pub max_live_grants_per_owner: Option<u32>,
     /// Most who may act for one another behind one grant (RFC 8693 §4.1); with 0 nobody acts for anybody.
     pub max_actors: usize,
+    /// Most live grants below one that was handed on, at any depth, that one actor holds or is acted through.
+    pub max_derived_per_actor: u32,
     /// Refusals after that which are audited one by one, per identity (issuer and subject) and minute; the rest are
     /// counted. Without the bound one workload in a loop could fill the disk.
     pub refusals_per_identity_per_minute: u32,
@@ -57,6 +59,7 @@ impl Default for Limits {
             rates: RateRules::default(),
             max_live_grants_per_owner: None,
             max_actors: MAX_ACTORS.standard,
+            max_derived_per_actor: DERIVED_PER_ACTOR,
             refusals_per_identity_per_minute: 120,
         }
     }
@@ -93,6 +96,7 @@ struct RawLimits {
     rate: RawRates,
     max_live_grants_per_owner: Option<u32>,
     max_actors: Option<usize>,
+    max_derived_per_actor: Option<u32>,
     refusals_per_identity_per_minute: Option<u32>,
 }
 
@@ -130,6 +134,9 @@ const CONNECTIONS_PER_SOURCE: Count = Count { standard: 1_024, min: 1, max: 1_00
 
 /// A person, an agent of theirs, and what that one hands a part of its task to.
 const MAX_ACTORS: Count = Count { standard: 3, min: 0, max: 8 };
+
+/// A quarter of all that can hang below one grant: an agent in a loop, or led astray, leaves room for three others.
+const DERIVED_PER_ACTOR: u32 = 64;
 
 const REQUEST_TIMEOUT: Bounded =
     Bounded { standard: Ttl::from_secs(30), min: Ttl::from_secs(1), max: Ttl::from_mins(5) };
@@ -171,10 +178,15 @@ pub(super) fn read(section: &Document<'_>, findings: &mut Vec<Finding>) -> Optio
     if raw.max_live_grants_per_owner == Some(0) {
         findings.push(section.finding("max_live_grants_per_owner", "0 would let nobody have anything"));
     }
+    if raw.max_derived_per_actor == Some(0) {
+        let reason = "0 would let nobody hand anything on: `max_actors = 0` says so where nobody is to act for another";
+        findings.push(section.finding("max_derived_per_actor", reason));
+    }
     Some(Limits {
         rates,
         max_live_grants_per_owner: raw.max_live_grants_per_owner,
         max_actors,
+        max_derived_per_actor: raw.max_derived_per_actor.unwrap_or(DERIVED_PER_ACTOR),
         body_bytes,
         concurrency,
         concurrency_per_source,

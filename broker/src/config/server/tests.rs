@@ -68,15 +68,15 @@ fn the_sample_loads_and_so_does_every_setting_that_it_only_shows() {
 fn nothing_is_limited_by_rate_or_number_unless_it_is_written() {
     let limits = parse(SMALL).unwrap().limits;
     assert_eq!((limits.rates, limits.max_live_grants_per_owner), Default::default());
-    let written =
-        "[limits]\nmax_live_grants_per_owner = 500\nrate = { per_source = \"300/1m\", per_owner = \"5/1s\" }\n";
+    assert_eq!(limits.max_derived_per_actor, 64, "a quarter of what can be derived from one grant");
+    let written = "[limits]\nmax_live_grants_per_owner = 500\nmax_derived_per_actor = 8\nrate = { per_source = \"300/1m\", per_owner = \"5/1s\" }\n";
     let limits = parse(&format!("{SMALL}{written}")).unwrap().limits;
     let rate = |count, secs| Some(hallpass_core::rate::Rate::new(count, Ttl::from_secs(secs)).unwrap());
     assert_eq!(
         (limits.rates.per_source, limits.rates.per_issuer, limits.rates.per_owner),
         (rate(300, 60), None, rate(5, 1))
     );
-    assert_eq!(limits.max_live_grants_per_owner, Some(500));
+    assert_eq!((limits.max_live_grants_per_owner, limits.max_derived_per_actor), (Some(500), 8));
 }
 
 #[test]
@@ -214,6 +214,7 @@ fn what_a_server_file_gets_wrong_is_named_with_its_line() {
         ("a rate over a day", add("[limits]\nrate = { per_source = \"100/1d\", per_owner = \"0/1m\" }")),
         ("a rate of nobody", add("[limits]\nrate = { per_role = \"100/1m\" }")),
         ("no grants at all", add("[limits]\nmax_live_grants_per_owner = 0")),
+        ("no share for anybody", add("[limits]\nmax_derived_per_actor = 0")),
         ("unknown format", add("[telemetry]\nlog_format = \"xml\"")),
         ("traces to nowhere", add("[telemetry]\ntraces = { endpoint = \"collector:4318\" }")),
         (

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hallpass_core::credential::{CredentialMaterial, SingleToken};
 use hallpass_core::error::{Reason, Refusal, ServiceError, Step};
-use hallpass_core::identity::{Proof, TokenType};
+use hallpass_core::identity::{ClientCertificate, Evidence, Proof, TokenType};
 use hallpass_core::port::Presented;
 use hallpass_core::request::GrantRequest;
 use hallpass_core::secret::Secret;
@@ -54,15 +56,14 @@ pub(in crate::http) async fn exchange(
     shown: UnverifiedPossession,
     Form(form): Form,
 ) -> Result<Response, Failure> {
-    let Exchange { proof, actor, request, issued_as, with_receipt } = Exchange::read(form, key)?;
-    // Whoever calls is whoever acts, where somebody does.
-    let caller = actor.as_ref().unwrap_or(&proof).token().map_err(ServiceError::from)?;
-    let possession = shown.verify(&state, Some(Presented::InBody(caller.expose())))?;
+    let Exchange { proof, actor, request, issued_as, with_receipt } = Exchange::read(form, key, certificate.as_ref())?;
+    let tokens: Vec<_> = [Some(&proof), actor.as_ref()].into_iter().flatten().filter_map(token_of).collect();
+    let possession = shown.verify(&state, Some(Presented::InBody(&tokens)))?;
     let by_dpop = possession.is_some();
-    let (proof, actor) = match actor {
-        None => (Proof { certificate, ..proof.with_possession(possession) }, None),
-        Some(actor) => (proof, Some(Proof { certificate, ..actor.with_possession(possession) })),
-    };
+    // Keys are shown with the request: whoever acts is bound to them, and the subject's own proof may be bound to one.
+    let shown_with =
+        |proof: Proof| Proof { certificate: certificate.clone(), ..proof.with_possession(possession.clone()) };
+    let (proof, actor) = (shown_with(proof), actor.map(shown_with));
     let issued = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &issued.grant, with_receipt).await?;
     answer(&state, issued, issued_as, by_dpop, receipt)
@@ -78,7 +79,11 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn read(mut form: Parameters, key: Option<String>) -> Result<Self, Unreadable> {
+    fn read(
+        mut form: Parameters,
+        key: Option<String>,
+        certificate: Option<&Arc<ClientCertificate>>,
+    ) -> Result<Self, Unreadable> {
         form.refuse_repeats(&["audience", "resource"])?;
         let named = form.require("grant_type")?;
         if named != grant_type::TOKEN_EXCHANGE {
@@ -88,7 +93,8 @@ impl Exchange {
         }
         let token = Secret::new(form.require("subject_token")?);
         let token_type = proof_type("subject_token_type", &form.require("subject_token_type")?)?;
-        let actor = actor(&mut form)?;
+        let proof = proof_of("subject_token", token, token_type, certificate)?;
+        let actor = actor(&mut form, certificate)?;
         let issued_as = issued_as(form.take("requested_token_type"))?;
         let role = target(&mut form)?;
         let ttl = form.take("ttl").map(|text| ttl(&text)).transpose()?;
@@ -112,11 +118,7 @@ impl Exchange {
             issued_as.as_bytes(),
             &[u8::from(with_receipt)],
             task.as_deref().unwrap_or_default().as_bytes(),
-            actor
-                .as_ref()
-                .and_then(|actor| actor.token().ok())
-                .map(|token| token.expose().as_bytes())
-                .unwrap_or_default(),
+            actor.as_ref().map(written_of).unwrap_or_default(),
         ];
         let idempotency =
             idempotency(key, digest_parts.into_iter().chain(scope.iter().chain(&attestations).map(String::as_bytes)));
@@ -134,32 +136,93 @@ impl Exchange {
             idempotency,
             single_token: true,
         };
-        Ok(Self { proof: Proof::of_token(token, token_type), actor, request, issued_as, with_receipt })
+        Ok(Self { proof, actor, request, issued_as, with_receipt })
     }
 }
 
-/// What the caller says that its proof is. A type that can be no proof here is refused before anything is parsed.
-fn proof_type(parameter: &str, identifier: &str) -> Result<TokenType, Unreadable> {
+/// The token that a proof is; a certificate is none.
+fn token_of(proof: &Proof) -> Option<&str> {
+    proof.token().ok().map(Secret::expose)
+}
+
+/// What was sent as a proof.
+fn written_of(proof: &Proof) -> &[u8] {
+    match &proof.evidence {
+        Evidence::Token { token, .. } => token.expose().as_bytes(),
+        Evidence::Certificate(certificate) => certificate.leaf(),
+    }
+}
+
+/// What the caller says that its proof is.
+#[derive(Clone, Copy)]
+enum ProofType {
+    Token(TokenType),
+    Certificate,
+}
+
+/// A type that can be no proof here is refused before anything is parsed.
+fn proof_type(parameter: &str, identifier: &str) -> Result<ProofType, Unreadable> {
     match identifier {
-        token_type::JWT => Ok(TokenType::Jwt),
-        token_type::ID_TOKEN => Ok(TokenType::IdToken),
-        token_type::ACCESS_TOKEN => Ok(TokenType::AccessToken),
+        token_type::JWT => Ok(ProofType::Token(TokenType::Jwt)),
+        token_type::ID_TOKEN => Ok(ProofType::Token(TokenType::IdToken)),
+        token_type::ACCESS_TOKEN => Ok(ProofType::Token(TokenType::AccessToken)),
+        token_type::MTLS => Ok(ProofType::Certificate),
         _ => {
-            let detail = "a proof is a `jwt`, an `id_token` or an `access_token` (RFC 8693 section 3)";
+            let detail = "a proof is a `jwt`, an `id_token` or an `access_token` (RFC 8693 section 3), or `mtls`, the client \
+                          certificate of the connection";
             let refusal = Refusal::request(Reason::WrongTokenType, parameter, detail);
             Err(Unreadable::new(Fault::Content, refusal))
         }
     }
 }
 
+/// What is sent as a proof of this type. A certificate is the one that the connection has shown the key of, and named once
+/// more in the token, so that nobody's proof is a certificate that it did not mean to show: what is only sent proves nothing.
+fn proof_of(
+    parameter: &'static str,
+    token: Secret,
+    is: ProofType,
+    certificate: Option<&Arc<ClientCertificate>>,
+) -> Result<Proof, Unreadable> {
+    let refuse = |reason, detail: &str| {
+        Unreadable::new(Fault::Content, Refusal::proof(reason, format!("`{parameter}`: {detail}")).about(parameter))
+    };
+    if let ProofType::Token(token_type) = is {
+        return Ok(Proof::of_token(token, token_type));
+    }
+    let named = first_certificate(token.expose()).ok_or_else(|| {
+        let detail = "a certificate is sent as a JSON array of certificates in base64 (as `x5c`, RFC 7515 section 4.1.6), \
+                      that of the connection first";
+        refuse(Reason::BadEncoding, detail)
+    })?;
+    let Some(shown) = certificate else {
+        return Err(refuse(
+            Reason::PopRequired,
+            "show the certificate as the client certificate of the connection, too",
+        ));
+    };
+    if named != shown.leaf() {
+        let detail = "its first certificate is not the client certificate of the connection";
+        return Err(refuse(Reason::PopMismatch, detail));
+    }
+    Ok(Proof::of_certificate(Arc::clone(shown)))
+}
+
+fn first_certificate(text: &str) -> Option<Vec<u8>> {
+    let chain: Vec<String> =
+        serde_json::from_str(text).ok().filter(|_| text.len() <= 2 * ClientCertificate::MAX_BYTES)?;
+    STANDARD.decode(chain.first()?).ok().filter(|der| !der.is_empty())
+}
+
 /// Who acts for the subject. RFC 8693 §2.1: both actor parameters, or neither.
-fn actor(form: &mut Parameters) -> Result<Option<Proof>, Unreadable> {
+fn actor(form: &mut Parameters, certificate: Option<&Arc<ClientCertificate>>) -> Result<Option<Proof>, Unreadable> {
     match (form.take("actor_token").map(Secret::new), form.take("actor_token_type")) {
         (None, None) => Ok(None),
         (Some(_), None) => Err(Unreadable::content("actor_token_type", "`actor_token` needs `actor_token_type`")),
         (None, Some(_)) => Err(Unreadable::content("actor_token", "`actor_token_type` needs `actor_token`")),
         (Some(token), Some(identifier)) => {
-            Ok(Some(Proof::of_token(token, proof_type("actor_token_type", &identifier)?)))
+            let token_type = proof_type("actor_token_type", &identifier)?;
+            proof_of("actor_token", token, token_type, certificate).map(Some)
         }
     }
 }

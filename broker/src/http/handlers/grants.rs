@@ -6,9 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hallpass_core::error::ServiceError;
 use hallpass_core::grant::Grant;
-use hallpass_core::identity::{Proof, TokenType};
 use hallpass_core::port::{GrantFilter, PageRequest};
-use hallpass_core::secret::Secret;
 use hallpass_core::service::{abandon, heartbeat, inspect, renew, revoke};
 use hallpass_sdk::wire::{
     self as sdk, AbandonRequest, CreateGrant, CreateGrantResponse, GrantQuery, Page, RenewRequest, RevokeRequest,
@@ -16,7 +14,7 @@ use hallpass_sdk::wire::{
 use http::StatusCode;
 
 use super::pages::{Listing, written};
-use super::{bytes_of, grant_id, idempotency, json, json_body, made, readable, receipt};
+use super::{acting, bytes_of, grant_id, idempotency, json, json_body, made, readable, receipt};
 use crate::http::extract::{Bearer, Context, IdempotencyKey, Json, Named};
 use crate::http::failure::{Failure, Unreadable};
 use crate::http::issuance::{Issued, issue};
@@ -53,13 +51,11 @@ pub(in crate::http) async fn open(
     Json(body): Json<CreateGrant>,
 ) -> Result<Response, Failure> {
     let asked = body.and_then(|mut body| {
-        let actor = acting(&mut body.value, &proof)?;
+        let actor = acting(body.value.actor_token.take(), body.value.actor_certificate, &proof)?;
         let idempotency = idempotency(key, [b"grant".as_slice(), &body.raw]);
         Ok((actor, body.value.receipt, wire::grant_request(body.value, idempotency)?))
     });
     let (actor, with_receipt, request) = readable(&state, &proof, asked, &origin).await?;
-    // Whoever calls is whoever acts, where somebody does.
-    let actor = actor.map(|actor: Proof| Proof { certificate: proof.certificate.clone(), ..actor });
     let Issued { grant, credential, handover } = issue(&state, proof, actor, request, origin).await?;
     let receipt = receipt(&state, &grant, with_receipt).await?;
     let grant = wire::grant(&grant, state.origins());
@@ -256,25 +252,6 @@ fn ending(state: &ApiState, grant: &Grant) -> Result<Response, Failure> {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
     Ok(response)
-}
-
-/// The proof of whoever acts for the caller. Whose it is, its issuer says.
-fn acting(asked: &mut CreateGrant, caller: &Proof) -> Result<Option<Proof>, Unreadable> {
-    let token = asked.actor_token.take().map(|token| Secret::new(token.expose().to_owned()));
-    match (token, asked.actor_certificate) {
-        (token, false) => Ok(token.map(|token| Proof::of_token(token, TokenType::Jwt))),
-        (Some(_), true) => {
-            let detail = "one acts: by `actor_token`, or by the certificate of the connection";
-            Err(Unreadable::content("actor_certificate", detail))
-        }
-        (None, true) => match &caller.certificate {
-            Some(certificate) => Ok(Some(Proof::of_certificate(Arc::clone(certificate)))),
-            None => {
-                let detail = "no certificate was shown over this connection, so nobody acts by one";
-                Err(Unreadable::content("actor_certificate", detail))
-            }
-        },
-    }
 }
 
 /// What the body says, or nothing where there is none.

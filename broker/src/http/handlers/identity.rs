@@ -9,7 +9,7 @@ use hallpass_core::request::{GrantRequest, Purpose};
 use hallpass_core::service::inspect;
 use hallpass_sdk::wire::{DecisionAnswer, DecisionRequest, WhoAmI};
 
-use super::{json, readable};
+use super::{acting, json, readable};
 use crate::http::extract::{Bearer, Context, Json};
 use crate::http::failure::{Failure, Fault, Unreadable};
 use crate::http::router::ApiState;
@@ -34,7 +34,9 @@ pub(in crate::http) async fn whoami(
     json(&wire::who_am_i(caller.identity(), caller.groups(), digest))
 }
 
-/// Says what would be decided, without minting or consuming a proof.
+/// Says what would be decided, without minting or consuming a proof: neither the caller's nor that of whoever would act.
+///
+/// How many grants there may be is counted when one is opened, and not here.
 #[utoipa::path(
     post,
     path = "/v1/decisions",
@@ -50,10 +52,19 @@ pub(in crate::http) async fn decisions(
     Bearer(proof): Bearer,
     Json(body): Json<DecisionRequest>,
 ) -> Result<Response, Failure> {
-    let asked = body.and_then(|body| preview(body.value));
-    let wanted = readable(&state, &proof, asked, &origin).await?;
-    let caller = inspect::caller(&state.ports, &proof, &origin).await?;
-    let foreseen = caller.preview(&state.ports, &wanted, &origin).await?;
+    let asked = body.and_then(|mut body| {
+        let actor = acting(body.value.actor_token.take(), body.value.actor_certificate, &proof)?;
+        Ok((actor, preview(body.value)?))
+    });
+    let (actor, wanted) = readable(&state, &proof, asked, &origin).await?;
+    let (caller, foreseen) = match actor {
+        None => {
+            let caller = inspect::caller(&state.ports, &proof, &origin).await?;
+            let foreseen = caller.preview(&state.ports, &wanted, &origin).await?;
+            (caller, foreseen)
+        }
+        Some(actor) => inspect::preview_for_actor(&state.ports, &proof, &actor, &wanted, &origin).await?,
+    };
     let may_read = caller.role(&state.ports, &wanted.role).await.is_ok();
     json(&wire::foreseen(caller.revision(), &foreseen, may_read))
 }
@@ -68,8 +79,8 @@ fn preview(asked: DecisionRequest) -> Result<GrantRequest, Unreadable> {
         purpose: asked.purpose,
         ttl: asked.ttl.map(wire::life),
         ticket: wire::ticket(asked.ticket)?,
-        task: None,
-        scope: Vec::new(),
+        task: wire::task(asked.task)?,
+        scope: wire::scope(asked.scope)?,
         csr: None,
         heartbeat: None,
         replaces: wire::replaces(asked.replaces.as_deref())?,

@@ -128,7 +128,7 @@ pub(in crate::http) async fn revoke(
         let shown = match proof {
             Some(proof) => proof,
             None => {
-                let possession = shown.verify(&state, Some(Presented::InBody(&token)))?;
+                let possession = shown.verify(&state, Some(Presented::InBody(&[&token])))?;
                 let proof = Proof::of_token(Secret::new(token), TokenType::AccessToken);
                 Proof { certificate, ..proof.with_possession(possession) }
             }

@@ -12,7 +12,9 @@ pub(in crate::http) struct ExchangeForm {
     /// The one grant type.
     #[schema(pattern = "^urn:ietf:params:oauth:grant-type:token-exchange$")]
     grant_type: String,
-    /// The proof.
+    /// The proof: a token, or, for an X.509-SVID, a JSON array of certificates in base64 (as `x5c`, RFC 7515 section 4.1.6) of
+    /// which the first is the client certificate of the connection. One that is bound to a key (`cnf`) is accepted with that
+    /// key alone, also where somebody acts for whoever it is of: shown by a DPoP proof, or as the connection's certificate.
     subject_token: Secret,
     /// What kind of token it is.
     subject_token_type: TokenType,
@@ -33,7 +35,8 @@ pub(in crate::http) struct ExchangeForm {
     /// Narrows what the credential may do; entries are separated by spaces.
     #[schema(nullable = false)]
     scope: Option<String>,
-    /// The proof of whoever acts for the one that `subject_token` is of.
+    /// The proof of whoever acts for the one that `subject_token` is of, in the same forms. Keys that are shown with the request
+    /// are the actor's, and what is minted is bound to them.
     #[schema(nullable = false)]
     actor_token: Option<Secret>,
     /// What kind of token that is; with `actor_token` alone, and always with it.
@@ -65,6 +68,9 @@ pub(in crate::http) enum TokenType {
     /// An OAuth access token.
     #[schema(rename = "urn:ietf:params:oauth:token-type:access_token")]
     AccessToken,
+    /// An X.509-SVID: the client certificate of the connection.
+    #[schema(rename = "urn:ietf:params:oauth:token-type:mtls")]
+    Mtls,
 }
 
 /// What the answer's token can be called.

@@ -139,11 +139,16 @@ fn what_a_proof_lacks_or_says_otherwise_refuses_it() {
 fn a_token_in_the_body_need_not_be_named_and_is_held_to_its_name_where_it_is() {
     let lab = Lab::new(true);
     let without = lab.proof(json!({}), json!({"ath": null}));
-    assert!(lab.verify_with(&without, Some(Presented::InBody(TOKEN))).is_ok());
+    assert!(lab.verify_with(&without, Some(Presented::InBody(&[TOKEN]))).is_ok());
     assert!(lab.verify_with(&without, None).is_ok());
     let named = lab.proof(json!({}), json!({}));
-    assert!(lab.verify_with(&named, Some(Presented::InBody(TOKEN))).is_ok());
-    assert!(lab.verify_with(&named, Some(Presented::InBody("another"))).is_err());
+    assert!(lab.verify_with(&named, Some(Presented::InBody(&[TOKEN]))).is_ok());
+    assert!(
+        lab.verify_with(&named, Some(Presented::InBody(&["another", TOKEN]))).is_ok(),
+        "one of the two in the body"
+    );
+    assert!(lab.verify_with(&named, Some(Presented::InBody(&["another"]))).is_err());
+    assert!(lab.verify_with(&named, Some(Presented::InBody(&[]))).is_err(), "a token that did not come with it");
 }
 
 #[test]

@@ -102,3 +102,73 @@ async fn a_workload_keeps_its_grants_over_its_next_svid_and_a_token_only_over_th
     get(&over_now, "/v1/whoami", token).await.assert_status(200);
     get(&over_next, "/v1/whoami", token).await.assert_refused(401, "pop_mismatch");
 }
+
+/// A JSON array of certificates, as `x5c` has them.
+fn x5c(chain: &[&Shown]) -> String {
+    json!(chain.iter().map(|shown| STANDARD.encode(&shown.chain[0])).collect::<Vec<_>>()).to_string()
+}
+
+const MTLS: &str = "urn:ietf:params:oauth:token-type:mtls";
+
+#[tokio::test]
+async fn an_svid_is_a_subject_or_an_actor_of_an_exchange_over_its_own_connection() {
+    const AGENTS: &str = r#"
+@id("agents-act")
+permit (principal, action == Action::"delegate", resource is Role) when { principal.subject like "spiffe://td1.test/*" };
+"#;
+    let root = Authority::new("td1");
+    let domain = Domain::open_with(&[&root], &[], |setup| with_self(setup).policy("agents.cedar", AGENTS)).await;
+    let (own, other, stranger) = (root.svid(ID), root.svid("spiffe://td1.test/other"), self_signed());
+    let exchanged = async |client: &Client, exchange: Exchange| {
+        let asked = client.client.post(format!("{}/oauth2/token", client.url)).form(exchange.parameters());
+        Answer::read(asked.send().await.expect("an answer")).await
+    };
+    let subject = |text: &str| Exchange::of(text).with("subject_token_type", MTLS);
+    let (over_own, over_none) = (domain.client(Some(&own)), domain.client(None));
+
+    let answer = exchanged(&over_own, subject(&x5c(&[&own, &other]))).await;
+    answer.assert_status(200);
+    let said = claims(answer.credential());
+    assert_eq!((&said["sub"], &said["cnf"]["x5t#S256"]), (&json!(format!("prod:{ID}")), &json!(thumbprint(&own))));
+
+    // Whatever is sent proves nothing: the connection does.
+    let refused = [
+        (exchanged(&over_none, subject(&x5c(&[&own]))).await, "pop_required"),
+        (exchanged(&over_own, subject(&x5c(&[&other]))).await, "pop_mismatch"),
+        (exchanged(&over_own, subject(&x5c(&[&other, &own]))).await, "pop_mismatch"),
+        (exchanged(&over_own, subject("[]")).await, "bad_encoding"),
+        (exchanged(&over_own, subject(&STANDARD.encode(&own.chain[0]))).await, "bad_encoding"),
+        (exchanged(&domain.client(Some(&stranger)), subject(&x5c(&[&stranger]))).await, "unknown_issuer"),
+    ];
+    for (answer, reason) in refused {
+        answer.assert_refused(400, "invalid_request");
+        assert_eq!(domain.broker.store().reasons_of(answer.request_id()), [reason], "{}", answer.text);
+    }
+
+    // As an actor, for a job: what it gets is bound to the certificate, and the job is not.
+    let job = || domain.key.sign(&domain.issuer.claims(AUDIENCE, crate::WORKLOAD));
+    let acting =
+        |chain: &Shown| Exchange::of(&job()).with("actor_token", &x5c(&[chain])).with("actor_token_type", MTLS);
+    let answer = exchanged(&over_own, acting(&own)).await;
+    answer.assert_status(200);
+    let said = claims(answer.credential());
+    assert_eq!(
+        (&said["act"]["sub"], &said["cnf"]["x5t#S256"]),
+        (&json!(format!("prod:{ID}")), &json!(thumbprint(&own)))
+    );
+    let path = format!("/v1/grants/{}", answer.grant_id());
+    get(&domain.client(None), &path, &job()).await.assert_status(200);
+    let answer = exchanged(&over_own, acting(&other)).await;
+    answer.assert_refused(400, "invalid_request");
+
+    // A session that is bound to a certificate is handed on over that certificate.
+    let session = exchanged(&over_own, Exchange::of(&job()).role(SELF)).await;
+    session.assert_status(200);
+    let handed_on = |actor: &Shown| {
+        Exchange::of(session.credential()).with("actor_token", &x5c(&[actor])).with("actor_token_type", MTLS)
+    };
+    let elsewhere = exchanged(&domain.client(Some(&other)), handed_on(&other)).await;
+    elsewhere.assert_refused(400, "invalid_request");
+    assert_eq!(domain.broker.store().reasons_of(elsewhere.request_id()), ["pop_mismatch"]);
+    exchanged(&over_own, handed_on(&own)).await.assert_status(200);
+}

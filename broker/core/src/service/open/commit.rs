@@ -38,6 +38,7 @@ impl Attempt<'_> {
                 owner: self.ports.limits.max_live_per_owner,
                 role: subject.role.max_live,
                 fence: subject.backend.fence(subject.role).and_then(|fence| fence.places),
+                actor: self.parent().map(|_| self.ports.limits.max_derived_per_actor),
             },
             epoch: self.epoch,
             now,
@@ -124,6 +125,11 @@ impl Attempt<'_> {
             }
             Quota::Derived => {
                 "as much is derived from the grant behind `subject_token` as may be, at any depth; ending some of it makes room"
+            }
+            Quota::Actor => {
+                "whoever acts here, or is acted through, has as much of what is derived from the grant behind `subject_token` \
+                 as one may have (`max_derived_per_actor` in `[limits]`), so that some is left for others; ending some of it \
+                 makes room"
             }
         };
         let detail = detail.to_owned();

@@ -82,9 +82,24 @@ impl Attempt<'_> {
         terms: Terms,
         lineage: Option<Lineage>,
     ) -> Result<Planned, ServiceError> {
-        let (role, now) = (subject.role, permits.decision().decided_at);
+        let now = permits.decision().decided_at;
         let order = self.order(subject, &purpose, &terms, now, self.ports.store.next_status_index())?;
-        let grant = Grant {
+        let grant = self.grant(subject, &order, &permits, purpose, terms);
+        let assumed_start = subject.role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
+        Ok(Planned { order, grant, permits, assumed_start, replaced: None, spare: None })
+    }
+
+    /// The pending grant that an order is of.
+    pub(super) fn grant(
+        &self,
+        subject: &Subject<'_>,
+        order: &IssueOrder,
+        permits: &Permits,
+        purpose: Purpose,
+        terms: Terms,
+    ) -> Grant {
+        let (role, now) = (subject.role, permits.decision().decided_at);
+        Grant {
             end_at: terms.end_at,
             expires_at: terms.expires_at,
             state: GrantState::Pending { deadline: now.plus(self.ports.limits.pending_deadline()) },
@@ -110,7 +125,7 @@ impl Attempt<'_> {
                 task: self.request.task.clone(),
                 holder: self.holder(),
                 provenance: self.provenance(),
-                decision: DecisionSummary::from(&permits),
+                decision: DecisionSummary::from(permits),
                 terms,
                 created_at: now,
                 status_index: order.status_index,
@@ -121,9 +136,7 @@ impl Attempt<'_> {
                 actors: self.delegation.map(|delegation| delegation.chain.clone()).unwrap_or_default(),
                 signed_by: None,
             },
-        };
-        let assumed_start = role.max_continuous.map(|_| lineage.map(|lineage| lineage.started_at));
-        Ok(Planned { order, grant, permits, assumed_start, replaced: None, spare: None })
+        }
     }
 
     /// The order that mints a credential of these terms.

@@ -7,6 +7,7 @@ use super::{apply, audit_about, audit_of, entry_about, long_text, open, opening,
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::EnvironmentClass;
 use crate::credential::RevocationClass;
+use crate::delegation::{Acting, ActorChain};
 use crate::grant::{Cause, Ending, Grant, GrantState, HolderKey, StateName};
 use crate::id::{BackendName, EnvironmentName, GrantId, IssuerName, OwnerName, PolicyId, RevocationId, RoleName};
 use crate::in_force::{Bar, InForce};
@@ -137,11 +138,20 @@ async fn a_motley_of_grants(store: &Arc<dyn Store>) -> Vec<Grant> {
             .filter(|(_, every)| n % every == 0)
             .map(|(name, _)| PolicyId::new(name).unwrap())
             .collect();
-        record.actors = sample::actors(match n % 6 {
-            0 => &["agent-1"],
-            3 => &["agent-2", "agent-1"],
-            _ => &[],
-        });
+        let acting = |subject: &str, shift: u64| {
+            let mut acting = Acting::of(&sample::identity(subject, &format!("jti-of-{subject}")));
+            acting.issuer = IssuerName::new(pick(["cluster", "ci"], shift)).unwrap();
+            acting.provenance.repository = text(pick(["acme/search", "acme/agents"], 1 + shift));
+            acting.provenance.repository_id = (n % 4 > 0).then(|| pick(["333", "444"], shift).to_owned());
+            acting.provenance.commit = (n % 9 > 0).then(|| pick(["bbbb", "aaaa"], 3 - shift).to_owned());
+            acting.provenance.run = (n % 5 > 0).then(|| (n / 6 + shift).to_string());
+            acting
+        };
+        record.actors = match n % 6 {
+            0 => ActorChain::default().extended(acting("agent-1", 0)),
+            3 => ActorChain::default().extended(acting("agent-1", 0)).extended(acting("agent-2", 1)),
+            _ => ActorChain::default(),
+        };
         record.parent = (n > 40).then(|| sample::id(n % 2 + 1));
         let grant = open(store, opening_of(store, grant, n)).await;
         let grant = match n % 5 {
@@ -167,7 +177,7 @@ async fn a_motley_of_grants(store: &Arc<dyn Store>) -> Vec<Grant> {
 fn selectors() -> Vec<Selector> {
     let text = |text: &str| Some(text.to_owned());
     type Set = fn(&mut Criteria);
-    let alone: [Set; 25] = [
+    let alone: [Set; 26] = [
         |criteria| criteria.grants.owner = Some("search".to_owned()),
         |criteria| criteria.grants.role = Some("search/prod/read".to_owned()),
         |criteria| criteria.grants.issuer = Some("cluster".to_owned()),
@@ -193,6 +203,7 @@ fn selectors() -> Vec<Selector> {
         |criteria| criteria.parent = Some(sample::id(1)),
         |criteria| criteria.attestation_digest = Some("sha256:1".to_owned()),
         |criteria| criteria.grants.commit = Some("none".to_owned()),
+        |criteria| criteria.grants.repository = Some("acme/agents".to_owned()),
     ];
     let mut selectors = vec![Selector::all()];
     for (at, set) in alone.iter().enumerate() {
