@@ -5,8 +5,11 @@
 //! it can hold, so that a check in one branch of an `||` counts for that branch alone.
 
 mod facts;
+mod forbids;
 mod known;
 mod permit;
+mod refs;
+mod scope;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +20,8 @@ use hallpass_core::identity::PrincipalKind;
 use serde_json::Value;
 
 use self::facts::{Fact, Of, Says, all, holds, tags};
-use self::known::{EVENTS, NAMES, SHARED_AUDIENCES, UNMERGED, says};
+use self::forbids::{Feared, says_event};
+use self::known::{NAMES, SHARED_AUDIENCES, UNMERGED, dangerous, effective, is_shared, says};
 use self::permit::Looked;
 use super::claims::Claims;
 use super::lint::{bears_on, opening};
@@ -47,7 +51,9 @@ pub(crate) const CODES: &[&str] = &[
 pub(crate) fn advise(rules: &[Rule], catalog: &Catalog, issuers: &[Issuer]) -> Vec<Finding> {
     let exported: Vec<_> =
         rules.iter().filter_map(|rule| Some((rule, condition(&rule.policy.to_json().ok()?)))).collect();
-    let bundle = Bundle { rules: &exported, catalog, issuers };
+    let is_forbid = |(rule, _): &&(&Rule, Value)| rule.policy.effect() == Effect::Forbid;
+    let forbids = exported.iter().filter(is_forbid).cloned().collect();
+    let bundle = Bundle { rules: &exported, forbids, catalog, issuers };
     let of_policies = exported.iter().flat_map(|(rule, condition)| bundle.advise(rule, condition));
     let mut findings: Vec<_> = issuers.iter().flat_map(shared_audiences).chain(of_policies).collect();
     findings.sort();
@@ -75,6 +81,7 @@ fn shared_audiences(issuer: &Issuer) -> Vec<Finding> {
 
 struct Bundle<'a> {
     rules: &'a [(&'a Rule, Value)],
+    forbids: Vec<(&'a Rule, Value)>,
     catalog: &'a Catalog,
     issuers: &'a [Issuer],
 }
@@ -84,10 +91,10 @@ impl Bundle<'_> {
         let facts = all(condition);
         let mut found = types(condition);
         let opens = opening(&rule.policy).next().is_some();
-        if rule.policy.effect() == Effect::Permit && opens {
+        if rule.policy.effect() == Effect::Permit {
             let issuers = self.concerned(rule, condition);
-            let production = self.reaches_production(rule, condition);
-            let looked = Looked { rule, condition, facts, issuers, production };
+            let production = opens && self.reaches_production(rule, condition);
+            let looked = Looked { bundle: self, rule, condition, facts, issuers, opens, production };
             found.extend(looked.advise());
             found.extend(self.pull_requests(&looked));
             found.extend(self.audience(&looked));
@@ -109,10 +116,10 @@ impl Bundle<'_> {
             }
             PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
         };
-        let others = match rule.policy.principal_constraint() {
-            PrincipalConstraint::Eq(uid) => uid.type_name().to_string() != "Workload",
-            PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => kind.to_string() != "Workload",
-            PrincipalConstraint::Any | PrincipalConstraint::In(_) => false,
+        let kind = match rule.policy.principal_constraint() {
+            PrincipalConstraint::Eq(uid) => Some(uid.type_name().to_string()),
+            PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => Some(kind.to_string()),
+            PrincipalConstraint::Any | PrincipalConstraint::In(_) => None,
         };
         let concerns = |issuer: &&Issuer| {
             let name = issuer.name.as_str();
@@ -130,8 +137,12 @@ impl Bundle<'_> {
                         _ => false,
                     }
             };
-            !others
-                && issuer.principal == PrincipalKind::Workload
+            // Whoever signs for jobs, or for anybody, does so whatever they are called here.
+            let looked_at = issuer.principal == PrincipalKind::Workload
+                || is_shared(issuer)
+                || matches!(issuer.kind, IssuerKind::GithubActions | IssuerKind::Gitlab);
+            looked_at
+                && kind.as_deref().is_none_or(|kind| kind == principal_type(issuer.principal))
                 && named.as_deref().is_none_or(|named| named == name)
                 && !holds(condition, &another)
         };
@@ -167,48 +178,51 @@ impl Bundle<'_> {
     }
 
     fn pull_requests(&self, looked: &Looked<'_>) -> Option<(&'static str, String)> {
-        let names = |fact: &Fact| EVENTS.contains(&fact.name.as_str()) && matches!(fact.of, Of::Claim | Of::Tag);
-        let unmerged = |fact: &Fact| match &fact.says {
-            Says::Is(values) => values.iter().any(|value| UNMERGED.contains(&value.as_str())),
-            _ => false,
+        let reached = |issuer: &&&Issuer| {
+            let named = looked.facts.iter().filter(|fact| says_event(issuer, fact) && fact.positive);
+            let named = named.filter_map(|fact| match &fact.says {
+                Says::Is(values) => Some(values.iter().map(String::as_str)),
+                _ => None,
+            });
+            let mut feared: Vec<&str> = named.flatten().filter(|event| UNMERGED.contains(event)).collect();
+            feared.extend(dangerous(effective(issuer)));
+            // The ref of a pull request is none that a permit of a branch would name, and never protected.
+            let of_branch = |fact: &Fact| {
+                let is_branch = |value: &String| !value.starts_with("refs/pull/");
+                let named = fact.is_of_claim("ref") && fact.is_exact();
+                fact.is_of_claim("ref_protected") && fact.is_true()
+                    || named && matches!(&fact.says, Says::Is(values) if values.iter().all(is_branch))
+            };
+            if effective(issuer) == IssuerKind::GithubActions && !looked.holds(of_branch) {
+                feared.push("pull_request");
+            }
+            let ruled_out = |event: &str| {
+                looked.holds(|fact| {
+                    let others = matches!(&fact.says, Says::Is(values) if !values.iter().any(|value| value == event));
+                    says_event(issuer, fact) && fact.positive && others
+                })
+            };
+            let forbidden = |event| self.forbids(looked.asked(issuer, Feared::Event(event)));
+            feared.into_iter().any(|event| !ruled_out(event) && !forbidden(event))
         };
-        let settled = |fact: &Fact| names(fact) && matches!(fact.says, Says::Is(_)) && fact.positive != unmerged(fact);
-        let says_events = looked.issuers.iter().any(|issuer| says(issuer, "event"));
-        if !looked.production || !says_events || holds(looked.condition, &settled) {
-            return None;
-        }
-        let forbidden = self.forbids(looked.rule).any(|(forbid, condition)| {
-            covers(forbid, looked.rule) && all(condition).iter().any(|fact| names(fact) && unmerged(fact))
-        });
+        let mut tells = looked.issuers.iter().filter(|issuer| looked.production && says(issuer, "event"));
         let why = "lets the jobs of pull and merge requests reach production: pull_request_target and workflow_run come \
                    with the base branch's ref, and whoever can open a request starts them; compare `event` with those that \
-                   may, such as context.provenance has event && context.provenance.event == \"push\", or forbid them for \
-                   production as a whole";
-        (!forbidden).then(|| ("pull-requests", why.to_owned()))
+                   may, such as context.provenance has event && context.provenance.event == \"push\", or forbid those \
+                   events for production as a whole, each of them";
+        tells.find(reached).map(|_| ("pull-requests", why.to_owned()))
     }
 
     fn audience(&self, looked: &Looked<'_>) -> Option<(&'static str, String)> {
-        let asks = |condition: &Value| {
-            all(condition).iter().any(|fact| fact.of == Of::Principal && fact.name == "multi_audience")
-        };
-        if !looked.production || looked.issuers.is_empty() || asks(looked.condition) {
-            return None;
-        }
-        let mut forbids = self.forbids(looked.rule);
-        let forbidden = forbids.any(|(forbid, condition)| covers(forbid, looked.rule) && asks(condition));
+        let asked = looked.holds(|fact| {
+            fact.of == Of::Principal && fact.name == "multi_audience" && fact.says == Says::True && !fact.positive
+        });
+        let accepted = |issuer: &&Issuer| !self.forbids(looked.asked(issuer, Feared::Shared));
         let why = "accepts proofs that also name other audiences, each of which could have sent it on; add \
                    !principal.multi_audience, or forbid it for every role: forbid (principal, action in [Action::\"mint\", \
                    Action::\"delegate\"], resource is Role) when { principal.multi_audience };";
-        (!forbidden).then(|| ("audience", why.to_owned()))
-    }
-
-    /// The forbids of everything that a permit opens by.
-    fn forbids(&self, permit: &Rule) -> impl Iterator<Item = (&Rule, &Value)> {
-        let wanted: Vec<_> = opening(&permit.policy).collect();
-        let forbids = self.rules.iter().filter(|(rule, _)| rule.policy.effect() == Effect::Forbid);
-        forbids
-            .filter(move |(rule, _)| wanted.iter().all(|action| bears_on(&rule.policy, action)))
-            .map(|(rule, condition)| (*rule, condition))
+        let found = looked.production && !asked && looked.issuers.iter().any(accepted);
+        found.then(|| ("audience", why.to_owned()))
     }
 
     /// A forbid of `mint` alone that looks at who asks: `mint` is asked of whoever a credential is for.
@@ -253,7 +267,7 @@ fn types(condition: &Value) -> Vec<(&'static str, String)> {
 
 /// A forbid that whoever it is about can get out of by another name.
 fn evaded(facts: &[Fact]) -> Vec<(&'static str, String)> {
-    let ids = |id: &str| facts.iter().any(|fact| fact.is_of_claim(id) && fact.binds());
+    let ids = |id: &str| facts.iter().any(|fact| fact.is_of_claim(id) && fact.is_exact());
     let names =
         NAMES.iter().filter(|(name, id)| !ids(id) && facts.iter().any(|fact| fact.is_of_claim(name) && fact.binds()));
     let finding = |(name, id): &(&str, &str)| {
@@ -262,26 +276,13 @@ fn evaded(facts: &[Fact]) -> Vec<(&'static str, String)> {
     names.map(finding).collect()
 }
 
-/// Whether a forbid stands in the way of everything that a permit allows, as far as their scopes tell.
-fn covers(forbid: &Rule, permit: &Rule) -> bool {
-    let principals = match forbid.policy.principal_constraint() {
-        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
-        named => named == permit.policy.principal_constraint(),
-    };
-    let resources = match forbid.policy.resource_constraint() {
-        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
-        ResourceConstraint::In(within) | ResourceConstraint::IsIn(_, within) => {
-            match permit.policy.resource_constraint() {
-                ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => {
-                    let (inner, outer): (&str, &str) = (uid.id().unescaped(), within.id().unescaped());
-                    inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
-                }
-                _ => false,
-            }
-        }
-        named @ ResourceConstraint::Eq(_) => named == permit.policy.resource_constraint(),
-    };
-    principals && resources
+/// The type of the principals of an issuer, in policy.
+fn principal_type(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::Workload => "Workload",
+        PrincipalKind::Operator => "Operator",
+        PrincipalKind::Agent => "Agent",
+    }
 }
 
 /// The issuer that a principal of a scope belongs to, or is.

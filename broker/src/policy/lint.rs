@@ -103,23 +103,43 @@ fn attributes_read<'a>(value: &'a Value, read: &mut BTreeSet<(&'a str, &'a str)>
     }
 }
 
-/// A permit that gives every role to everybody, or lets everybody act for everybody: the whole of the broker's purpose undone
-/// by one line.
+/// What nobody means to let everybody do without any condition, in words, and the resources that it is done to.
+const BOUNDLESS: &[(&str, &str, &[&str])] = &[
+    ("mint", "mint every role", &["Role"]),
+    ("delegate", "act for everybody in every role", &["Role"]),
+    ("publish", "put bundles into force, and with them give themselves everything", &["Bundle"]),
+    ("revoke", "end every grant", &["Grant"]),
+    ("abandon", "give up on every grant", &["Grant"]),
+    ("renew", "keep every grant alive", &["Grant"]),
+    ("suspend", "stop every role", &["Role", "Broker"]),
+];
+
+/// A permit that gives every role to everybody, or the say over what others have: the whole of the broker's purpose undone by
+/// one line. Of what gives no credential, that all operators may is a team's to decide.
 fn boundless(rule: &Rule) -> Option<Finding> {
     let policy = &rule.policy;
-    let anybody = matches!(policy.principal_constraint(), PrincipalConstraint::Any | PrincipalConstraint::Is(_));
-    let anything = match policy.resource_constraint() {
+    if policy.effect() != Effect::Permit || policy.has_non_scope_constraint() {
+        return None;
+    }
+    let anybody = |opens: bool| match policy.principal_constraint() {
+        PrincipalConstraint::Any => true,
+        PrincipalConstraint::Is(kind) => opens || kind.to_string() != "Operator",
+        PrincipalConstraint::Eq(_) | PrincipalConstraint::In(_) | PrincipalConstraint::IsIn(..) => false,
+    };
+    let anything = |kinds: &[&str]| match policy.resource_constraint() {
         ResourceConstraint::Any => true,
-        ResourceConstraint::Is(kind) => kind.to_string() == "Role",
-        ResourceConstraint::Eq(_) | ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => false,
+        ResourceConstraint::Is(kind) => kinds.contains(&kind.to_string().as_str()),
+        ResourceConstraint::Eq(uid) => {
+            let kind = uid.type_name().to_string();
+            ["Bundle", "Broker"].contains(&kind.as_str()) && kinds.contains(&kind.as_str())
+        }
+        ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => false,
     };
-    let boundless = policy.effect() == Effect::Permit && anybody && anything && !policy.has_non_scope_constraint();
-    let does = match (bears_on(policy, "mint"), bears_on(policy, "delegate")) {
-        (true, _) => "mint every role",
-        (false, true) => "act for everybody in every role",
-        (false, false) => return None,
+    let is_it = |(action, _, kinds): &&(&str, &str, &[&str])| {
+        bears_on(policy, action) && anybody(OPENING.contains(action)) && anything(kinds)
     };
-    boundless.then(|| rule.finding(format!("lets everybody {does}: name the principal, the resource, or a condition")))
+    let (_, does, _) = BOUNDLESS.iter().find(is_it)?;
+    Some(rule.finding(format!("lets everybody {does}: name the principal, the resource, or a condition")))
 }
 
 /// A policy that keeps one grant, by its id, from being ended: who may end a set is decided for all grants that are alike,

@@ -27,13 +27,13 @@ pub(super) enum Of {
     Tag,
     /// A field of the resource.
     Resource,
-    /// Anything else of the context.
+    /// Anything else of the context, what others signed included.
     Context,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Says {
-    /// One of these texts; for an entity, its type and id.
+    /// One of these texts; for an entity, its type and id; for a number, its digits.
     Is(Vec<String>),
     /// A pattern, its wildcards as [`WILDCARD`].
     Like(String),
@@ -56,11 +56,48 @@ impl Fact {
     pub(super) fn binds(&self) -> bool {
         self.positive && matches!(self.says, Says::Is(_) | Says::Like(_))
     }
+
+    /// Whether it says that the claim is one of some texts, each written out.
+    pub(super) fn is_exact(&self) -> bool {
+        self.positive && matches!(self.says, Says::Is(_))
+    }
+
+    /// Whether it says that this is true.
+    pub(super) fn is_true(&self) -> bool {
+        self.positive && self.says == Says::True
+    }
 }
 
 /// Whether every way in which a condition can hold has a fact such as `wanted`.
 pub(super) fn holds(condition: &Value, wanted: &dyn Fn(&Fact) -> bool) -> bool {
     in_every_way(condition, true, wanted)
+}
+
+/// Whether a condition is true, as far as `known` says of each comparison whether what it compares is so.
+pub(super) fn truth(condition: &Value, known: &dyn Fn(&Fact) -> Option<bool>) -> Option<bool> {
+    let (operator, operands) = node(condition)?;
+    let operand = |name: &str| truth(operands.get(name).unwrap_or(&Value::Null), known);
+    match operator {
+        "Value" => operands.as_bool(),
+        "!" => operand("arg").map(|is| !is),
+        "&&" | "||" => {
+            // What settles the whole from either side, whatever the other is.
+            let settles = operator == "||";
+            match (operand("left"), operand("right")) {
+                (Some(left), Some(right)) if left != settles && right != settles => Some(!settles),
+                (left, right) => [left, right].contains(&Some(settles)).then_some(settles),
+            }
+        }
+        "if-then-else" => match operand("if") {
+            Some(true) => operand("then"),
+            Some(false) => operand("else"),
+            None => match (operand("then"), operand("else")) {
+                (then, otherwise) if then == otherwise => then,
+                _ => None,
+            },
+        },
+        _ => atom(condition, true).and_then(|fact| Some(known(&fact)? == fact.positive)),
+    }
 }
 
 /// Every comparison of a condition.
@@ -153,11 +190,11 @@ fn atom(expression: &Value, positive: bool) -> Option<Fact> {
                 value => fact(place, Says::Is(vec![text(value)?]), positive),
             }
         }
-        "in" => fact(place(left)?, Says::Is(vec![text(right.get("Value")?)?]), positive),
+        "in" => fact(place(left)?, Says::Is(texts(right)?), positive),
         "like" => fact(place(left)?, Says::Like(pattern(operands.get("pattern")?)), positive),
         "contains" | "containsAny" | "containsAll" => match (place(left), place(right)) {
-            (Some(place), None) => fact(place, Says::Is(texts(right)), positive),
-            (None, Some(place)) => fact(place, Says::Is(texts(left)), positive),
+            (Some(place), None) => fact(place, Says::Is(texts(right)?), positive),
+            (None, Some(place)) => fact(place, Says::Is(texts(left)?), positive),
             _ => None,
         },
         "has" => {
@@ -196,7 +233,8 @@ fn place_of_attribute(left: &Value, attribute: &Value) -> Option<(Of, String)> {
         "principal" if within => Of::Claim,
         "principal" => Of::Principal,
         "resource" => Of::Resource,
-        "context" if within => Of::Claim,
+        // What else is in a record of the context is nothing that the proof says: a build, a change, whom one acts for.
+        "context" if within && root(left, path.first().copied()) == Some("provenance") => Of::Claim,
         _ => Of::Context,
     };
     Some((of, name))
@@ -218,17 +256,31 @@ fn variable(expression: &Value) -> Option<&str> {
     }
 }
 
-fn texts(expression: &Value) -> Vec<String> {
+/// The first attribute on the way from a variable to `left`, or `next` where that is the variable itself.
+fn root<'a>(left: &'a Value, next: Option<&'a Value>) -> Option<&'a str> {
+    match node(left)? {
+        ("Var", _) => next?.as_str(),
+        (".", operands) => {
+            let attribute = operands.get("attr")?;
+            root(operands.get("left")?, attribute.as_array().map_or(Some(attribute), |path| path.first()))
+        }
+        _ => None,
+    }
+}
+
+/// The texts that are written out, where all are.
+fn texts(expression: &Value) -> Option<Vec<String>> {
     let items = expression.get("Set").and_then(Value::as_array);
     let values = items.into_iter().flatten().chain(items.is_none().then_some(expression));
-    values.filter_map(|value| text(value.get("Value")?)).collect()
+    values.map(|value| text(value.get("Value")?)).collect()
 }
 
 fn text(value: &Value) -> Option<String> {
     let entity = value.get("__entity");
     let entity =
         entity.and_then(|entity| Some(format!("{}::{}", entity.get("type")?.as_str()?, entity.get("id")?.as_str()?)));
-    entity.or_else(|| value.as_str().map(str::to_owned))
+    let number = || value.as_i64().map(|number| number.to_string());
+    entity.or_else(|| value.as_str().map(str::to_owned)).or_else(number)
 }
 
 fn pattern(parts: &Value) -> String {

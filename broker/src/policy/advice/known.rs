@@ -55,6 +55,12 @@ pub(super) const TENANTS: &[&str] = &[
     "context_ids",
 ];
 
+/// Claims that tell one person's tenant from another's, of an issuer of people.
+pub(super) const OF_PEOPLE: &[&str] = &["hd", "groups", "groups_direct", "roles"];
+
+/// Claims that tell who started a job, and nothing of what runs in it.
+pub(super) const PERSONAL: &[&str] = &["actor", "actor_id", "user_login", "user_email", "user_id", "workflow"];
+
 /// Claims whose parts are joined by `/`, `:` or `@`, or that others can choose: a pattern can take in more than it shows.
 pub(super) const STRUCTURED: &[&str] = &[
     "subject",
@@ -89,6 +95,14 @@ pub(super) const UNMERGED: &[&str] = &[
     "parent_pipeline",
 ];
 
+/// What of a code host's events a bundle has to keep from production: these run with the rights of the base, whoever asks.
+pub(super) const fn dangerous(kind: IssuerKind) -> &'static [&'static str] {
+    match kind {
+        IssuerKind::Gitlab => &["merge_request_event"],
+        _ => &["pull_request_target", "workflow_run"],
+    }
+}
+
 /// Audiences that other services ask for by default: a proof that was meant for one of them would be accepted here.
 pub(super) const SHARED_AUDIENCES: &[&str] = &[
     "sts.amazonaws.com",
@@ -98,6 +112,12 @@ pub(super) const SHARED_AUDIENCES: &[&str] = &[
     "https://kubernetes.default.svc",
     "https://kubernetes.default.svc.cluster.local",
 ];
+
+/// Whether a claim is what never changes of something: a pattern of it takes in whatever else begins so.
+pub(super) fn is_id(claim: &str) -> bool {
+    let known = TENANTS.contains(&claim) || NAMES.iter().any(|(_, id)| *id == claim);
+    known && !STRUCTURED.contains(&claim)
+}
 
 /// What an issuer is, also where its entry says no more than `oidc`.
 pub(super) fn effective(issuer: &Issuer) -> IssuerKind {

@@ -48,6 +48,12 @@ fn issuers() -> Vec<Issuer> {
     };
     let mut people = issuer("people", IssuerKind::Oidc, "https://sso.example");
     people.principal = PrincipalKind::Operator;
+    let mut gmail = issuer("gmail", IssuerKind::Oidc, "https://accounts.google.com");
+    gmail.principal = PrincipalKind::Operator;
+    let mut agents = issuer("agents", IssuerKind::Oidc, "https://agents.example");
+    agents.principal = PrincipalKind::Agent;
+    let mut robots = issuer("robots", IssuerKind::GithubActions, "");
+    robots.principal = PrincipalKind::Agent;
     vec![
         issuer("github", IssuerKind::GithubActions, ""),
         issuer("acme", IssuerKind::GithubActions, "https://token.actions.githubusercontent.com/acme"),
@@ -60,6 +66,9 @@ fn issuers() -> Vec<Issuer> {
         issuer("google", IssuerKind::Google, ""),
         issuer("ci", IssuerKind::Oidc, "https://ci.example"),
         people,
+        gmail,
+        agents,
+        robots,
     ]
 }
 
@@ -158,4 +167,105 @@ fn an_audience_that_others_ask_for_is_told() {
     let findings = advise(&[], &catalog(), &issuers);
     assert_eq!(findings.len(), 2, "{findings:?}");
     assert!(findings.iter().all(|finding| finding.reason.contains("[audience]")));
+}
+
+/// A forbid that mentions what is feared stops it only where it certainly holds for it.
+#[test]
+fn a_forbid_counts_for_what_it_certainly_stops() {
+    let permit = |condition: &str| {
+        format!(
+            "@id(\"a\") permit (principal in Issuer::\"github\", action in [Action::\"mint\", Action::\"preview\"], resource in \
+             Namespace::\"payments/prod\") when {{ context.provenance has repository_id && \
+             context.provenance.repository_id == \"222\" && {condition} }};"
+        )
+    };
+    let branch = "context.provenance has ref_protected && context.provenance.ref_protected";
+    let push = "context.provenance has event && context.provenance.event == \"push\"";
+    let told = |permit: &str, forbids: &[&str], code: &str| {
+        let forbid = |(n, rest): (usize, &&str)| {
+            format!("@id(\"f{n}\") forbid (principal, action in [Action::\"mint\", Action::\"delegate\"], {rest};")
+        };
+        let texts: Vec<_> = forbids.iter().enumerate().map(forbid).chain([permit.to_owned()]).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        advice(&texts).iter().any(|finding| finding.reason.starts_with(&format!("policy \"a\": [{code}]")))
+    };
+    let event = "context.provenance has event && context.provenance.event";
+    let both = "[\"pull_request_target\", \"workflow_run\"].contains(context.provenance.event)";
+    let has = "context.provenance has event";
+    let class = "resource has environment_class && resource.environment_class ==";
+    let preview = format!("resource is Role) when {{ {class} \"preview\" && {has} && {both} }}");
+    let but_requests = format!("resource is Role) unless {{ {event} == \"pull_request\" }}");
+    let comments = format!("resource is Role) when {{ {event} == \"issue_comment\" }}");
+    let one = format!("resource is Role) when {{ {event} == \"pull_request_target\" }}");
+    let other = format!("resource is Role) when {{ {event} == \"workflow_run\" }}");
+    let by_day = format!("resource is Role) when {{ {has} && {both} && context.hour < 18 }}");
+    let of_gitlab = format!("resource is Role) when {{ principal in Issuer::\"gitlab\" && {has} && {both} }}");
+    let let_through = format!("resource is Role) when {{ {has} && !{both} }}");
+    let elsewhere = format!("resource in Namespace::\"payments/preview\") when {{ {has} && {both} }}");
+    let whole = format!("resource is Role) when {{ {class} \"production\" && {has} && {both} }}");
+    let in_prod = format!(
+        "resource in Namespace::\"payments\") when {{ resource has environment && resource.environment == \"prod\" && {has} \
+         && {both} }}"
+    );
+    let but_push = format!("resource is Role) unless {{ {has} && [\"push\", \"schedule\"].contains({event}) }}")
+        .replace("contains(context.provenance has event && ", "contains(");
+    let of_github =
+        format!("resource is Role) when {{ principal has github && (context.hour < 18 || {has}) && {has} && {both} }}");
+    let repository = "context.provenance has repository_id && context.provenance.repository_id";
+    let of_one = format!("resource is Role) when {{ {repository} == \"222\" && {has} && {both} }}");
+    let of_another = format!("resource is Role) when {{ {repository} == \"333\" && {has} && {both} }}");
+    let from_main = permit(branch);
+    for forbids in [
+        vec![],
+        vec![preview.as_str()],
+        vec![&comments],
+        vec![&one],
+        vec![&by_day],
+        vec![&of_gitlab],
+        vec![&let_through],
+        vec![&elsewhere],
+        vec![&of_another],
+    ] {
+        assert!(told(&from_main, &forbids, "pull-requests"), "{forbids:?}");
+    }
+    for forbids in
+        [vec![whole.as_str()], vec![&one, &other], vec![&in_prod], vec![&but_push], vec![&of_github], vec![&of_one]]
+    {
+        assert!(!told(&from_main, &forbids, "pull-requests"), "{forbids:?}");
+    }
+    // Only pull requests are let through: of a permit that names no branch, those of any branch.
+    let anywhere = permit("context.hour < 18");
+    assert!(told(&anywhere, &[&but_requests], "pull-requests"));
+    assert!(!told(&from_main, &[&but_requests], "pull-requests"), "a pull request's ref is never protected");
+
+    let shared = permit(&format!("{push} && {branch}"));
+    for condition in [
+        "!principal.multi_audience",
+        "principal.multi_audience && context.hour < 18",
+        "principal has github && context.hour < 18",
+    ] {
+        assert!(told(&shared, &[&format!("resource is Role) when {{ {condition} }}")], "audience"), "{condition}");
+    }
+    for condition in ["principal.multi_audience", "context.hour < 18 || principal.multi_audience"] {
+        assert!(!told(&shared, &[&format!("resource is Role) when {{ {condition} }}")], "audience"), "{condition}");
+    }
+
+    let any_branch = permit(push);
+    let unprotected = "context.provenance has ref_protected && !context.provenance.ref_protected";
+    assert!(told(&any_branch, &[], "unprotected-ref"));
+    assert!(told(&any_branch, &[&format!("resource is Role) when {{ {branch} }}")], "unprotected-ref"));
+    for forbid in [format!("when {{ {class} \"production\" && {unprotected} }}"), format!("unless {{ {branch} }}")] {
+        assert!(!told(&any_branch, &[&format!("resource is Role) {forbid}")], "unprotected-ref"), "{forbid}");
+    }
+}
+
+#[test]
+fn agents_of_ones_own_are_nobody_elses() {
+    let text = "@id(\"a\") permit (principal is Agent, action == Action::\"delegate\", resource in Namespace::\"payments\") when \
+                { context has task && context has on_behalf_of && context.on_behalf_of.issuer == \"github\" };";
+    let sources = [PolicySource { file: "policies/a.cedar".into(), text: text.to_owned() }];
+    let engine = CedarEngine::load(&sources, &catalog(), sample::revision('a')).unwrap();
+    let own: Vec<_> = issuers().into_iter().filter(|issuer| issuer.name.as_str() != "robots").collect();
+    assert_eq!(engine.advice(&catalog(), &own), []);
+    assert!(engine.advice(&catalog(), &issuers()).iter().any(|finding| finding.reason.contains("[tenant]")));
 }

@@ -243,7 +243,7 @@ fn a_grant_is_in_its_role_and_in_the_namespaces_of_its_role() {
         "resource is Grant",
         &format!("resource == Grant::\"{}\"", sample::id::<GrantId>(1)),
     ] {
-        let text = format!(r#"@id("a") permit(principal, action == Action::"revoke", {scope});"#);
+        let text = format!(r#"@id("a") permit(principal in Issuer::"ci", action == Action::"revoke", {scope});"#);
         assert_eq!(outcome(&text, &query), Outcome::Allow, "{scope}");
     }
     let elsewhere = r#"@id("a") permit(principal, action == Action::"revoke", resource in Namespace::"platform");"#;
@@ -364,6 +364,16 @@ fn what_a_policy_file_gets_wrong_is_named_with_its_line() {
         ("no time at all", format!("@id(\"a\") @max_ttl(\"0s\") {permit};")),
         ("a fact nobody fills", format!("@id(\"a\") {permit} when {{ context has risk && context.risk < 50 }};")),
         ("everything to everybody", "@id(\"a\") permit(principal, action, resource);".to_owned()),
+        (
+            "every grant to everybody",
+            "@id(\"a\") permit(principal, action == Action::\"revoke\", resource);".to_owned(),
+        ),
+        (
+            "every bundle to everybody",
+            "@id(\"a\") permit(principal is Workload, action in [Action::\"publish\", Action::\"read\"], resource == \
+             Bundle::\"hallpass\");"
+                .to_owned(),
+        ),
         ("a nesting bomb", format!("\n\n@id(\"a\") {permit} when {{ {} }};", "(".repeat(100_000))),
         ("a chain bomb", format!("@id(\"a\") {permit} when {{ true{} }};", " && true".repeat(10_000))),
         ("too large a file", format!("// {}", "x".repeat(source::MAX_FILE_BYTES))),

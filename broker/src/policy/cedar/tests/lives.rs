@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn every_number_that_a_life_is_compared_with_is_asked_about() {
     let text = r#"
-        @id("a") permit(principal, action == Action::"revoke", resource is Grant);
+        @id("a") permit(principal in Issuer::"ci", action == Action::"revoke", resource is Grant);
         @id("b") forbid(principal, action, resource is Grant) when { resource.max_ttl > 500 && 700 >= resource.max_ttl };
         @id("c") forbid(principal, action == Action::"renew", resource is Grant) when { resource.max_ttl == 42 };
         @id("d") forbid(principal, action, resource is Role) when { resource.max_ttl == 43 };"#;
