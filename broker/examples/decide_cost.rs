@@ -1,6 +1,7 @@
 //! What a decision costs, as the bundle grows: `cargo run --release -p hallpass-broker --example decide_cost`.
 //!
-//! Each bundle has ten policies that bear on the measured query; the rest are for other roles.
+//! Each bundle has ten policies that bear on the measured query; the rest are for other roles, or for the same role and
+//! other repositories.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be made has nothing to report")]
 
@@ -15,17 +16,26 @@ use hallpass_core::testing::sample;
 
 const BEARING: usize = 10;
 const ROUNDS: usize = 31;
-const DECISIONS_PER_ROUND: usize = 500;
+const DECISIONS_PER_ROUND: usize = 100;
+
+/// What the policies that do not bear on the query are for.
+#[derive(Clone, Copy)]
+enum Others {
+    Roles,
+    Repositories,
+}
 
 fn main() {
-    for total in [10, 200, 2_000] {
-        let engine = engine(total);
-        let query = sample::query("repo:acme/app", "payments/prod/deploy");
-        let evaluated = engine.policies_evaluated(&query).expect("the query conforms");
-        let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round(&engine, &query)).collect();
-        rounds.sort_by(f64::total_cmp);
-        let median = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
-        println!("{total:>5} policies, {evaluated:>3} evaluated: {median:>7.1} µs a decision (median)");
+    for (others, name) in [(Others::Roles, "other roles"), (Others::Repositories, "other repositories")] {
+        for total in [10, 100, 1_000, 5_000] {
+            let engine = engine(total, others);
+            let query = sample::query("repo:acme/app", "payments/prod/deploy");
+            let evaluated = engine.policies_evaluated(&query).expect("the query conforms");
+            let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round(&engine, &query)).collect();
+            rounds.sort_by(f64::total_cmp);
+            let median = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
+            println!("{name:<18} {total:>5} policies, {evaluated:>4} evaluated: {median:>7.1} µs a decision (median)");
+        }
     }
 }
 
@@ -42,18 +52,22 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn engine(total: usize) -> CedarEngine {
+fn engine(total: usize, others: Others) -> CedarEngine {
     let mut catalog = Catalog::default();
     let role = sample::role("payments/prod/deploy");
     catalog.roles.insert(role.name.clone(), Arc::new(role));
-    let condition = r#"context.provenance has repository_id && context.provenance.repository_id == "222" &&
-        context.provenance has ref && context.provenance.ref like "refs/heads/*""#;
     let policy = |n: usize| {
-        let role = if n < BEARING { "payments/prod/deploy".to_owned() } else { format!("team-{n}/prod/deploy") };
+        let (mut role, mut repository) = ("payments/prod/deploy".to_owned(), 222);
+        match others {
+            _ if n < BEARING => {}
+            Others::Roles => role = format!("team-{n}/prod/deploy"),
+            Others::Repositories => repository = 1_000 + n,
+        }
         format!(
             "@id(\"p{n}\") @max_ttl(\"15m\")\n\
              permit(principal in Issuer::\"ci\", action == Action::\"mint\", resource == Role::\"{role}\")\n\
-             when {{ {condition} }};\n"
+             when {{ context.provenance has repository_id && context.provenance.repository_id == \"{repository}\" &&\n\
+             context.provenance has ref && context.provenance.ref like \"refs/heads/*\" }};\n"
         )
     };
     let sources: Vec<_> =

@@ -12,6 +12,7 @@ mod lint;
 mod lives;
 mod reads;
 mod remainder;
+mod repositories;
 mod request;
 mod shape;
 mod source;

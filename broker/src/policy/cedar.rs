@@ -17,7 +17,7 @@ use hallpass_core::policy::{Action, Obligations, Outcome, PolicyQuery, Principal
 use hallpass_core::port::{EvaluationError, PolicyEngine, PolicyFacts, Remainder};
 use hallpass_core::time::Ttl;
 
-use super::index::Index;
+use super::index::{File, Index};
 use super::reads::Reads;
 use super::request::{Prepared, Vocabulary, failed};
 use super::source::{self, Rule};
@@ -90,11 +90,16 @@ impl CedarEngine {
     /// [`EvaluationError`] when `query` does not conform to the schema.
     pub fn policies_evaluated(&self, query: &PolicyQuery) -> Result<usize, EvaluationError> {
         let prepared = self.vocabulary.prepare(query)?;
-        Ok(self.slice(&prepared).map(PolicySet::num_of_policies).sum())
+        Ok(self.slices(query, &prepared).map(PolicySet::num_of_policies).sum())
     }
 
-    fn slice<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = &'a PolicySet> {
-        self.index.slice(&prepared.action, &prepared.principals, &prepared.resources)
+    fn files<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = &'a File> {
+        self.index.files(&prepared.action, &prepared.principals, &prepared.resources)
+    }
+
+    fn slices<'a>(&'a self, query: &'a PolicyQuery, prepared: &'a Prepared) -> impl Iterator<Item = &'a PolicySet> {
+        let repository = query.context.provenance.repository_id.as_deref();
+        self.files(prepared).flat_map(move |file| file.slices(repository))
     }
 
     fn verdict(&self, query: &PolicyQuery, findings: Found) -> Result<Verdict, EvaluationError> {
@@ -142,7 +147,7 @@ impl PolicyEngine for CedarEngine {
     fn decide(&self, query: &PolicyQuery) -> Result<Verdict, EvaluationError> {
         let prepared = self.vocabulary.prepare(query)?;
         let mut found = Found::default();
-        for policies in self.slice(&prepared) {
+        for policies in self.slices(query, &prepared) {
             found.evaluate(&prepared, policies);
         }
         self.verdict(query, found)
@@ -170,7 +175,7 @@ impl PolicyEngine for CedarEngine {
         let Some(action) = self.vocabulary.action(action) else { return true };
         let principals = self.vocabulary.principals(principal);
         let resources = self.vocabulary.resources(resource);
-        let mut filed = self.index.slice(action, &principals, &resources).flat_map(PolicySet::policies);
+        let mut filed = self.index.files(action, &principals, &resources).flat_map(File::all);
         filed.any(|policy| {
             policy.effect() == cedar_policy::Effect::Permit
                 && compare::principal_fits(policy, &principals)
@@ -184,7 +189,7 @@ impl PolicyEngine for CedarEngine {
             let id = PolicyId::new(policy.id().to_string()).ok();
             id.and_then(|id| self.obligations.get(&id)).copied().unwrap_or_default()
         };
-        let policies = self.slice(&prepared).flat_map(PolicySet::policies).map(|policy| (policy, bound(policy)));
+        let policies = self.files(&prepared).flat_map(File::all).map(|policy| (policy, bound(policy)));
         remainder::of(policies, query, &prepared)
     }
 
@@ -198,7 +203,7 @@ impl PolicyEngine for CedarEngine {
     }
 }
 
-/// What the files of a slice said, sorted.
+/// What the slices of a query said, sorted.
 #[derive(Default)]
 struct Found {
     permits: BTreeSet<String>,

@@ -2,19 +2,32 @@
 //!
 //! Cedar evaluates every policy of a set, one after the other. A policy whose scope names a principal or a resource
 //! cannot hold for a query that is neither that entity nor inside it, so it is filed under those names, and a query
-//! evaluates the files of its own entities and their ancestors alone. Each policy is in exactly one file per action.
+//! evaluates the files of its own entities and their ancestors alone. Each policy is in exactly one file per action. Within
+//! a file, one that can hold for certain repositories alone is looked at only for those.
 //!
-//! Evaluating files apart equals evaluating the whole: what is left out has a scope that is false, and a false scope
-//! decides nothing and evaluates no condition; the rest combines by Cedar's own rule, any `forbid`, else any `permit`.
+//! Evaluating slices apart equals evaluating the whole: what is left out has a scope that is false, or a condition that is
+//! false without an error, and that decides nothing; the rest combines by Cedar's own rule, any `forbid`, else any `permit`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint};
+
+use super::repositories;
 
 /// Policies by action, then resource, then principal of their scope.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    by_action: HashMap<EntityUid, HashMap<Scope, HashMap<Scope, PolicySet>>>,
+    by_action: HashMap<EntityUid, HashMap<Scope, HashMap<Scope, File>>>,
+}
+
+/// The policies of one scope.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    all: Vec<Policy>,
+    /// Those that may hold for any repository, or for none.
+    of_any: PolicySet,
+    /// Those that hold for a repository of this id, or for others that they name.
+    by_repository: HashMap<String, PolicySet>,
 }
 
 /// What one part of a policy's scope asks for.
@@ -46,6 +59,7 @@ impl Index {
                     Scope::Entity(uid)
                 }
             };
+            let repositories = repositories::named_by(policy);
             // The schema has no groups of actions: `in` asks for the listed ones.
             let listed = match policy.action_constraint() {
                 ActionConstraint::Any => actions.to_vec(),
@@ -55,26 +69,48 @@ impl Index {
             for action in actions.iter().filter(|action| listed.contains(action)) {
                 let by_resource = index.by_action.entry(action.clone()).or_default();
                 let by_principal = by_resource.entry(resource.clone()).or_default();
-                by_principal
-                    .entry(principal.clone())
-                    .or_default()
-                    .add(policy.clone())
-                    .map_err(|error| error.to_string())?;
+                let file = by_principal.entry(principal.clone()).or_default();
+                file.add(policy, repositories.as_ref())?;
             }
         }
         Ok(index)
     }
 
     /// The policies that can bear on a query for `action`, by entities and ancestors of its principal and resource.
-    pub(crate) fn slice<'a>(
+    pub(crate) fn files<'a>(
         &'a self,
         action: &EntityUid,
         principals: &'a [EntityUid],
         resources: &'a [EntityUid],
-    ) -> impl Iterator<Item = &'a PolicySet> {
+    ) -> impl Iterator<Item = &'a File> {
         self.by_action.get(action).into_iter().flat_map(move |by_resource| {
             files(by_resource, resources).flat_map(move |by_principal| files(by_principal, principals))
         })
+    }
+}
+
+impl File {
+    /// Every policy, whatever the circumstances of the question.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Policy> {
+        self.all.iter()
+    }
+
+    /// The policies that can bear on a query from a repository with this id, or from none.
+    pub(crate) fn slices(&self, repository: Option<&str>) -> impl Iterator<Item = &PolicySet> {
+        let of_it = repository.and_then(|id| self.by_repository.get(id));
+        std::iter::once(&self.of_any).filter(|policies| !policies.is_empty()).chain(of_it)
+    }
+
+    fn add(&mut self, policy: &Policy, repositories: Option<&BTreeSet<String>>) -> Result<(), String> {
+        self.all.push(policy.clone());
+        let Some(repositories) = repositories else {
+            return self.of_any.add(policy.clone()).map_err(|error| error.to_string());
+        };
+        for id in repositories {
+            let policies = self.by_repository.entry(id.clone()).or_default();
+            policies.add(policy.clone()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 

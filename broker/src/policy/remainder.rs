@@ -311,7 +311,7 @@ fn not(arg: Value) -> Value {
     truth(&arg).map_or_else(|| json!({"!": {"arg": arg}}), |value| is(!value))
 }
 
-fn is_fallible(expression: &Value) -> bool {
+pub(super) fn is_fallible(expression: &Value) -> bool {
     match expression {
         Value::Object(members) => {
             members.iter().any(|(name, inner)| FALLIBLE.contains(&name.as_str()) || is_fallible(inner))

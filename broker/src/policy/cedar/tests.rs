@@ -437,6 +437,78 @@ fn names_that_nothing_has_are_found() {
     insta::assert_snapshot!(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
 }
 
+#[test]
+fn a_decision_does_not_look_at_the_policies_of_other_repositories() {
+    let scope = r#"permit(principal in Issuer::"ci", action == Action::"mint", resource in Namespace::"payments")"#;
+    let asks =
+        |id: usize| format!("context.provenance has repository_id && context.provenance.repository_id == \"{id}\"");
+    let either = format!("({} || {})", asks(222), asks(333));
+    let own = [
+        format!("when {{ {} && context.hour < 24 }}", asks(222)),
+        format!("when {{ context.hour < 24 && {either} }}"),
+        format!("when {{ !context.holder }} when {{ {} }} unless {{ context.owner_member }}", asks(222)),
+        r#"when { context.provenance has repository_id && ["222", "333"].contains(context.provenance.repository_id) }"#
+            .to_owned(),
+        // None of these tells that it is false for another repository, or that nothing before it fails.
+        format!("when {{ {} || context.hour > 24 }}", asks(111)),
+        format!("unless {{ {} }}", asks(111)),
+        format!("when {{ context.time + 1 > 0 && {} }}", asks(111)),
+        r#"when { context.provenance has repository_id && context.provenance.repository_id != "111" }"#.to_owned(),
+        r#"when { context.provenance has repository && context.provenance.repository == "111" }"#.to_owned(),
+    ];
+    let own: String = own.iter().enumerate().map(|(n, asked)| format!("@id(\"p{n}\") {scope} {asked};\n")).collect();
+    let mut query = query();
+    let counts = [10, 200].map(|others| {
+        let others: String =
+            (0..others).map(|n| format!("@id(\"o{n}\") {scope} when {{ {} }};", asks(1_000 + n))).collect();
+        let engine = load(&format!("{own}{others}")).unwrap();
+        query.context.provenance.repository_id = Some("222".to_owned());
+        let of_its_own = engine.policies_evaluated(&query).unwrap();
+        query.context.provenance.repository_id = None;
+        let determining = engine.decide(&query).unwrap().determining;
+        assert_eq!(determining.iter().map(PolicyId::as_str).collect::<Vec<_>>(), ["p5"], "who comes from none");
+        assert!(engine.could_permit(&query.principal, Action::Mint, &query.resource));
+        (of_its_own, engine.policies_evaluated(&query).unwrap())
+    });
+    assert_eq!(counts, [(9, 5); 2], "its own and those of any repository");
+}
+
+/// Conditions of which some can hold for certain repositories alone: asked for before and after what fails, one by one, in
+/// lists, negated, in alternatives, and hidden in what only looks alike.
+fn any_condition() -> impl Strategy<Value = String> {
+    let guarded = |asked: &str| format!("(context.provenance has repository_id && {asked})");
+    let asked = |id: &str| guarded(&format!("context.provenance.repository_id == \"{id}\""));
+    let leaf = prop::sample::select(vec![
+        asked("222"),
+        asked("333"),
+        asked(""),
+        guarded("\"222\" == context.provenance.repository_id"),
+        guarded("[\"222\", \"333\"].contains(context.provenance.repository_id)"),
+        guarded("[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"222\"].contains(context.provenance.repository_id)"),
+        guarded("context.provenance.repository_id != \"222\""),
+        guarded("context.provenance.repository_id like \"2*\""),
+        guarded("context.provenance.repository_id == context.provenance.repository_id"),
+        "(context.provenance has repository && context.provenance.repository == \"222\")".to_owned(),
+        "(context has build && context.build has repository && context.build.repository == \"222\")".to_owned(),
+        "context.provenance has repository_id".to_owned(),
+        "context.holder".to_owned(),
+        "context.owner_member".to_owned(),
+        "context.time * 9223372036854775807 > 0".to_owned(),
+        "-(context.time * 9223372036854775807) > 0".to_owned(),
+        "context.time + 1 > 0".to_owned(),
+    ]);
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} && {right})")),
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} && {right})")),
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} || {right})")),
+            inner.clone().prop_map(|asked| format!("!({asked})")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(asked, then, other)| format!("(if {asked} then {then} else {other})")),
+        ]
+    })
+}
+
 fn any_policy() -> impl Strategy<Value = String> {
     let principals = [
         "principal",
@@ -483,7 +555,11 @@ fn any_policy() -> impl Strategy<Value = String> {
         prop::sample::select(principals.to_vec()),
         prop::sample::select(actions.to_vec()),
         prop::sample::select(resources.to_vec()),
-        prop::sample::select(conditions.to_vec()),
+        prop_oneof![
+            prop::sample::select(conditions.to_vec()).prop_map(str::to_owned),
+            (any_condition(), any_condition())
+                .prop_map(|(when, unless)| format!("unless {{ {unless} }} when {{ {when} }}")),
+        ],
     )
         .prop_map(|(effect, principal, action, resource, condition)| {
             format!("{effect}({principal}, {action}, {resource}) {condition};")
@@ -500,8 +576,10 @@ prop_compose! {
         what in 0..4_u8,
         holder in any::<bool>(),
         owner_member in any::<bool>(),
+        repository in prop::sample::select(vec![None, Some("222"), Some("333"), Some("444"), Some("")]),
     ) -> PolicyQuery {
         let mut query = sample::query(subject, role);
+        query.context.provenance.repository_id = repository.map(str::to_owned);
         query.principal.kind = kind;
         query.principal.issuer = issuer.parse().unwrap();
         if member {
@@ -519,6 +597,29 @@ prop_compose! {
     }
 }
 
+/// Decides `queries` by slices and by all of `policies` at once: allowed or not, by which policies, on which terms, or with
+/// which errors.
+fn agree(policies: &[String], queries: &[PolicyQuery]) -> Result<(), TestCaseError> {
+    let text = |keep: &dyn Fn(&str) -> bool| {
+        let named = policies.iter().enumerate();
+        let named = named.map(|(n, text)| (format!("policy \"p{n}\""), format!("@id(\"p{n}\") {text}\n")));
+        named.filter(|(name, _)| keep(name)).map(|(_, text)| text).collect::<String>()
+    };
+    // Policies that Cedar's validator or the lints refuse are left out.
+    let findings = load(&text(&|_| true)).err().unwrap_or_default();
+    let engine = load(&text(&|name| !findings.iter().any(|finding| finding.reason.starts_with(name)))).unwrap();
+    let mut whole = PolicySet::new();
+    for rule in &engine.rules {
+        whole.add(rule.policy.clone()).unwrap();
+    }
+    for query in queries {
+        let mut found = Found::default();
+        found.evaluate(&engine.vocabulary.prepare(query).unwrap(), &whole);
+        prop_assert_eq!(engine.verdict(query, found), engine.decide(query));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -527,21 +628,21 @@ proptest! {
         policies in prop::collection::vec(any_policy(), 0..12),
         queries in prop::collection::vec(any_query(), 1..8),
     ) {
-        let text = |keep: &dyn Fn(&str) -> bool| {
-            let named = policies.iter().enumerate().map(|(n, text)| (format!("policy \"p{n}\""), format!("@id(\"p{n}\") {text}\n")));
-            named.filter(|(name, _)| keep(name)).map(|(_, text)| text).collect::<String>()
-        };
-        // Policies that Cedar's validator or the lints refuse are left out.
-        let findings = load(&text(&|_| true)).err().unwrap_or_default();
-        let engine = load(&text(&|name| !findings.iter().any(|finding| finding.reason.starts_with(name)))).unwrap();
-        let mut whole = PolicySet::new();
-        for rule in &engine.rules {
-            whole.add(rule.policy.clone()).unwrap();
+        agree(&policies, &queries)?;
+    }
+
+    #[test]
+    fn so_it_does_where_only_the_repository_tells_policies_apart(
+        conditions in prop::collection::vec((any::<bool>(), any_condition()), 1..4),
+        mut queries in prop::collection::vec(any_query(), 8..16),
+    ) {
+        for query in &mut queries {
+            (query.action, query.resource) = (Action::Mint, Resource::Role(sample::role_facts("payments/prod/deploy")));
         }
-        for query in &queries {
-            let mut found = Found::default();
-            found.evaluate(&engine.vocabulary.prepare(query).unwrap(), &whole);
-            prop_assert_eq!(engine.verdict(query, found), engine.decide(query));
-        }
+        let policies: Vec<_> = conditions.iter().map(|(permits, asked)| {
+            let effect = if *permits { "permit" } else { "forbid" };
+            format!("{effect}(principal, action == Action::\"mint\", resource in Namespace::\"payments\") when {{ {asked} }};")
+        }).collect();
+        agree(&policies, &queries)?;
     }
 }
