@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use hallpass_tests::config::{self, Setup};
 use hallpass_tests::{Issuer, SigningKey, Store, component, eventually};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,13 +33,23 @@ pub(crate) enum Transport {
     Tls,
 }
 
+/// What clients of a load connect by.
+#[derive(Clone, Default)]
+pub(crate) struct Connections {
+    /// What they speak TLS with, each the next; none where it is plain HTTP.
+    pub(crate) tls: Vec<Arc<rustls::ClientConfig>>,
+    /// Whether each connection serves for one request.
+    pub(crate) new_each: bool,
+}
+
 /// A broker that runs.
 pub(crate) struct BenchedBroker {
     pub(crate) issuer: Issuer,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) listen: SocketAddr,
-    /// Present where clients connect over TLS.
-    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(crate) connections: Connections,
+    /// Its certificate, where it speaks TLS.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
     program: PathBuf,
     file: PathBuf,
     operations: SocketAddr,
@@ -97,16 +108,18 @@ impl BenchedBroker {
         let issuer = Issuer::start(&[&key]).await;
         let (listen, operations) = free_addresses()?;
         let mut setup = change(setup(&issuer));
-        let tls = match transport {
-            Transport::Plain => None,
-            Transport::Tls => {
-                let (tls, server) = certify(folder.path(), listen)?;
-                setup = setup.server(server);
-                Some(Arc::new(tls))
-            }
-        };
+        let (mut connections, mut certificate) = (Connections::default(), None);
+        if transport == Transport::Tls {
+            let (own, server) = certify(folder.path(), listen)?;
+            setup = setup.server(server);
+            let client = trusting(&own)?.with_no_client_auth();
+            connections = Connections { tls: vec![Arc::new(client)], new_each: true };
+            certificate = Some(own);
+        }
         let file = setup.write(folder.path(), listen, operations)?;
-        Ok(Self { issuer, key, listen, tls, program: program.to_owned(), file, operations, process: None, folder })
+        let program = program.to_owned();
+        let process = None;
+        Ok(Self { issuer, key, listen, connections, certificate, program, file, operations, process, folder })
     }
 
     /// Starts it on what it left behind, and awaits that it is ready.
@@ -155,6 +168,12 @@ impl BenchedBroker {
     /// Its database.
     pub(crate) fn database(&self) -> PathBuf {
         config::database(self.folder.path())
+    }
+
+    /// What it calls itself.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https://localhost" } else { "http://127.0.0.1" };
+        format!("{scheme}:{}", self.listen.port())
     }
 
     pub(crate) fn process_id(&self) -> u32 {
@@ -218,6 +237,12 @@ impl BenchedBroker {
     }
 }
 
+impl Connections {
+    pub(crate) fn tls_of(&self, client: usize) -> Option<Arc<rustls::ClientConfig>> {
+        self.tls.iter().cycle().nth(client).cloned()
+    }
+}
+
 impl Drop for BenchedBroker {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
@@ -267,20 +292,26 @@ fn setup(issuer: &Issuer) -> Setup {
     setup.each_issuer(|issuer| issuer["provenance"] = json!({"commit": "sha"}))
 }
 
-/// A certificate for the broker, the sections of the server file that name it, and a client that trusts it alone.
-fn certify(folder: &Path, listen: SocketAddr) -> anyhow::Result<(rustls::ClientConfig, Value)> {
+/// A client that trusts a broker with this certificate alone.
+pub(crate) fn trusting(
+    certificate: &CertificateDer<'static>,
+) -> anyhow::Result<rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert>> {
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(certificate.clone())?;
+    Ok(rustls::ClientConfig::builder().with_root_certificates(trusted))
+}
+
+/// A certificate for the broker, and the sections of the server file that name it.
+fn certify(folder: &Path, listen: SocketAddr) -> anyhow::Result<(CertificateDer<'static>, Value)> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
     let (certificate, key): (PathBuf, PathBuf) = (folder.join("tls.pem"), folder.join("tls.key"));
     fs::write(&certificate, made.cert.pem())?;
     fs::write(&key, made.signing_key.serialize_pem())?;
-    let mut trusted = rustls::RootCertStore::empty();
-    trusted.add(CertificateDer::from(made.cert.der().to_vec()))?;
-    let client = rustls::ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
     let server = json!({"server": {
         "public_url": format!("https://localhost:{}", listen.port()),
         "tls": {"certificate_file": certificate, "private_key_file": key},
     }});
-    Ok((client, server))
+    Ok((made.cert.der().clone(), server))
 }
 
 fn free_addresses() -> anyhow::Result<(SocketAddr, SocketAddr)> {

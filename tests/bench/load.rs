@@ -1,5 +1,6 @@
 //! Clients that exchange proofs as fast as they are answered.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -7,19 +8,21 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use rustls::HandshakeKind;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::broker::{BenchedBroker, role, server_name};
 use crate::machine::CpuTime;
-use crate::wire::{After, Connection};
+use crate::wire::{After, Connection, Shown};
 
 /// One run.
 pub(crate) struct Load {
     pub(crate) clients: usize,
     pub(crate) longest: Duration,
-    pub(crate) proofs: Vec<String>,
+    pub(crate) proofs: Vec<Shown>,
 }
 
 /// What a run showed.
@@ -37,7 +40,7 @@ pub(crate) struct Measured {
 
 /// What the clients share.
 struct Shared {
-    proofs: Vec<String>,
+    proofs: Vec<Shown>,
     next: AtomicUsize,
     until: Instant,
     over: AtomicBool,
@@ -47,6 +50,26 @@ struct Shared {
 struct Seen {
     latency: Histogram<u64>,
     resumed: u64,
+}
+
+/// How many proofs the short run has, and the real one at least.
+const TRIAL_PROOFS: usize = 12_000;
+/// More proofs than the short run foretells: a run that is faster must not end early.
+const SPARE: f64 = 1.4;
+
+/// A load of `seconds` with proofs enough, and the tokens of a short run first: it fills caches, and tells how many proofs
+/// the real one needs.
+pub(crate) async fn sized(
+    broker: &BenchedBroker,
+    clients: usize,
+    seconds: u64,
+    sign: impl Fn(usize) -> Vec<Shown>,
+) -> anyhow::Result<(u64, Load)> {
+    let trial = Load { clients, longest: Duration::from_secs(1), proofs: sign(TRIAL_PROOFS) };
+    let trial = trial.run(broker).await?;
+    let wanted = trial.per_second() * seconds as f64 * SPARE;
+    let proofs = sign((wanted as usize).max(TRIAL_PROOFS));
+    Ok((trial.tokens, Load { clients, longest: Duration::from_secs(seconds), proofs }))
 }
 
 impl Load {
@@ -69,12 +92,14 @@ impl Load {
             over: AtomicBool::new(false),
         });
         let mut clients = JoinSet::new();
-        for _ in 0..self.clients {
-            let (shared, listen, tls) = (Arc::clone(&shared), broker.listen, broker.tls.clone());
+        for number in 0..self.clients {
+            let (shared, listen, new_each) = (Arc::clone(&shared), broker.listen, broker.connections.new_each);
+            let tls = broker.connections.tls_of(number).map(TlsConnector::from);
             clients.spawn(async move {
                 match tls {
-                    None => keep_one_connection(&shared, TcpStream::connect(listen).await?).await,
-                    Some(tls) => connect_each_time(&shared, listen, TlsConnector::from(tls)).await,
+                    None => keep_one_connection(&shared, connect(listen).await?).await,
+                    Some(tls) if new_each => connect_each_time(&shared, listen, tls).await,
+                    Some(tls) => keep_one_connection(&shared, connect_over(&tls, listen).await?).await,
                 }
             });
         }
@@ -116,7 +141,7 @@ impl Measured {
 
 impl Shared {
     /// The next proof with its number; `None` when the time is over, or the proofs are.
-    fn next(&self) -> Option<(usize, &str)> {
+    fn next(&self) -> Option<(usize, &Shown)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let proof = self.proofs.get(number)?;
         let goes_on = now() < self.until && !self.over.load(Ordering::Relaxed);
@@ -134,31 +159,34 @@ impl Seen {
     }
 }
 
-async fn keep_one_connection(shared: &Shared, stream: TcpStream) -> anyhow::Result<Seen> {
+async fn connect(listen: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(listen).await?;
     stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn connect_over(tls: &TlsConnector, listen: SocketAddr) -> anyhow::Result<TlsStream<TcpStream>> {
+    Ok(tls.connect(server_name()?, connect(listen).await?).await?)
+}
+
+async fn keep_one_connection(shared: &Shared, stream: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Result<Seen> {
     let mut connection = Connection::new(stream);
     let mut seen = Seen::nothing()?;
     while let Some((number, proof)) = shared.next() {
         let started = now();
-        connection.exchange(proof, &role(number), After::Keep).await?;
+        connection.ask(proof, &role(number), After::Keep).await?;
         seen.record(started)?;
     }
     Ok(seen)
 }
 
-async fn connect_each_time(
-    shared: &Shared,
-    listen: std::net::SocketAddr,
-    connector: TlsConnector,
-) -> anyhow::Result<Seen> {
+async fn connect_each_time(shared: &Shared, listen: SocketAddr, tls: TlsConnector) -> anyhow::Result<Seen> {
     let mut seen = Seen::nothing()?;
     while let Some((number, proof)) = shared.next() {
         let started = now();
-        let stream = TcpStream::connect(listen).await?;
-        stream.set_nodelay(true)?;
-        let stream = connector.connect(server_name()?, stream).await?;
+        let stream = connect_over(&tls, listen).await?;
         seen.resumed += u64::from(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed));
-        Connection::new(stream).exchange(proof, &role(number), After::Close).await?;
+        Connection::new(stream).ask(proof, &role(number), After::Close).await?;
         seen.record(started)?;
     }
     Ok(seen)

@@ -10,33 +10,39 @@ mod broker;
 mod ledger;
 mod load;
 mod machine;
+mod policies;
 mod proofs;
 mod report;
 mod revocation;
 mod scale;
+mod ways;
 mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
 use crate::broker::{BenchedBroker, Transport};
-use crate::load::{Load, Measured};
+use crate::load::Measured;
 use crate::proofs::Proofs;
 use crate::scale::Scale;
 
 /// What the command line asks for.
 struct Arguments {
     broker: PathBuf,
-    seconds: u64,
+    /// How long for each number of clients.
+    seconds: Option<u64>,
     clients: Vec<usize>,
     tls_clients: Vec<usize>,
     profile: Option<PathBuf>,
     scale: Scale,
     /// How many leases are to end at once, where real backends are measured.
     backends: Option<usize>,
+    /// Whether the ways to prove oneself are measured.
+    proofs: bool,
+    /// Whether bundles of growing size are.
+    policies: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -53,16 +59,23 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.scale.is_asked_for() {
         return arguments.scale.measure(&arguments.broker).await;
     }
+    if arguments.proofs {
+        return ways::measure(&arguments.broker, arguments.seconds.unwrap_or(5), &arguments.tls_clients).await;
+    }
+    if arguments.policies {
+        return policies::measure(&arguments.broker, arguments.seconds.unwrap_or(10)).await;
+    }
+    let seconds = arguments.seconds.unwrap_or(10);
     if let Some(leases) = arguments.backends {
-        return backends::measure(&arguments.broker, arguments.seconds, &arguments.clients, leases).await;
+        return backends::measure(&arguments.broker, seconds, &arguments.clients, leases).await;
     }
     report::heading();
-    measure(arguments, Transport::Plain, &arguments.clients).await?;
-    measure(arguments, Transport::Tls, &arguments.tls_clients).await
+    measure(arguments, Transport::Plain, &arguments.clients, seconds).await?;
+    measure(arguments, Transport::Tls, &arguments.tls_clients, seconds).await
 }
 
 /// Measures one way to connect, on a broker and a ledger of its own.
-async fn measure(arguments: &Arguments, transport: Transport, clients: &[usize]) -> anyhow::Result<()> {
+async fn measure(arguments: &Arguments, transport: Transport, clients: &[usize], seconds: u64) -> anyhow::Result<()> {
     if clients.is_empty() {
         return Ok(());
     }
@@ -71,16 +84,8 @@ async fn measure(arguments: &Arguments, transport: Transport, clients: &[usize])
     let mut granted = 0;
     let mut profiled = false;
     for &clients in clients {
-        // A short run first: it fills caches, and tells how many proofs the real one needs.
-        let trial = Load { clients, longest: Duration::from_secs(1), proofs: proofs.sign(TRIAL_PROOFS) };
-        let trial = trial.run(&broker).await?;
-        granted += trial.tokens;
-        let wanted = trial.per_second() * arguments.seconds as f64 * SPARE;
-        let load = Load {
-            clients,
-            longest: Duration::from_secs(arguments.seconds),
-            proofs: proofs.sign((wanted as usize).max(TRIAL_PROOFS)),
-        };
+        let (before, load) = load::sized(&broker, clients, seconds, |count| proofs.sign(count)).await?;
+        granted += before;
         let profile = arguments.profile.as_ref().filter(|_| transport == Transport::Plain && !profiled);
         let profile = profile.filter(|_| Some(&clients) == arguments.clients.iter().max());
         let profiler = profile.map(|file| broker.profile(file)).transpose()?;
@@ -100,23 +105,31 @@ async fn measure(arguments: &Arguments, transport: Transport, clients: &[usize])
     Ok(())
 }
 
-/// Proofs for the short run.
-const TRIAL_PROOFS: usize = 12_000;
-/// More proofs than the trial foretells: a run that is faster must not end early.
-const SPARE: f64 = 1.4;
-
 impl Arguments {
     fn parse(mut given: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut parsed = Self {
             broker: PathBuf::new(),
-            seconds: 10,
+            seconds: None,
             clients: vec![1, 8, 64],
             tls_clients: vec![8, 64],
             profile: None,
             scale: Scale::default(),
             backends: None,
+            proofs: false,
+            policies: false,
         };
         while let Some(name) = given.next() {
+            match name.as_str() {
+                "--proofs" => {
+                    parsed.proofs = true;
+                    continue;
+                }
+                "--policies" => {
+                    parsed.policies = true;
+                    continue;
+                }
+                _ => {}
+            }
             let value = given.next().with_context(|| format!("{name} needs a value"))?;
             let list = || {
                 let numbers = value.split(',').filter(|number| !number.is_empty()).map(str::parse);
@@ -124,7 +137,7 @@ impl Arguments {
             };
             match name.as_str() {
                 "--broker" => parsed.broker = value.into(),
-                "--seconds" => parsed.seconds = value.parse().with_context(|| format!("{name} {value}"))?,
+                "--seconds" => parsed.seconds = Some(value.parse().with_context(|| format!("{name} {value}"))?),
                 "--clients" => parsed.clients = list()?,
                 "--tls-clients" => parsed.tls_clients = list()?,
                 "--restart" => parsed.scale.restart = Some(value.parse().with_context(|| format!("{name} {value}"))?),
@@ -136,7 +149,7 @@ impl Arguments {
             }
         }
         ensure!(parsed.broker.is_file(), "--broker names the broker's binary");
-        ensure!(parsed.seconds > 0, "--seconds is at least 1");
+        ensure!(parsed.seconds != Some(0), "--seconds is at least 1");
         ensure!(!parsed.clients.contains(&0) && !parsed.tls_clients.contains(&0), "a load has at least one client");
         Ok(parsed)
     }

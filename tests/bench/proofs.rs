@@ -5,8 +5,10 @@ use hallpass_tests::config::AUDIENCE;
 use hallpass_tests::{Issuer, SigningKey};
 use serde_json::Value;
 
+use crate::wire::Shown;
+
 /// Different workloads that ask.
-const WORKLOADS: usize = 100;
+pub(crate) const WORKLOADS: usize = 100;
 
 /// Signs proofs of many workloads.
 pub(crate) struct Proofs<'a> {
@@ -29,8 +31,12 @@ impl<'a> Proofs<'a> {
     }
 
     /// Fresh proofs, each with an id of its own.
-    pub(crate) fn sign(&self, count: usize) -> Vec<String> {
-        let workload = |number: usize| format!("repo:acme@111/app{}@222:ref:refs/heads/main", number % WORKLOADS);
-        (0..count).map(|number| self.key.sign(&self.issuer.claims(AUDIENCE, &workload(number)))).collect()
+    pub(crate) fn sign(&self, count: usize) -> Vec<Shown> {
+        (0..count).map(|number| Shown::Token(self.one(number))).collect()
+    }
+
+    /// A fresh proof of one of the workloads.
+    pub(crate) fn one(&self, number: usize) -> String {
+        self.of_subject(&format!("repo:acme@111/app{}@222:ref:refs/heads/main", number % WORKLOADS), &[])
     }
 }

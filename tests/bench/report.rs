@@ -14,10 +14,7 @@ pub(crate) fn machine(facts: &[(&'static str, String)]) {
 }
 
 pub(crate) fn heading() {
-    println!(
-        "{:<28} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>13}",
-        "connections", "clients", "tokens", "per s", "p50 ms", "p99 ms", "max ms", "broker", "load", "broker µs each"
-    );
+    println!("{}", columns("connections"));
 }
 
 pub(crate) fn line(transport: Transport, clients: usize, measured: &Measured) {
@@ -33,13 +30,32 @@ pub(crate) fn line(transport: Transport, clients: usize, measured: &Measured) {
 
 /// The same for a load that is told apart by something else.
 pub(crate) fn named_line(what: &str, clients: usize, measured: &Measured) {
+    println!("{}", figures(what, clients, measured));
+}
+
+pub(crate) fn heading_with_memory(what: &str) {
+    println!("{} {:>8}", columns(what), "MB held");
+}
+
+/// The same for a broker whose memory is told with it.
+pub(crate) fn line_with_memory(what: &str, clients: usize, measured: &Measured, memory: &Memory) {
+    println!("{} {:>8}", figures(what, clients, measured), memory.now / 1024);
+}
+
+fn columns(what: &str) -> String {
+    format!(
+        "{what:<28} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14}",
+        "clients", "tokens", "per s", "p50 ms", "p99 ms", "max ms", "broker", "load", "broker µs each"
+    )
+}
+
+fn figures(what: &str, clients: usize, measured: &Measured) -> String {
     let millis = |micros: u64| micros as f64 / 1000.0;
     // What a token costs the broker is the same on a busy machine, where the other figures are not.
     let each = measured.broker.as_micros() as f64 / measured.tokens as f64;
     let cores = |time: std::time::Duration| time.as_secs_f64() / measured.took.as_secs_f64();
-    println!(
-        "{:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>5.2} cpu {:>5.2} cpu {each:>14.0}",
-        what,
+    format!(
+        "{what:<28} {clients:>7} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>5.2} cpu {:>5.2} cpu {each:>14.0}",
         measured.tokens,
         measured.per_second(),
         millis(measured.latency.value_at_quantile(0.5)),
@@ -47,7 +63,7 @@ pub(crate) fn named_line(what: &str, clients: usize, measured: &Measured) {
         millis(measured.latency.max()),
         cores(measured.broker),
         cores(measured.load),
-    );
+    )
 }
 
 pub(crate) fn heading_of_backends() {

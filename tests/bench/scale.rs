@@ -13,7 +13,7 @@ use crate::load::Load;
 use crate::proofs::Proofs;
 use crate::report;
 use crate::revocation;
-use crate::wire::{After, Connection};
+use crate::wire::{After, Connection, Shown};
 
 /// Clients that exchange proofs meanwhile.
 pub(crate) const CLIENTS: usize = 8;
@@ -45,7 +45,7 @@ impl Scale {
     /// All on one ledger, in which the grants that are due are among those that live on.
     pub(crate) async fn measure(self, program: &Path) -> anyhow::Result<()> {
         let mut broker = BenchedBroker::start(program, Transport::Plain).await?;
-        let proof = one_proof(&broker)?;
+        let proof = one_proof(&broker);
         let mut connection = Connection::new(TcpStream::connect(broker.listen).await?);
         connection.exchange(&proof, &role(0), After::Close).await?;
         broker.stop().await?;
@@ -87,7 +87,7 @@ impl Scale {
 async fn restart(broker: &mut BenchedBroker, live: u64, memory: &mut Vec<Memory>) -> anyhow::Result<()> {
     let mut longest = Duration::ZERO;
     for _ in 0..RESTARTS {
-        let proof = one_proof(broker)?;
+        let proof = one_proof(broker);
         longest = longest.max(broker.time_to_first_token(&proof).await?);
         memory.push(broker.memory()?);
         broker.stop().await?;
@@ -101,7 +101,7 @@ async fn restart(broker: &mut BenchedBroker, live: u64, memory: &mut Vec<Memory>
         let proofs = sign(broker, PROOFS_BEFORE_KILL);
         Load { clients: CLIENTS, longest: BEFORE_KILL, proofs }.run(broker).await?;
         broker.kill9().await?;
-        let proof = one_proof(broker)?;
+        let proof = one_proof(broker);
         longest = longest.max(broker.time_to_first_token(&proof).await?);
         memory.push(broker.memory()?);
         broker.stop().await?;
@@ -168,11 +168,11 @@ async fn ended(database: &Path, at: i64) -> anyhow::Result<Duration> {
     }
 }
 
-fn one_proof(broker: &BenchedBroker) -> anyhow::Result<String> {
-    sign(broker, 1).pop().context("a proof")
+fn one_proof(broker: &BenchedBroker) -> String {
+    Proofs::of(&broker.issuer, &broker.key).one(0)
 }
 
-pub(crate) fn sign(broker: &BenchedBroker, count: usize) -> Vec<String> {
+pub(crate) fn sign(broker: &BenchedBroker, count: usize) -> Vec<Shown> {
     Proofs::of(&broker.issuer, &broker.key).sign(count)
 }
 

@@ -18,6 +18,17 @@ pub(crate) struct Connection<S> {
     request: Vec<u8>,
 }
 
+/// What a request shows of who asks.
+#[derive(Clone, Debug)]
+pub(crate) enum Shown {
+    /// A token.
+    Token(String),
+    /// A token, and by a proof for this one request a key of the caller's own (RFC 9449).
+    TokenAndKey { token: String, key: String },
+    /// The certificate of the connection, and nothing else.
+    Certificate,
+}
+
 /// Whether the connection outlives the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
@@ -28,6 +39,36 @@ pub(crate) enum After {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, received: Vec::with_capacity(8 * 1024), request: Vec::with_capacity(8 * 1024) }
+    }
+
+    /// Asks for a token of `role`; anything but an answer with one is an error.
+    pub(crate) async fn ask(&mut self, shown: &Shown, role: &str, after: After) -> anyhow::Result<()> {
+        match shown {
+            Shown::Token(token) => self.exchange(token, role, after).await,
+            Shown::TokenAndKey { token, key } => {
+                self.write_exchange(token, Some(key), role, after);
+                self.token(200, "\"access_token\":\"").await.map(|_| ())
+            }
+            Shown::Certificate => {
+                // A token exchange (RFC 8693) has a token in its body: this is the call that needs none.
+                let wanted = format!("{{\"role\":\"{role}\",\"purpose\":\"deploy build 4f2c\"}}");
+                self.write("/v1/grants", "application/json", "", after, &wanted);
+                self.token(201, "\"token\":\"").await.map(|_| ())
+            }
+        }
+    }
+
+    /// The nonce that the broker wants in proofs of possession, which it tells to whoever shows one without.
+    pub(crate) async fn nonce(&mut self, token: &str, key: &str, role: &str) -> anyhow::Result<String> {
+        self.write_exchange(token, Some(key), role, After::Keep);
+        self.stream.write_all(&self.request).await?;
+        let (status, body) = self.read_answer().await?;
+        ensure!(status == 400, "no nonce but {status} {}", String::from_utf8_lossy(body));
+        let answer = String::from_utf8_lossy(&self.received);
+        let mut fields = answer.lines().filter_map(|line| line.split_once(':'));
+        let nonce =
+            fields.find(|(name, _)| name.eq_ignore_ascii_case("dpop-nonce")).context("an answer without a nonce")?;
+        Ok(nonce.1.trim().to_owned())
     }
 
     /// Exchanges a proof; anything but `200` with a token is an error.
@@ -42,11 +83,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         role: &str,
         after: After,
     ) -> anyhow::Result<Cow<'_, str>> {
-        self.write_exchange(proof, role, after);
+        self.write_exchange(proof, None, role, after);
+        self.token(200, "\"access_token\":\"").await
+    }
+
+    /// Sends what was written and gives the answer, which has this status and a token after `mark`.
+    async fn token(&mut self, expected: u16, mark: &str) -> anyhow::Result<Cow<'_, str>> {
         self.stream.write_all(&self.request).await?;
+        self.stream.flush().await?;
         let (status, body) = self.read_answer().await?;
         let body = String::from_utf8_lossy(body);
-        ensure!(status == 200 && body.contains("\"access_token\":\""), "no token but {status} {body}");
+        ensure!(status == expected && body.contains(mark), "no token but {status} {body}");
         Ok(body)
     }
 
@@ -69,20 +116,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok((status, serde_json::from_slice(body).with_context(|| format!("{method} {path}: {status}"))?))
     }
 
-    fn write_exchange(&mut self, proof: &str, role: &str, after: After) {
+    fn write_exchange(&mut self, proof: &str, key: Option<&str>, role: &str, after: After) {
         // Proofs and role names consist of characters that a form need not escape, but for the slash.
         let form = format!(
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={proof}\
              &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&audience={}&purpose=deploy+build+4f2c",
             role.replace('/', "%2F")
         );
+        let key = key.map(|key| format!("DPoP: {key}\r\n")).unwrap_or_default();
+        self.write("/oauth2/token", "application/x-www-form-urlencoded", &key, after, &form);
+    }
+
+    fn write(&mut self, path: &str, kind: &str, fields: &str, after: After, body: &str) {
         let connection = if after == After::Close { "Connection: close\r\n" } else { "" };
         self.request.clear();
         self.request.extend_from_slice(
             format!(
-                "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-                 {connection}Content-Length: {}\r\n\r\n{form}",
-                form.len()
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{fields}{connection}\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
             )
             .as_bytes(),
         );
