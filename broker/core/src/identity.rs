@@ -118,6 +118,7 @@ impl Proof {
 pub struct ClientCertificate {
     chain: Vec<Vec<u8>>,
     sha256: [u8; 32],
+    chain_sha256: [u8; 32],
 }
 
 impl ClientCertificate {
@@ -136,8 +137,10 @@ impl ClientCertificate {
         if chain.len() > Self::MAX_CHAIN || bytes > Self::MAX_BYTES {
             return None;
         }
-        let sha256 = sha256(chain.first()?);
-        Some(Self { chain, sha256 })
+        let leaf_sha256 = sha256(chain.first()?);
+        // The digests of its certificates, one behind the other: where each ends is thus beyond doubt.
+        let chain_sha256 = sha256(&chain.iter().map(|one| sha256(one)).collect::<Vec<_>>().concat());
+        Some(Self { chain, sha256: leaf_sha256, chain_sha256 })
     }
 
     /// The certificate itself, in DER.
@@ -158,7 +161,13 @@ impl ClientCertificate {
         self.sha256
     }
 
-    /// The same in base64url: `x5t#S256` (RFC 8705 §3.1).
+    /// SHA-256 that stands for the whole chain: another chain has another.
+    #[must_use]
+    pub const fn chain_sha256(&self) -> [u8; 32] {
+        self.chain_sha256
+    }
+
+    /// SHA-256 of the certificate itself, in base64url: `x5t#S256` (RFC 8705 §3.1).
     #[must_use]
     pub fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.sha256)

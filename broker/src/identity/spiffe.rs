@@ -12,6 +12,7 @@ mod jwt_svid;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod verified;
 mod x509_svid;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use hallpass_core::spiffe::{SpiffeId, TrustDomain};
 use hallpass_core::time::{Clock, Timestamp};
 
 pub use self::reader::ProofForms;
+use self::verified::VerifiedChains;
 use super::jwks::{KeyCache, KeysUnusable};
 use crate::config::issuer::SpiffeIssuer;
 use crate::outbound::{AllowHttp, Outbound};
@@ -34,6 +36,7 @@ use crate::outbound::{AllowHttp, Outbound};
 pub struct SpiffeVerifier {
     settings: SpiffeIssuer,
     bundle: KeyCache,
+    verified: VerifiedChains,
 }
 
 impl SpiffeVerifier {
@@ -48,7 +51,7 @@ impl SpiffeVerifier {
         allow_http: AllowHttp,
     ) -> Result<Self, KeysUnusable> {
         let bundle = KeyCache::of_bundle(&settings, clock, client, allow_http)?;
-        Ok(Self { settings, bundle })
+        Ok(Self { settings, bundle, verified: VerifiedChains::default() })
     }
 
     /// The trust bundle, to fetch it ahead of the first request and to tell whether it can be had.

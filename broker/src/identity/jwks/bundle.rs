@@ -50,6 +50,12 @@ impl Authority {
         })
     }
 
+    /// When it ends: the last second at which it signs.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// As whoever builds a chain takes it, where it is valid at `now`.
     #[must_use]
     pub fn anchor_at(&self, now: UnixTime) -> Option<&TrustAnchor<'static>> {

@@ -340,6 +340,92 @@ async fn an_svid_is_judged_anew_while_its_connection_stays_open() {
     assert!(refused.detail.contains("has expired"), "{}", refused.detail);
 }
 
+/// What was verified once is not verified again while nothing can have changed, and is where something has.
+#[tokio::test]
+async fn what_was_verified_is_remembered_for_as_long_as_verifying_it_anew_would_say_the_same() {
+    let soon = Authority::with("td1 soon", |params| params.not_after = at(50));
+    let lasting = Authority::new("td1 lasting");
+    let above = lasting.below("above", |params| params.not_after = at(20));
+    let early = lasting.below("early", |params| params.not_before = at(30));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle.json");
+    let publish = |keys: &[Value]| std::fs::write(&file, json!({"keys": keys}).to_string()).unwrap();
+    let leaf = above.leaf(ID, |_| ());
+    let whole = shown(&[&leaf, &above.der]);
+    let (alone, of_soon) = (shown(&[&leaf]), shown(&[&soon.leaf(ID, |_| ())]));
+    let with_another = lasting.leaf(ID, |_| ());
+    let with_another = shown(&[&with_another, &early.der]);
+    let remembered = |verifier: &SpiffeVerifier, proof: &Proof, bundle: &Arc<_>, now| {
+        let Evidence::Certificate(certificate) = &proof.evidence else { panic!("a certificate") };
+        verifier.verified.have(certificate, bundle, now)
+    };
+    publish(&[lasting.jwk()]);
+    let clock = clock();
+    let verifier = verifier_of(settings("td1.test", BundleSource::File(file.clone())), &clock);
+    let judge = async |proof: &Proof| judged(&verifier, proof, clock.now()).await.is_ok();
+    let bundle = verifier.bundle().current().await.unwrap();
+    assert!(!remembered(&verifier, &whole, &bundle, clock.now()));
+    for _ in 0..2 {
+        assert!(judge(&whole).await);
+        assert!(remembered(&verifier, &whole, &bundle, clock.now()));
+    }
+    // Of the leaf alone nothing is remembered: another chain is another matter, and this one leads nowhere.
+    assert!(!judge(&alone).await && !remembered(&verifier, &alone, &bundle, clock.now()));
+    // One that came with something which is not valid yet is good, and verified each time.
+    assert!(judge(&with_another).await && !remembered(&verifier, &with_another, &bundle, clock.now()));
+    // A clock that was set back says nothing of what was verified later than it.
+    assert!(!remembered(&verifier, &whole, &bundle, Timestamp::from_secs(NOW - 1)));
+    // What is above it ends before it does: to the second.
+    clock.advance(Ttl::from_secs(20));
+    assert!(judge(&whole).await);
+    clock.advance(Ttl::from_secs(1));
+    assert!(!judge(&whole).await, "the certificate above it is over");
+
+    // A bundle that changed forgets, also what it still has; and so does the end of an authority.
+    publish(&[lasting.jwk(), soon.jwk()]);
+    clock.advance(Ttl::from_secs(2));
+    assert!(judge(&of_soon).await);
+    let changed = verifier.bundle().current().await.unwrap();
+    assert!(remembered(&verifier, &of_soon, &changed, clock.now()) && !Arc::ptr_eq(&bundle, &changed));
+    assert!(!remembered(&verifier, &of_soon, &bundle, clock.now()));
+    publish(&[soon.jwk()]);
+    clock.advance(Ttl::from_secs(2));
+    assert!(judge(&of_soon).await, "it is verified by the bundle that there is now");
+    clock.advance(Ttl::from_secs(25));
+    assert!(judge(&of_soon).await, "to the last second of its authority");
+    clock.advance(Ttl::from_secs(1));
+    assert!(!judge(&of_soon).await, "its authority is over");
+}
+
+#[tokio::test]
+#[ignore = "a measurement: run it by name, in a release build"]
+#[expect(clippy::disallowed_methods, reason = "a measurement needs the machine's own time")]
+async fn measure_judging_certificates() {
+    const ROUNDS: u32 = 2_000;
+    let root = Authority::new("td1");
+    let above = root.below("above", |_| ());
+    let verifier = verifier("td1.test", &[root.jwk()]);
+    let bundle = verifier.bundle().current().await.unwrap();
+    let (short, long) = (root.leaf(ID, |_| ()), above.leaf(ID, |_| ()));
+    for (what, proof) in [("one signature", shown(&[&short])), ("two signatures", shown(&[&long, &above.der]))] {
+        let Evidence::Certificate(certificate) = &proof.evidence else { panic!("a certificate") };
+        let begun = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            let at = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW.unsigned_abs()));
+            std::hint::black_box(x509_svid::chain(certificate, &bundle, at)).unwrap();
+        }
+        let verified = begun.elapsed() / ROUNDS;
+        let begun = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            std::hint::black_box(judged(&verifier, &proof, sample::NOW).await).unwrap();
+        }
+        println!(
+            "{what}: {verified:?} to verify; {:?} to judge a request where it is remembered",
+            begun.elapsed() / ROUNDS
+        );
+    }
+}
+
 /// A JWT-SVID with some header members and claims replaced or, by null, removed.
 fn jwt(key: &TestKey, header: Value, claims: Value) -> Proof {
     let mut svid = json!({"iss": null, "nbf": null, "jti": null, "sub": ID});

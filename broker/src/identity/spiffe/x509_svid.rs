@@ -1,7 +1,7 @@
 //! X.509-SVIDs (SPIFFE X509-SVID §2 to §5), by their chains: that the other end has the key was shown in the handshake.
 //!
-//! They are verified for each request and not for each connection: a bundle changes, and a certificate ends, while
-//! connections stay. Names are read from the very bytes that the chain is verified over, by two parsers that must agree;
+//! They are judged for each request and not for each connection: a bundle changes, and a certificate ends, while
+//! connections stay. Signatures are verified again where one of those can have changed the outcome ([`super::verified`]). Names are read from the very bytes that the chain is verified over, by two parsers that must agree;
 //! what only one of them reads is nobody's name.
 
 use std::fmt::Write as _;
@@ -56,14 +56,23 @@ impl SpiffeVerifier {
         let leaf = parsed(certificate.leaf()).ok_or_else(|| refuse("the certificate cannot be read"))?;
         let at = unix(now).ok_or_else(|| refuse("the time cannot be told"))?;
         let bundle = self.bundle.current().await?;
-        if let Err(first) = chain(certificate, &bundle, at) {
-            // An authority that began since the bundle was fetched; within the bounds of every fetch.
-            self.bundle.refresh().await;
-            let newer = self.bundle.current().await?;
-            if newer.authorities() == bundle.authorities() {
-                return Err(refuse(&first));
+        if !self.verified.have(certificate, &bundle, now) {
+            let bundle = match chain(certificate, &bundle, at) {
+                Ok(()) => bundle,
+                Err(first) => {
+                    // An authority that began since the bundle was fetched; within the bounds of every fetch.
+                    self.bundle.refresh().await;
+                    let newer = self.bundle.current().await?;
+                    if newer.authorities() == bundle.authorities() {
+                        return Err(refuse(&first));
+                    }
+                    chain(certificate, &newer, at).map_err(|why| refuse(&why))?;
+                    newer
+                }
+            };
+            if let Some(until) = first_end(certificate, &bundle, at) {
+                self.verified.remember(certificate, &bundle, now, until);
             }
-            chain(certificate, &newer, at).map_err(|why| refuse(&why))?;
         }
         // From here on its trust domain has signed it.
         let refuse = |detail: &str| refuse(detail).after_signature();
@@ -113,7 +122,7 @@ impl SpiffeVerifier {
 }
 
 /// Whether the chain ends in an authority of this bundle, now, for a TLS client.
-fn chain(certificate: &ClientCertificate, bundle: &KeySet, at: UnixTime) -> Result<(), String> {
+pub(super) fn chain(certificate: &ClientCertificate, bundle: &KeySet, at: UnixTime) -> Result<(), String> {
     let der = CertificateDer::from(certificate.leaf());
     let end_entity = webpki::EndEntityCert::try_from(&der).map_err(|_| "the certificate cannot be read".to_owned())?;
     let intermediates: Vec<_> =
@@ -135,6 +144,29 @@ fn chain(certificate: &ClientCertificate, bundle: &KeySet, at: UnixTime) -> Resu
         )
         .map(drop)
         .map_err(|error| told(&error))
+}
+
+/// When the first ends of anything that the chain can rest on: its certificates, whether it needs them or not, and every
+/// authority that is valid now. None where one of its certificates is not valid now, on which it then does not rest.
+fn first_end(certificate: &ClientCertificate, bundle: &KeySet, at: UnixTime) -> Option<Timestamp> {
+    let now = Timestamp::from_secs(i64::try_from(at.as_secs()).ok()?);
+    let validity = |der: &Vec<u8>| {
+        let validity = parsed(der)?.validity().clone();
+        Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+    };
+    let mut first: Option<Timestamp> = None;
+    let leaf = certificate.leaf().to_vec();
+    for der in std::iter::once(&leaf).chain(certificate.intermediates()) {
+        let (begins, ends) = validity(der)?;
+        let (begins, ends) = (Timestamp::from_secs(begins), Timestamp::from_secs(ends));
+        if now < begins || ends < now {
+            return None;
+        }
+        first = Some(first.map_or(ends, |first| first.min(ends)));
+    }
+    let authorities = bundle.authorities().iter().filter(|authority| authority.anchor_at(at).is_some());
+    let ends = authorities.map(|authority| authority.not_after()).min()?;
+    first.map(|first| first.min(ends))
 }
 
 /// §4: what a leaf is, and what it must not be able to do.
