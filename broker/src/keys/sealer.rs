@@ -157,12 +157,14 @@ mod tests {
         assert!(sealer(1, &[]).open(PLACE, &resealed).is_err(), "the active key seals");
     }
 
+    // CASE CRY-006
     #[test]
     fn equal_secrets_do_not_look_equal() {
         let sealer = sealer(1, &[]);
         assert_ne!(sealer.seal(PLACE, b"a secret").unwrap(), sealer.seal(PLACE, b"a secret").unwrap());
     }
 
+    // CASE CRY-006
     #[test]
     fn nothing_is_sealed_without_randomness() {
         struct NoEntropy;

@@ -88,6 +88,7 @@ async fn an_answer_that_does_not_end_is_given_up_at_the_deadline() {
     }
 }
 
+// CASE BE-001
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let server = TestServer::start().await;

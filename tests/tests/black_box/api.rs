@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hallpass_tests::config::{AUDIENCE, ROLE};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallpass_tests::config::{AUDIENCE, CERTIFICATE_ROLE, ROLE};
 use hallpass_tests::{Answer, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -123,6 +125,51 @@ async fn a_purpose_that_says_nothing_is_no_purpose() {
     let long = open(&house, &json!({"role": ROLE, "purpose": "a".repeat(10_000_000)})).await;
     long.assert_status(413);
     assert_eq!(house.broker.store().grant_count(), 0);
+}
+
+// CASE API-005
+#[tokio::test]
+async fn a_grant_goes_by_its_id_alone_and_by_nothing_that_its_credential_shows() {
+    let house = House::open().await;
+    let token = house.credential().await;
+    let role = json!({"role": CERTIFICATE_ROLE, "purpose": "serve app.test"});
+    let proof = house.proof();
+    let certificate = house.broker.call("POST", "/v1/grants", Some(&proof), Some(&role)).await;
+    certificate.assert_status(201);
+    let pem = certificate.body["credential"]["certificate_chain"].as_str().unwrap_or_default();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap_or_else(|_| panic!("{}", certificate.text));
+    let serial = pem.parse_x509().expect("a certificate").raw_serial_as_string().replace(':', "");
+    let claims = token.credential().split('.').nth(1).expect("claims");
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).expect("base64url")).expect("JSON");
+    let jti = claims["jti"].as_str().expect("a jti").to_owned();
+    let ids = [token.grant_id().to_owned(), certificate.grant_id().to_owned()];
+    let stranger = || house.proof_of("repo:acme@111/other@333:ref:refs/heads/main");
+    // The record's own columns, too: what they hold names nothing to anybody outside.
+    let columns = "SELECT credential_fingerprint AS one FROM grants WHERE credential_fingerprint IS NOT NULL";
+    let kept = house.broker.store().rows(columns, &[]);
+    let kept = kept.iter().filter_map(|row| row["one"].as_str().map(str::to_owned));
+    let named: Vec<String> = [serial, jti].into_iter().chain(kept).filter(|name| !ids.contains(name)).collect();
+    assert!(!named.is_empty());
+    for name in named.iter().chain(&ids) {
+        for (method, path) in [
+            ("GET", format!("/v1/grants/{name}")),
+            ("DELETE", format!("/v1/grants/{name}")),
+            ("POST", format!("/v1/grants/{name}/revoke")),
+            ("POST", format!("/v1/grants/{name}/renew")),
+        ] {
+            let answer = house.broker.call(method, &path, Some(&stranger()), None).await;
+            assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text);
+        }
+        let form = format!("token={name}");
+        let content = Some("application/x-www-form-urlencoded");
+        let ended = house.broker.post_raw("/oauth2/revoke", Some(&stranger()), content, form).await;
+        assert!(ended.status < 500, "{}", ended.text);
+    }
+    for id in &ids {
+        assert_eq!(house.broker.store().state(id), "active");
+        let own = house.broker.call("DELETE", &format!("/v1/grants/{id}"), Some(&house.proof()), None).await;
+        assert!(matches!(own.status, 200 | 202), "the control: {}", own.text);
+    }
 }
 
 // CASE API-012

@@ -203,17 +203,20 @@ fn refused(answer: &Answer, opened: usize, store: &Store, expect: &Expectation) 
 #[test]
 fn every_case_is_run_by_its_recipe_or_by_a_test_that_names_it() {
     let mut named = BTreeSet::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/black_box");
-    let below = |folder: &Path| {
-        fs::read_dir(folder)
-            .expect("the suite is there")
-            .map(|entry| entry.expect("an entry").path())
-            .collect::<Vec<_>>()
-    };
-    // What a connection cannot be made to show is shown at the router.
-    let router = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/tests/http");
-    let files = below(&folder).into_iter().chain(below(&router));
-    let files = files.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] });
+    // What a connection or a real backend cannot be made to show is shown where it can.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<_> = ["broker", "sdk", "tests/tests"].iter().map(|folder| root.join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the sources are there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
     for path in files {
         let text = fs::read_to_string(path).expect("sources are UTF-8");
         let lines = text.lines().filter_map(|line| line.trim().strip_prefix("// CASE "));
@@ -228,7 +231,12 @@ fn every_case_is_run_by_its_recipe_or_by_a_test_that_names_it() {
             (None, None) => by_name += 1,
         }
     }
-    println!("{} cases: {by_recipe} by recipe, {by_name} by a test that names them", all.len());
+    let apart = all.len() - by_recipe - by_name;
+    println!(
+        "{} cases: {by_recipe} run by recipe, {by_name} by a test that names them, {apart} not applicable; \
+         `tests/run` counts which of them passed",
+        all.len()
+    );
     let run = |case: &Case| case.recipe.is_some() || named.contains(&case.id) || case.not_applicable.is_some();
     let forgotten: Vec<_> = all.into_iter().filter(|case| !run(case)).map(|case| case.id).collect();
     assert_eq!(forgotten, Vec::<String>::new());

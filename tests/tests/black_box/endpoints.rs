@@ -49,6 +49,7 @@ fn nothing_is_uncovered() {
     assert!(excused().is_empty(), "the golden list of uncovered endpoints is empty, and stays so");
 }
 
+// CASE API-010
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_endpoint_serves_the_right_somebody_and_nobody_else() {
     assert_each_is_served_rightly(&Scene::open().await).await;

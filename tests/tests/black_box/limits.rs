@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::{House, WORKLOAD};
 
+// CASE MNT-117
 #[tokio::test]
 async fn rates_and_quotas_are_those_of_the_server_file_and_of_the_role() {
     let house = House::open_with(|mut setup| {
@@ -39,6 +40,7 @@ async fn rates_and_quotas_are_those_of_the_server_file_and_of_the_role() {
     assert_eq!(house.broker.exchange(&from("192.0.2.2")).await.text_of("reason"), "quota_exceeded", "not its rate");
 }
 
+// CASE API-017
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_exchanges_does_not_keep_anybody_from_ending_a_grant() {
     const GRANTS: usize = 20;

@@ -66,6 +66,7 @@ pub(crate) fn told(house: &House, action: &str) -> usize {
     house.broker.store().rows("SELECT sequence FROM audit_entries WHERE action = ?1", &[&action]).len()
 }
 
+// CASE MNT-116
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_is_announced_and_takes_over_without_a_restart_and_what_the_old_one_signed_still_verifies() {
     let Some(verifier) = Verifier::new() else { return };

@@ -298,6 +298,7 @@ fn assert_found(scene: &Scene, cases: &[Case<'_>], words: &[&str]) -> usize {
     cases.len()
 }
 
+// CASE LOG-006
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_tamperings_are_found_and_the_untouched_log_is_accepted() {
     let mut scene = Scene::open().await;

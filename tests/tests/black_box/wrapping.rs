@@ -172,6 +172,7 @@ async fn the_key_may_come_from_the_environment_and_is_never_said() {
 }
 
 /// The kernel goes on to show what a process was started with, so that the process has to be closed to whoever looks.
+// CASE CRY-009
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_in_the_brokers_environment_is_not_read_there_by_other_processes_of_its_user() {
     let mut house = House::open().await;

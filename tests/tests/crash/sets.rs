@@ -77,6 +77,7 @@ impl Set {
 }
 
 // EXP-02
+// CASE REV-011
 #[tokio::test]
 async fn killed_at_any_step_of_revoking_a_set_it_ends_the_set_and_nothing_else() {
     let mut house = House::build().await;

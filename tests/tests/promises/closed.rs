@@ -168,6 +168,7 @@ fn promise_6_policy_proof_role_and_environment_bound_a_real_grant() {
     });
 }
 
+// CASE API-017
 #[test]
 fn promise_12_refusals_of_unverified_proofs_are_bounded_and_the_rest_is_counted() {
     in_no_time(async {

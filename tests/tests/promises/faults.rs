@@ -54,6 +54,7 @@ fn each_write_of_a_grants_life_can_fail_once() {
     });
 }
 
+// CASE REV-005
 #[test]
 fn undoing_fails_any_number_of_times_in_any_way() {
     in_no_time(async {

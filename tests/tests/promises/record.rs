@@ -95,6 +95,7 @@ fn promise_1_a_late_answer_is_never_returned() {
     });
 }
 
+// CASE REV-002
 #[tokio::test]
 async fn promise_1_an_answer_that_finds_its_grant_ending_is_dropped_and_undone() {
     let lab = Lab::new(Nature { answers_handle: true, ..Nature::hard() });
@@ -215,6 +216,7 @@ async fn promise_11_the_same_key_while_the_first_is_pending_is_a_conflict() {
     assert_eq!(lab.backend.journal().len(), 1);
 }
 
+// CASE MNT-109
 #[test]
 fn promise_9_a_policy_that_changes_while_it_is_asked_decides_again() {
     in_no_time(async {

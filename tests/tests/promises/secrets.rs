@@ -55,6 +55,7 @@ fn promise_7_secrets_live_once() {
     });
 }
 
+// CASE LOG-004
 #[test]
 fn promise_7_types_that_hold_secrets_do_not_print_them() {
     let hidden = "hunter2-and-more";

@@ -111,6 +111,7 @@ const NOW: i64 = 1_767_225_600_123;
 proptest! {
     #![proptest_config(cases(4_096))]
 
+    // CASE MNT-103
     #[test]
     fn promise_6_ttl_is_the_minimum_of_all_its_bounds(input in input(NOW, seconds, || near(NOW))) {
         match (Terms::compute(&input), oracle(&input)) {

@@ -83,6 +83,18 @@ mod tests {
         of_assuming(failed).to_string()
     }
 
+    // CASE BE-007
+    #[test]
+    fn a_clock_that_differs_from_awss_is_tried_again_and_no_refusal() {
+        for code in ["RequestExpired", "ExpiredTokenException"] {
+            let message = "Signature expired: 20260101T000000Z is now earlier than 20260101T001500Z";
+            let failed = CallFailed::Answered { status: 400, code: code.to_owned(), message: message.to_owned() };
+            assert!(matches!(of_assuming(failed), IssueError::Unavailable { .. }), "{code}");
+        }
+        let failed = CallFailed::Answered { status: 400, code: "ValidationError".to_owned(), message: String::new() };
+        assert!(matches!(of_assuming(failed), IssueError::Refused { .. }), "the control: a refusal");
+    }
+
     /// As STS words them.
     #[test]
     fn a_life_that_sts_does_not_give_is_refused_with_the_field_and_what_would_do() {

@@ -200,8 +200,25 @@ fn rsa<'j>(n: Option<&'j str>, e: Option<&'j str>) -> Result<Checked<'j>, Unfit>
     if modulus.last().is_none_or(|last| last % 2 == 0) {
         return Err(Unfit::Refused("its RSA modulus is even"));
     }
+    if is_of_flawed_generator(&modulus) {
+        return Err(Unfit::Refused("its RSA modulus is of a generator whose keys can be factored (CVE-2017-15361)"));
+    }
     let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
     Ok((Shape::Rsa, key, vec![("e", e), ("kty", "RSA"), ("n", n)]))
+}
+
+/// Primes modulo which the powers of 65537 are not everything.
+const TELLING_PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
+
+/// Whether a modulus has the fingerprint of the smart cards' generator whose factors are powers of 65537 modulo the product
+/// of small primes ("The Return of Coppersmith's Attack", §2.1). Of other moduli one in 2^27 has it.
+fn is_of_flawed_generator(modulus: &[u8]) -> bool {
+    TELLING_PRIMES.iter().all(|prime| {
+        let remainder =
+            modulus.iter().fold(0_u32, |sum, octet| (sum.wrapping_mul(256).wrapping_add((*octet).into())) % prime);
+        let powers = std::iter::successors(Some(1_u32), |power| Some(power.wrapping_mul(65_537) % prime));
+        powers.take(160).any(|power| power == remainder)
+    })
 }
 
 fn curve_point<'j>(shape: Shape, x: Option<&'j str>, y: Option<&'j str>, points: Points) -> Result<Checked<'j>, Unfit> {

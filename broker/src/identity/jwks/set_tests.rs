@@ -38,6 +38,7 @@ fn octets(member: &Value) -> Vec<u8> {
     crate::identity::jose::decode_base64url(member.as_str().unwrap()).unwrap()
 }
 
+// CASE JWK-011
 #[test]
 fn thumbprints_are_those_of_the_standards() {
     let set = set(&[with(rsa(), json!({"alg": "RS256", "x5t": "ignored"})), ed25519()]);
@@ -64,6 +65,20 @@ fn keys_for_others_are_skipped_and_the_good_ones_work() {
     ]);
     assert_eq!(set.refused(), []);
     assert_eq!(set.keys().map(VerificationKey::key_id).collect::<Vec<_>>(), [Some("good")], "twice the same is once");
+}
+
+// CASE SIG-016
+#[test]
+fn a_key_of_the_generator_whose_keys_can_be_factored_is_weak() {
+    let flawed = json!({"n": concat!(
+        "jew1u-9rpIHW_yhxPfQKj0PIrNrXE77xzBbq3WkjfCJ93D7Ge0fO0PLSkxPtgVh8nRlJFcrfKaaJZkWtopXEjZ1Cs9uvnDHDmgwOCUXjD18Q",
+        "mjl-neWLM4hRf1IYTnUB39xu87jGW3f_XnC8eAWbcXPGHCJ2phtGXaj-w8Redza0OoBHB4W1NnVJeOxBdE3sl99JW21d0VyjIprojZT3VD6Y",
+        "1Z25lrUeLXaxXlKSKEoI0UN0D7irarYN4XdNe9RciH-2_dP1ifztk1h1Ub9zO1OrwzHMAMAGGRFee2HjksNFeOvbWqd6OlBnjRVk2YyQWQXZ",
+        "rIxzOUI0YvCz6rsNkQ",
+    )});
+    let found = set(&[rsa(), with(rsa(), flawed)]);
+    assert_eq!(found.keys().len(), 1, "the control: the standard's own key");
+    assert!(found.refused()[0].why.contains("CVE-2017-15361"), "{:?}", found.refused());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{BUCKET, Cloud, Plan, SOON};
 
+// CASE REV-017
 #[tokio::test]
 async fn a_fenced_session_is_really_refused_and_its_neighbour_is_not() {
     let Some(cloud) = Cloud::open().await else { return };
@@ -38,6 +39,7 @@ async fn a_session_is_named_after_its_grant_and_lives_no_longer_than_it() {
     assert_eq!(grant["expires_at"], answer.body["credential"]["expires_at"], "{grant}");
 }
 
+// CASE MNT-105
 #[tokio::test]
 async fn a_life_that_aws_does_not_give_is_refused_with_the_reason() {
     let Some(cloud) = Cloud::open().await else { return };
@@ -98,6 +100,7 @@ async fn where_a_role_lets_all_older_ones_be_fenced_there_is_always_room() {
     }
 }
 
+// CASE BE-006
 #[tokio::test]
 async fn a_role_that_does_not_trust_the_broker_gives_nothing_and_says_what_is_missing() {
     let Some(cloud) = Cloud::open().await else { return };

@@ -53,6 +53,7 @@ async fn witnessed(server: &Postgres) -> Vec<(String, String, String, String)> {
     rows.expect("the witness").iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
 }
 
+// CASE REV-016
 #[tokio::test]
 async fn whatever_a_value_is_it_is_a_value_when_a_user_is_made_renewed_and_dropped() {
     let Some(server) = server().await else { return };
@@ -88,6 +89,7 @@ async fn what_cannot_be_sent_makes_nothing() {
     assert_eq!(adapter.backend.revoke(&planned).await, Ok(Undone::Gone), "what never was is undone");
 }
 
+// CASE REV-016
 #[tokio::test]
 async fn groups_databases_and_heirs_with_hostile_names_are_names() {
     let Some(server) = server().await else { return };

@@ -98,6 +98,7 @@ impl House {
     }
 }
 
+// CASE REV-017
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_works_until_its_grant_ends_and_then_its_sessions_end_too() {
     let Some(house) = House::open().await else { return };

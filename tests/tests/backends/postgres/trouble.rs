@@ -34,6 +34,7 @@ async fn a_server_that_crashes_is_found_again_and_what_ended_meanwhile_is_undone
     house.log_in(&house.hold("10m").await).await.expect("new ones are made");
 }
 
+// CASE REV-012
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_server_hangs_nothing_is_called_revoked_and_other_backends_are_as_fast() {
     let Some(house) = House::open().await else { return };

@@ -72,6 +72,7 @@ pub(crate) async fn configure(server: &OpenBao, database: &Postgres) {
     server.write("sys/policies/acl/db", &json!({"policy": policy})).await;
 }
 
+// CASE REV-017
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_gone_from_the_database_when_it_is_said_to_be() {
     let Some(databases) = Databases::open().await else { return };

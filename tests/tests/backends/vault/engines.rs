@@ -136,6 +136,7 @@ async fn an_ssh_certificate_ends_in_time_and_is_never_said_to_be_gone() {
     }
 }
 
+// CASE BE-008
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_somebody_wrote_is_said_to_be_one_and_how_old_it_is() {
     let Some(lab) = Lab::open().await else { return };
@@ -160,6 +161,15 @@ async fn a_secret_that_somebody_wrote_is_said_to_be_one_and_how_old_it_is() {
         );
         assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::OnlyTime), "{path}");
     }
+    // Whatever it is, it is passed on as it is.
+    let odd = json!({"lines": "one\ntwo\r\n", "zero": "a\u{0}b", "nothing": null, "list": [1, {"a": ""}], "long": "x".repeat(60_000)});
+    lab.server.write("kv/data/app", &json!({"data": odd})).await;
+    let order = lab.order(3, json!({"policies": ["kv"], "path": "kv/data/app"}));
+    let (issued, handle) = lab.mint(&order).await.unwrap();
+    let CredentialMaterial::VaultSecret { data } = &issued.material else { panic!("values") };
+    assert_eq!(data.expose_members()["data"], odd);
+    assert!(!format!("{:?}", issued.material).contains("two"), "it prints");
+    assert_eq!(lab.backend.revoke(&handle).await, Ok(Undone::OnlyTime));
     let (nothing, now) = (lab.order(2, json!({"policies": ["kv"], "path": "kv/data/none"})), Timestamp::MIN);
     assert!(lab.mint(&nothing).await.is_err() && now < nothing.issued_at);
 }

@@ -21,6 +21,7 @@ async fn fails(lab: &Lab, n: u64) -> IssueError {
     lab.mint(&lab.order(n, parameters())).await.map(|_| ()).unwrap_err()
 }
 
+// CASE REV-006
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_server_did_nothing_and_says_nothing_is_gone() {
     let Some(server) = OpenBao::start_over_tls().await else { return };
@@ -37,6 +38,7 @@ async fn a_sealed_server_did_nothing_and_says_nothing_is_gone() {
     assert_eq!(lab.get(token(&issued), "secret/app").await.0, 403);
 }
 
+// CASE BE-003
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_hanging_server_nothing_is_known_and_everything_is_found_when_it_goes_on() {
     let Some(lab) = Lab::open().await else { return };
@@ -85,6 +87,7 @@ async fn a_certificate_that_is_not_trusted_is_sent_nothing() {
     assert_eq!(lab.server.accessors().await, before);
 }
 
+// CASE REV-006
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_was_narrowed_is_a_refusal_and_one_fresh_login_not_many() {
     let Some(lab) = Lab::open().await else { return };
@@ -103,6 +106,7 @@ async fn a_policy_that_was_narrowed_is_a_refusal_and_one_fresh_login_not_many() 
     assert_eq!(lab.get(token(&issued), "secret/app").await.0, 403);
 }
 
+// CASE BE-005
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_server_refuses_is_kept_in_its_words_without_a_secret() {
     let Some(lab) = Lab::open().await else { return };
@@ -138,6 +142,7 @@ async fn answering(status: &'static str, body: &'static str) -> String {
     origin
 }
 
+// CASE BE-002
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_active_node_is_found_behind_nodes_that_cannot() {
     let Some(lab) = Lab::open().await else { return };

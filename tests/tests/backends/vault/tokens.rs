@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Lab, mint, token};
 
+// CASE REV-017
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_does_what_its_role_says_until_it_is_revoked() {
     let Some(lab) = Lab::open().await else { return };

@@ -172,9 +172,10 @@ async fn a_database_user_comes_of_a_spare_and_is_gone_when_its_grant_is_over() {
     assert!(house.database.as_ref().unwrap().roles("v-%").await.is_empty(), "by what the database says");
 }
 
+// CASE REV-006, REV-018, BE-002
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_said_to_be_revoked_while_the_server_is_sealed_and_other_backends_go_on() {
-    let Some(house) = House::with_a_database().await else { return };
+    let Some(mut house) = House::with_a_database().await else { return };
     let (id, credential) = house.open_grant("app/database").await;
     house.server.write("sys/seal", &json!({})).await;
     house.end(&id).await;
@@ -189,6 +190,26 @@ async fn nothing_is_said_to_be_revoked_while_the_server_is_sealed_and_other_back
     refused.assert_status(503);
     assert!(!refused.text.contains("sealed"), "whoever asks learns that it does not answer: {}", refused.text);
     house.broker.exchange(&Exchange::of(&house.proof())).await.assert_status(200);
+
+    // What was tried is remembered over a restart: the next try does not come as if it were the first.
+    let tried = async |house: &House, least: i64| {
+        eventually("it is tried again", Duration::from_secs(60), async || {
+            let rows =
+                house.broker.store().rows("SELECT attempts, retry_at FROM grants WHERE attempts IS NOT NULL", &[]);
+            let row =
+                rows.into_iter().find(|row| row["attempts"].as_i64().is_some_and(|attempts| attempts >= least))?;
+            Some((row["attempts"].as_i64()?, row["retry_at"].as_i64()?))
+        })
+        .await
+    };
+    let (before, _) = tried(&house, 2).await;
+    house.broker.kill9().await;
+    house.broker.restart().await;
+    let rows = house.broker.store().rows("SELECT attempts FROM grants WHERE attempts IS NOT NULL", &[]);
+    let kept = rows[0]["attempts"].as_i64().unwrap_or_default();
+    assert!(kept >= before, "{kept} tries after the restart, and {before} before it");
+    assert!(tried(&house, before + 1).await.0 > before, "it goes on from there");
+    assert_eq!(house.grant(&id).await["state"], "revoking");
 
     house.server.unseal().await;
     house.becomes(&id, "revoked").await;

@@ -20,6 +20,7 @@ const LONGEST_MILLIS: u64 = 1500;
 /// How long it takes until somebody takes a spare for too old, and more.
 const SPARES_AGE: Duration = Duration::from_secs(30);
 
+// CASE MNT-122
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_record_and_backend_it_leaves_nothing_alive_without_a_grant() {
     let Some(mut ground) = Ground::open().await else { return };

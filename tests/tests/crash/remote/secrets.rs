@@ -29,6 +29,7 @@ const SHORT_LIFE: &str = "6s";
 /// How long it may take until what was recorded is under a signed checkpoint.
 const CHECKPOINTED: Duration = Duration::from_secs(120);
 
+// CASE BE-001, BE-004
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_real_credential_and_nothing_that_the_broker_comes_in_with_stands_anywhere() {
     let Some(estate) = Estate::watched().await else { return };
