@@ -159,19 +159,16 @@ pub(super) async fn give_back(job: &Client, grant: &str, why: &str) -> anyhow::R
 /// # Errors
 /// The last one, when [`PATIENCE`] is over.
 pub(super) async fn until<T>(mut asked: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    const PAUSE: StdDuration = StdDuration::from_millis(100);
+    const TRIES: u32 = 200;
     let mut last = None;
-    let asking = async {
-        loop {
-            match asked().await {
-                Ok(answer) => return answer,
-                Err(error) => last = Some(error),
-            }
-            tokio::time::sleep(PAUSE).await;
+    for _ in 0..TRIES {
+        match asked().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = Some(error),
         }
-    };
-    let answer = tokio::time::timeout(PATIENCE, asking).await;
-    answer.map_err(|late| last.unwrap_or_else(|| late.into()))
+        tokio::time::sleep(PATIENCE / TRIES).await;
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("it was not tried")))
 }
 
 pub(super) fn say(text: &str) {
