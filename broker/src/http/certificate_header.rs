@@ -83,11 +83,16 @@ impl CertificateProxies {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Shown, Unreadable> {
+        let mut own = own;
         if let (Some(believed), Some(peer)) = (&self.0, &own)
-            && believed.is_one(peer, now)
+            && believed.has_name(peer.leaf())
         {
-            let certificate = believed.passed_on(headers)?.map(Arc::new);
-            return Ok(Shown { certificate, ignored: None });
+            if believed.is_signed(peer, now) {
+                let certificate = believed.passed_on(headers)?.map(Arc::new);
+                return Ok(Shown { certificate, ignored: None });
+            }
+            // A proxy that can be believed no longer passes requests on all the same. None of them is its own.
+            own = None;
         }
         let named = [XFCC, CLIENT_CERT, CLIENT_CERT_CHAIN].into_iter().find(|name| headers.contains_key(name));
         let ignored = named.map(|name| {
@@ -99,13 +104,8 @@ impl CertificateProxies {
 }
 
 impl Believed {
-    /// Whether the peer is such a proxy, now.
-    ///
-    /// Its name is looked at first: of most who ask that is all that it takes.
-    fn is_one(&self, peer: &ClientCertificate, now: Timestamp) -> bool {
-        if !self.has_name(peer.leaf()) {
-            return false;
-        }
+    /// Whether one of the authorities signed what the peer showed, and it is good now.
+    fn is_signed(&self, peer: &ClientCertificate, now: Timestamp) -> bool {
         let der = CertificateDer::from(peer.leaf());
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&der) else { return false };
         let intermediates: Vec<_> =
@@ -119,6 +119,7 @@ impl Believed {
         verified.is_ok()
     }
 
+    /// Whether it has the name of such a proxy: of most who ask that is all that is looked at.
     fn has_name(&self, der: &[u8]) -> bool {
         let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else { return false };
         let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };

@@ -80,7 +80,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
             request.extensions_mut().insert(Context(origin));
             request.extensions_mut().insert(edge.here.clone());
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => match edge.shown(&request) {
+                Ok(()) => match edge.shown(&request, &origin) {
                     Ok(shown) => {
                         ignored.clone_from(&shown.ignored);
                         request.extensions_mut().insert(shown);
@@ -173,11 +173,16 @@ impl Edge {
         }
     }
 
-    /// The certificate of whoever asks.
-    fn shown(&self, request: &Request) -> Result<Shown, Unreadable> {
+    /// The certificate of whoever asks. That of a proxy which passes on what somebody else asks is not: it would stand for
+    /// everybody behind it.
+    fn shown(&self, request: &Request, origin: &Origin) -> Result<Shown, Unreadable> {
         let connection = request.extensions().get::<Connection>();
+        let passed_on = connection.is_some_and(|connection| origin.source != Some(connection.peer.ip().to_canonical()));
         let own = connection.and_then(|connection| connection.certificate.clone());
-        self.certificate_proxies.shown(own, request.headers(), self.ports.now())
+        let shown = self.certificate_proxies.shown(own.clone(), request.headers(), self.ports.now())?;
+        let is_own = |certificate: &Arc<_>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, certificate));
+        let certificate = shown.certificate.filter(|certificate| !(passed_on && is_own(certificate)));
+        Ok(Shown { certificate, ..shown })
     }
 
     /// Writes down that a header with a certificate was nothing, unless the request was refused for it, which is written

@@ -78,3 +78,26 @@ async fn of_anybody_else_the_header_is_ignored_and_written_down() {
     assert!(me.text.contains(ID) && !me.text.contains("admin"), "{}", me.text);
     assert!(house.broker.store().reasons_of(me.request_id()).contains(&"untrusted_proxy_header".to_owned()));
 }
+
+#[tokio::test]
+async fn what_is_passed_on_is_never_asked_by_the_proxy_itself() {
+    let (root, edge) = (Authority::new("td1"), Authority::new("edge"));
+    // A proxy that is a workload as well, whose authority is not, or no longer, the configured one.
+    let (house, _folder) = behind(&root, &edge).await;
+    let called = |name: &str| {
+        let name = SanType::DnsName(name.try_into().expect("ASCII"));
+        house.client(Some(&root.svid_with(ID, |params| params.subject_alt_names.push(name))))
+    };
+    asked(&called("other.edge.test"), &[]).await.assert_status(200);
+    let answer = asked(&called("envoy.edge.test"), &[]).await;
+    assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["proof_missing"]);
+
+    // One that is believed about addresses alone.
+    let proxies = json!({"server": {"trusted_proxies": ["127.0.0.0/8", "::1/128"]}});
+    let house = Domain::open_with(&[&root], &[], |setup| setup.server(proxies)).await;
+    let client = house.client(Some(&root.svid(ID)));
+    asked(&client, &[]).await.assert_status(200);
+    let passed_on = client.client.get(format!("{}/v1/whoami", client.url)).header("x-forwarded-for", "203.0.113.9");
+    let answer = Answer::read(passed_on.send().await.expect("an answer")).await;
+    assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["proof_missing"]);
+}
