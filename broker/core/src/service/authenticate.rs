@@ -103,7 +103,7 @@ async fn verify(
     }
     if let Some(possession) = &proof.possession {
         // Last: only who proved who it is takes room among those that are remembered.
-        ports.possessions.take(possession, now)?;
+        ports.possessions.take(possession, identity.issuer(), identity.subject(), now)?;
     }
     Ok(identity)
 }
