@@ -216,9 +216,17 @@ impl WorkloadApi {
     }
 
     async fn fetch(&mut self) -> Result<Fetched, FetchError> {
-        let failed = |error: workload_api::ApiError| FetchError::Unavailable(format!("the Workload API: {error}"));
-        let bundles = self.api.bundles(&self.trust_domain).await.map_err(failed)?;
-        let keys = KeySet::of_workload_api(&bundles.x509, &bundles.jwt).map_err(FetchError::Unusable)?;
+        Self::held(self.api.bundles(&self.trust_domain).await)
+    }
+
+    /// What is to be held after this answer. Each is complete (SPIFFE Workload API §4.4): a bundle that is not in it was
+    /// taken away, and trusts nobody from then on.
+    fn held(answer: Result<workload_api::Bundles, workload_api::ApiError>) -> Result<Fetched, FetchError> {
+        let keys = match answer {
+            Ok(bundles) => KeySet::of_workload_api(&bundles.x509, &bundles.jwt).map_err(FetchError::Unusable)?,
+            Err(workload_api::ApiError::NoBundle) => KeySet::default(),
+            Err(error) => return Err(FetchError::Unavailable(format!("the Workload API: {error}"))),
+        };
         Ok(Fetched::Keys(keys, None))
     }
 }
@@ -259,4 +267,19 @@ fn keys_url(document: &[u8], issuer: &str, own: &Url, origins: &[String]) -> Res
         return Err("its `jwks_uri` is at another origin; name that origin in `jwks_origins` to accept it".to_owned());
     }
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_the_agent_took_away_trusts_nobody_and_one_that_it_cannot_give_stays() {
+        let taken_away = WorkloadApi::held(Err(workload_api::ApiError::NoBundle)).unwrap();
+        assert!(
+            matches!(taken_away, Fetched::Keys(keys, None) if keys.keys().len() == 0 && keys.authorities().is_empty())
+        );
+        let silent = WorkloadApi::held(Err(workload_api::ApiError::Malformed("it ends early")));
+        assert!(matches!(silent, Err(FetchError::Unavailable(_))));
+    }
 }
