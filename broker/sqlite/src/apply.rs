@@ -5,7 +5,7 @@ use hallpass_core::grant::{Grant, GrantState, StateName};
 use hallpass_core::id::RequestId;
 use hallpass_core::in_force::Bar;
 use hallpass_core::policy::Decision;
-use hallpass_core::port::{Applied, Change, ProofUse, Replaced, Sealer, StoreError};
+use hallpass_core::port::{Applied, Change, LineageKey, ProofUse, Replaced, Sealer, StoreError};
 use rusqlite::params;
 
 use crate::displace::Successor;
@@ -152,13 +152,14 @@ impl Apply {
             return Ok(());
         };
         let sql = "UPDATE lineages SET held_until = max(held_until, ?1)
-                   WHERE issuer = ?2 AND subject = ?3 AND role = ?4 AND id = ?5";
+                   WHERE issuer = ?2 AND subject IN (?3, ?6) AND role = ?4 AND id = ?5";
         let values = params![
             self.grant.expires_at.as_millis(),
             record.holder.issuer.as_str(),
             record.holder.subject,
             record.role.as_str(),
             id_bytes(lineage.as_uuid()),
+            record.provenance.repository_id.as_deref().map(LineageKey::repository),
         ];
         transaction.execute(sql, values).map(|_| ())
     }

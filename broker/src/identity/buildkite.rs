@@ -19,7 +19,8 @@ pub(super) static PROFILE: Profile = Profile::new(
 );
 
 /// What tells its runs apart.
-const RUNS: &str = "`pipeline_id` and `build_number` tell runs apart.";
+const RUNS: &str = "`pipeline_id` and `build_number` tell runs apart. A job chooses what its subject is made of \
+                    (`--subject-claim`): bind to ids, quarantine by `repository_id`; `max_continuous` counts for the pipeline.";
 
 const CLAIMS: &[Claim] = &[
     text(&["pipeline_id"], "pipeline_id")

@@ -11,6 +11,7 @@ use crate::audit::{AuditEntry, RecordedEntry};
 use crate::credential::Handle;
 use crate::grant::{Grant, StateName};
 use crate::id::{BackendName, DecisionId, GrantId, IssuerName, LineageId, ReservationId, RoleName, SpareId};
+use crate::identity::VerifiedProof;
 use crate::in_force::Bar;
 use crate::policy::Decision;
 use crate::time::{Timestamp, Ttl};
@@ -241,10 +242,26 @@ impl IdempotencyClaim {
 pub struct LineageKey {
     /// Configured issuer.
     pub issuer: IssuerName,
-    /// Subject at that issuer.
+    /// Subject at that issuer, or [`LineageKey::repository`].
     pub subject: String,
     /// Role.
     pub role: RoleName,
+}
+
+impl LineageKey {
+    /// Of whoever `proof` is of. Where jobs have a say in their subject, what they hold is counted for their repository.
+    #[must_use]
+    pub fn of(proof: &VerifiedProof, role: &RoleName) -> Self {
+        let chosen = proof.provenance.repository_id.as_deref().filter(|_| proof.rules.subject_is_chosen);
+        let subject = chosen.map_or_else(|| proof.subject.clone(), Self::repository);
+        Self { issuer: proof.issuer.clone(), subject, role: role.clone() }
+    }
+
+    /// What stands for the subject of all jobs of one repository.
+    #[must_use]
+    pub fn repository(id: &str) -> String {
+        format!("repository_id={id}")
+    }
 }
 
 /// A chain of re-exchanges.
@@ -535,4 +552,24 @@ pub enum StoreError {
     /// The cursor was not given by this store for this query.
     #[error("the cursor is not one that this list gave")]
     InvalidCursor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::sample;
+
+    #[test]
+    fn a_job_that_chooses_another_subject_is_no_other_workload() {
+        let role = RoleName::new("app/deploy").unwrap();
+        let key = |subject: &str, subject_is_chosen: bool| {
+            let mut proof = sample::proof(subject, "a");
+            proof.rules.subject_is_chosen = subject_is_chosen;
+            proof.provenance.repository_id = Some("222".to_owned());
+            LineageKey::of(&proof, &role)
+        };
+        assert_eq!(key("queue-1", true), key("job-7", true));
+        assert_ne!(key("queue-1", false), key("job-7", false));
+        assert_ne!(key("queue-1", true), key("222", false));
+    }
 }

@@ -155,8 +155,7 @@ impl Renewal<'_> {
     async fn continuous_ends_at(&self, role: &Role) -> Result<Option<Timestamp>, ServiceError> {
         let Some(longest) = role.max_continuous else { return Ok(None) };
         let record = &self.grant.record;
-        let (issuer, subject) = (record.holder.issuer.clone(), record.holder.subject.clone());
-        let key = LineageKey { issuer, subject, role: role.name.clone() };
+        let key = LineageKey::of(self.identity.proof(), &role.name);
         let lineage = self.ports.store.lineage(&key, self.ports.now()).await?;
         let began_at = lineage.map_or(record.created_at, |lineage| lineage.started_at.min(record.created_at));
         Ok(Some(began_at.plus(longest)))

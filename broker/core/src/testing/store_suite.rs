@@ -110,6 +110,7 @@ macro_rules! store_suite {
                 a_lineage_is_of_one_workload_and_one_role,
                 terms_from_another_lineage_are_decided_again,
                 renewing_makes_a_lineage_longer,
+                renewing_makes_a_lineage_of_a_repository_longer,
                 lineages_are_purged_when_they_are_over_and_not_before,
             }
             changes {

@@ -216,9 +216,9 @@ impl Attempt<'_> {
     }
 
     pub(super) fn lineage_key(&self, role: &Role) -> LineageKey {
-        let proof = self.identity.proof();
-        LineageKey { issuer: proof.issuer.clone(), subject: proof.subject.clone(), role: role.name.clone() }
+        LineageKey::of(self.identity.proof(), &role.name)
     }
+
     /// The same terms, or those with a spare where one is at hand that lives for most of what was granted and no longer.
     pub(super) fn with_spare(
         &self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{apply, lineage_key, open, opening};
 use crate::audit::AuditAction;
 use crate::id::RoleName;
-use crate::port::{Lineage, LineageClaim, OpenOutcome, Store};
+use crate::port::{Lineage, LineageClaim, LineageKey, OpenOutcome, Store};
 use crate::testing::sample::{self, NOW};
 use crate::time::{Timestamp, Ttl};
 
@@ -73,6 +73,19 @@ pub async fn renewing_makes_a_lineage_longer(store: &Arc<dyn Store>) {
     apply(store, renewed, AuditAction::GrantRenew, NOW).await;
     let between = longer.plus(LineageClaim::PAUSE);
     assert!(store.lineage(&key, between).await.unwrap().is_some());
+}
+
+/// The same where it is counted for a repository.
+pub async fn renewing_makes_a_lineage_of_a_repository_longer(store: &Arc<dyn Store>) {
+    let mut opened = opening(store, 1, NOW);
+    opened.grant.record.provenance.repository_id = Some("222".to_owned());
+    opened.lineage.key.subject = LineageKey::repository("222");
+    let key = opened.lineage.key.clone();
+    let first = open(store, opened).await;
+    let longer = first.record.terms.max_expires_at;
+    apply(store, first.clone().extend(longer, longer).unwrap(), AuditAction::GrantRenew, NOW).await;
+    let after_the_first = first.expires_at.plus(LineageClaim::PAUSE).plus(Ttl::from_secs(1));
+    assert!(store.lineage(&key, after_the_first).await.unwrap().is_some());
 }
 
 /// At the instant at which the next grant begins a new one anyhow, as many at a time as are asked for.
