@@ -2,7 +2,7 @@
 //!
 //! Claims: <https://cloud.google.com/docs/authentication/token-types#id>, of virtual machines
 //! <https://cloud.google.com/compute/docs/instances/verifying-instance-identity#payload>. Tokens of people have the same
-//! issuer, and are refused: `kind = "oidc"` is for them. The e-mail is there when it is asked for (`format=full` of the
+//! issuer and keys, and are refused: a broker that has this kind of issuer knows people from elsewhere. The e-mail is there when it is asked for (`format=full` of the
 //! metadata server, `includeEmail` of the API), and here it is wanted, since it is what tells service accounts from people.
 
 use hallpass_core::error::{Reason, Refusal};
@@ -30,11 +30,14 @@ const RUNS: &str = "the `instance_id` of a virtual machine (`format=full`) tells
                     whoever shows one holds what any other of the service account opened with such a token.";
 
 const CLAIMS: &[Claim] = &[
-    text(&["azp"], "azp")
+    text(&["sub"], "service_account_id")
         .always()
         .immutable()
         .fills("actor_id")
-        .says("bind to this, or to the subject: the service account's number; one that is made anew has another"),
+        .says("bind to this: the service account's number; one that is made anew has another"),
+    text(&["azp"], "azp").always().reusable().says(
+        "who asked for the token: the number, or by some ways of asking the e-mail, which one that is made anew can have",
+    ),
     text(&["email"], "email")
         .always()
         .reusable()

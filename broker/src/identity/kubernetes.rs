@@ -47,7 +47,10 @@ const CLAIMS: &[Claim] = &[
         .fills("run")
         .says("the pod, in the record; that there is one, where only pods may"),
     text(&[OF_CLUSTER, "node", "name"], "node").reusable().fills("runner").says("where the pod runs"),
-    text(&[OF_CLUSTER, "node", "uid"], "node_uid").immutable().says("one node, where only that may"),
+    text(&[OF_CLUSTER, "node", "uid"], "node_uid").immutable().says(
+        "the node, together with pod_uid: whoever may ask for tokens of a service account can bind one without a pod to \
+         any node",
+    ),
 ];
 
 fn check(proof: &mut Described<'_>) -> Result<(), Refusal> {

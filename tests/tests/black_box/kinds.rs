@@ -59,9 +59,9 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "google",
-        "principal has google && principal.google.azp == \"112010400000000710080\" && principal.google has zone && \
+        "principal has google && principal.google.service_account_id == \"112010400000000710080\" && principal.google has zone && \
          principal.google has project_number && principal.google.project_number == 739419398126",
-        "azp",
+        "service_account_id",
         "",
     ),
 ];
