@@ -17,7 +17,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hallpass_sdk::Client;
-use hallpass_sdk::client::proof::{GitHubActions, Given, ProofError};
+use hallpass_sdk::client::proof::{ClientCertificate, GitHubActions, Given, ProofError};
 use hallpass_sdk::client::{
     Error, ErrorKind, Heartbeat, LeaseHealth, PossessionKey, RetryPolicy, TokenExchange, TransportError,
 };
@@ -367,6 +367,12 @@ async fn whoever_acts_for_another_sends_both_proofs_where_it_opens_and_its_own_e
 
     client.heartbeat("gr_1").await.unwrap();
     assert_eq!(stub.next().header("authorization"), Some("Bearer of-the-agent"));
+
+    let subject = Arc::new(Given::token(secret("of-the-job")).unwrap());
+    let by_certificate = Client::builder(&stub.url).proof(ClientCertificate).acts_for(subject).build().unwrap();
+    by_certificate.create_grant(&wanted()).await.unwrap();
+    let body: serde_json::Value = serde_json::from_str(&stub.next().body).unwrap();
+    assert_eq!((&body["actor_certificate"], body.get("actor_token")), (&true.into(), None));
 
     let exchange = TokenExchange { role: "r".to_owned(), task: Some("t".to_owned()), ..TokenExchange::default() };
     client.exchange_token(&exchange).await.unwrap_err();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Client;
 use super::call::Call;
 use super::error::Error;
-use super::proof::{Proof, ProofError};
+use super::proof::Proof;
 use crate::wire::{
     AbandonRequest, AccessRequestResponse, CreateGrant, CreateGrantResponse, Grant, GrantQuery, Page, RenewRequest,
     RevokeRequest,
@@ -19,15 +19,18 @@ struct Opening<'a> {
     request: &'a CreateGrant,
     #[serde(skip_serializing_if = "Option::is_none")]
     actor_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor_certificate: Option<bool>,
 }
 
 impl<'a> Opening<'a> {
-    fn of(request: &'a CreateGrant, actor: Option<&'a Proof>) -> Result<Self, ProofError> {
-        let actor_token = match actor {
-            Some(actor) if !actor.is_token() => return Err(ProofError::NotAToken),
-            actor => actor.map(|actor| actor.token().expose()),
-        };
-        Ok(Self { request, actor_token })
+    fn of(request: &'a CreateGrant, actor: Option<&'a Proof>) -> Self {
+        let by_token = actor.filter(|actor| actor.is_token());
+        Self {
+            request,
+            actor_token: by_token.map(|actor| actor.token().expose()),
+            actor_certificate: (actor.is_some() && by_token.is_none()).then_some(true),
+        }
     }
 }
 
@@ -41,7 +44,7 @@ impl Client {
     /// [`Error::ApprovalNeeded`] where somebody must agree first; else any [`Error`].
     pub async fn create_grant(&self, request: &CreateGrant) -> Result<CreateGrantResponse, Error> {
         let (proof, actor) = self.openers().await?;
-        let call = Call::post(self.url(&["v1", "grants"])?).json(&Opening::of(request, actor.as_deref())?)?.keyed();
+        let call = Call::post(self.url(&["v1", "grants"])?).json(&Opening::of(request, actor.as_deref()))?.keyed();
         let reply = self.try_with(&call, &proof).await?;
         if reply.status == 202 {
             let waiting: AccessRequestResponse = reply.into()?;
