@@ -61,7 +61,7 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
         "google",
         "principal has google && principal.google.service_account_id == \"112010400000000710080\" && principal.google has zone && \
          principal.google has project_number && principal.google.project_number == 739419398126",
-        "service_account_id",
+        "sub",
         "",
     ),
 ];
