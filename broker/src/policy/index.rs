@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint};
 
-use super::repositories;
+use super::origins;
 
 /// Policies by action, then resource, then principal of their scope.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Index {
                     Scope::Entity(uid)
                 }
             };
-            let repositories = repositories::named_by(policy);
+            let repositories = origins::named_by(policy);
             // The schema has no groups of actions: `in` asks for the listed ones.
             let listed = match policy.action_constraint() {
                 ActionConstraint::Any => actions.to_vec(),
