@@ -21,7 +21,7 @@ use super::index::{File, Index};
 use super::reads::Reads;
 use super::request::{Prepared, Vocabulary, failed};
 use super::source::{self, Rule};
-use super::{SCHEMA_VERSION, advice, compare, lint, lives, remainder};
+use super::{SCHEMA_VERSION, advice, compare, lint, lives, origins, remainder};
 use crate::config::issuer::Issuer;
 use crate::config::{Finding, PolicySource};
 
@@ -98,8 +98,7 @@ impl CedarEngine {
     }
 
     fn slices<'a>(&'a self, query: &'a PolicyQuery, prepared: &'a Prepared) -> impl Iterator<Item = &'a PolicySet> {
-        let repository = query.context.provenance.repository_id.as_deref();
-        self.files(prepared).flat_map(move |file| file.slices(repository))
+        self.files(prepared).flat_map(move |file| file.slices(origins::of(query)))
     }
 
     fn verdict(&self, query: &PolicyQuery, findings: Found) -> Result<Verdict, EvaluationError> {

@@ -13,15 +13,16 @@ use super::SCHEMA;
 use super::reads::Reads;
 use super::request::failed;
 
-/// The record of each kind of issuer, by the kind's name. Its fields are in the schema.
-pub(crate) const RECORDS: &[(&str, &str)] = &[
-    ("github-actions", "github"),
-    ("gitlab", "gitlab"),
-    ("kubernetes", "kubernetes"),
-    ("buildkite", "buildkite"),
-    ("circleci", "circleci"),
-    ("terraform-cloud", "terraform"),
-    ("google", "google"),
+/// The record of each kind of issuer, by the kind's name, and its field that says for good where a proof comes from: the
+/// repository, or the account where the kind knows none. What other fields there are is in the schema.
+pub(crate) const RECORDS: &[(&str, &str, &str)] = &[
+    ("github-actions", "github", "repository_id"),
+    ("gitlab", "gitlab", "project_id"),
+    ("kubernetes", "kubernetes", "service_account_uid"),
+    ("buildkite", "buildkite", "pipeline_id"),
+    ("circleci", "circleci", "project_id"),
+    ("terraform-cloud", "terraform", "workspace_id"),
+    ("google", "google", "service_account_id"),
 ];
 
 /// Attributes of a principal by which its other attributes are reached, and the type of what they hold.
@@ -88,7 +89,7 @@ impl Claims {
             let always = attributes.iter().filter(|(_, field)| field.get("required") != Some(&Value::Bool(false)));
             Some(Record { name, fields: fields.collect(), always: always.map(|(name, _)| name.clone()).collect() })
         };
-        let records = RECORDS.iter().map(|(kind, name)| {
+        let records = RECORDS.iter().map(|(kind, name, _)| {
             read(name).map(|record| (*kind, record)).ok_or_else(|| format!("the schema has no {name}"))
         });
         let collections = COLLECTIONS.iter().map(|(attribute, kind, shape)| {

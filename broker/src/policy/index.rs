@@ -3,16 +3,17 @@
 //! Cedar evaluates every policy of a set, one after the other. A policy whose scope names a principal or a resource
 //! cannot hold for a query that is neither that entity nor inside it, so it is filed under those names, and a query
 //! evaluates the files of its own entities and their ancestors alone. Each policy is in exactly one file per action. Within
-//! a file, one that can hold for certain repositories alone is looked at only for those.
+//! a file, one that can hold for certain repositories or accounts alone is looked at only for those.
 //!
 //! Evaluating slices apart equals evaluating the whole: what is left out has a scope that is false, or a condition that is
 //! false without an error, and that decides nothing; the rest combines by Cedar's own rule, any `forbid`, else any `permit`.
+//! So it does where a policy names two ids that one query has, and is in two of its slices.
 
 use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint};
 
-use super::origins;
+use super::origins::{self, Place};
 
 /// Policies by action, then resource, then principal of their scope.
 #[derive(Debug, Default)]
@@ -24,10 +25,10 @@ pub(crate) struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct File {
     all: Vec<Policy>,
-    /// Those that may hold for any repository, or for none.
+    /// Those that may hold wherever a query comes from.
     of_any: PolicySet,
-    /// Those that hold for a repository of this id, or for others that they name.
-    by_repository: HashMap<String, PolicySet>,
+    /// Those that hold for whoever has this id there, or for others that they name.
+    by_origin: HashMap<Place, HashMap<String, PolicySet>>,
 }
 
 /// What one part of a policy's scope asks for.
@@ -59,7 +60,7 @@ impl Index {
                     Scope::Entity(uid)
                 }
             };
-            let repositories = origins::named_by(policy);
+            let origins = origins::named_by(policy);
             // The schema has no groups of actions: `in` asks for the listed ones.
             let listed = match policy.action_constraint() {
                 ActionConstraint::Any => actions.to_vec(),
@@ -70,7 +71,7 @@ impl Index {
                 let by_resource = index.by_action.entry(action.clone()).or_default();
                 let by_principal = by_resource.entry(resource.clone()).or_default();
                 let file = by_principal.entry(principal.clone()).or_default();
-                file.add(policy, repositories.as_ref())?;
+                file.add(policy, origins.as_ref())?;
             }
         }
         Ok(index)
@@ -95,19 +96,22 @@ impl File {
         self.all.iter()
     }
 
-    /// The policies that can bear on a query from a repository with this id, or from none.
-    pub(crate) fn slices(&self, repository: Option<&str>) -> impl Iterator<Item = &PolicySet> {
-        let of_it = repository.and_then(|id| self.by_repository.get(id));
+    /// The policies that can bear on a query that comes from `origins`.
+    pub(crate) fn slices<'a>(
+        &'a self,
+        origins: impl Iterator<Item = (Place, &'a str)>,
+    ) -> impl Iterator<Item = &'a PolicySet> {
+        let of_it = origins.filter_map(|(place, id)| self.by_origin.get(&place)?.get(id));
         std::iter::once(&self.of_any).filter(|policies| !policies.is_empty()).chain(of_it)
     }
 
-    fn add(&mut self, policy: &Policy, repositories: Option<&BTreeSet<String>>) -> Result<(), String> {
+    fn add(&mut self, policy: &Policy, origins: Option<&BTreeSet<(Place, String)>>) -> Result<(), String> {
         self.all.push(policy.clone());
-        let Some(repositories) = repositories else {
+        let Some(origins) = origins else {
             return self.of_any.add(policy.clone()).map_err(|error| error.to_string());
         };
-        for id in repositories {
-            let policies = self.by_repository.entry(id.clone()).or_default();
+        for (place, id) in origins {
+            let policies = self.by_origin.entry(*place).or_default().entry(id.clone()).or_default();
             policies.add(policy.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -15,6 +15,7 @@ use hallpass_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::identity::profile::Profile;
 
 const ROLES: &[&str] = &["payments/prod/deploy", "payments/prod/migrate", "payments/dev/deploy", "platform/mesh", "x"];
 
@@ -473,11 +474,66 @@ fn a_decision_does_not_look_at_the_policies_of_other_repositories() {
     assert_eq!(counts, [(9, 5); 2], "its own and those of any repository");
 }
 
-/// Conditions of which some can hold for certain repositories alone: asked for before and after what fails, one by one, in
-/// lists, negated, in alternatives, and hidden in what only looks alike.
+#[test]
+fn a_decision_does_not_look_at_the_policies_of_what_other_proofs_come_from() {
+    let scope = r#"permit(principal in Issuer::"ci", action == Action::"mint", resource in Namespace::"payments")"#;
+    for profile in Profile::ALL {
+        let (record, field) = (profile.record, typed::origin(profile).attribute);
+        let asks = |id: usize| format!("principal has {record} && principal.{record}.{field} == \"{id}\"");
+        let of_provenance = r#"context.provenance has repository_id && context.provenance.repository_id == "333""#;
+        let own = [
+            format!("when {{ {} && context.hour < 24 }}", asks(222)),
+            format!("when {{ context.hour < 24 && ({of_provenance} || {}) }}", asks(222)),
+            format!(
+                "when {{ !context.holder }} when {{ principal has {record} }} \
+                 when {{ [\"222\", \"333\"].contains(principal.{record}.{field}) }}"
+            ),
+            // None of these tells that it is false for another, or that nothing before it fails.
+            format!("when {{ {} || context.hour > 24 }}", asks(111)),
+            format!("unless {{ {} }}", asks(111)),
+            format!("when {{ context.time + 1 > 0 && {} }}", asks(111)),
+            format!("when {{ principal has {record} && principal.{record}.{field} != \"111\" }}"),
+            format!("when {{ principal.hasTag(\"{field}\") && principal.getTag(\"{field}\") == \"111\" }}"),
+        ];
+        let own: String =
+            own.iter().enumerate().map(|(n, asked)| format!("@id(\"p{n}\") {scope} {asked};\n")).collect();
+        let others: String =
+            (0..100).map(|n| format!("@id(\"o{n}\") {scope} when {{ {} }};", asks(1_000 + n))).collect();
+        let engine = load(&format!("{own}{others}")).unwrap();
+        let decided = |query: &PolicyQuery| {
+            let determining = engine.decide(query).unwrap().determining;
+            let determining: Vec<_> = determining.iter().map(PolicyId::as_str).collect();
+            (engine.policies_evaluated(query).unwrap(), determining.join(" "))
+        };
+        let mut query = query();
+        query.principal.issuer_kind = profile.kind.as_str().to_owned();
+        query.principal.attributes = typed::everything(profile);
+        query.principal.attributes.insert(field.to_owned(), AttributeValue::Text("222".to_owned()));
+        // What the provenance names is another matter, also where it names what others ask for of the record.
+        query.context.provenance.repository_id = Some("1001".to_owned());
+        assert_eq!(decided(&query), (8, "p0 p1 p2 p4 p6".to_owned()), "{record}");
+        query.context.provenance.repository_id = Some("333".to_owned());
+        assert_eq!(decided(&query), (9, "p0 p1 p2 p4 p6".to_owned()), "{record}: p1 by both of its ids");
+        let mut other = query.clone();
+        other.principal.attributes.insert(field.to_owned(), AttributeValue::Text("1001".to_owned()));
+        assert_eq!(decided(&other), (7, "o1 p1 p4 p6".to_owned()), "{record}: another's");
+        // A record that is not whole is not there, and neither is that of another kind.
+        if let Some(always) = profile.claims.iter().find(|claim| claim.always && claim.attribute != field) {
+            let mut partial = other.clone();
+            partial.principal.attributes.remove(always.attribute);
+            assert_eq!(decided(&partial), (7, "p1 p4".to_owned()), "{record} without {}", always.attribute);
+        }
+        other.principal.issuer_kind = "oidc".to_owned();
+        assert_eq!(decided(&other), (6, "p1 p4".to_owned()), "{record} of none");
+    }
+}
+
+/// Conditions of which some can hold for certain repositories or accounts alone: asked for before and after what fails, one
+/// by one, in lists, negated, in alternatives, and hidden in what only looks alike.
 fn any_condition() -> impl Strategy<Value = String> {
     let guarded = |asked: &str| format!("(context.provenance has repository_id && {asked})");
     let asked = |id: &str| guarded(&format!("context.provenance.repository_id == \"{id}\""));
+    let of = |record: &str, asked: &str| format!("(principal has {record} && principal.{record}.{asked})");
     let leaf = prop::sample::select(vec![
         asked("222"),
         asked("333"),
@@ -491,6 +547,20 @@ fn any_condition() -> impl Strategy<Value = String> {
         "(context.provenance has repository && context.provenance.repository == \"222\")".to_owned(),
         "(context has build && context.build has repository && context.build.repository == \"222\")".to_owned(),
         "context.provenance has repository_id".to_owned(),
+        of("github", "repository_id == \"222\""),
+        of("github", "repository_id == \"333\""),
+        of("gitlab", "project_id == \"222\""),
+        of("circleci", "project_id == \"222\""),
+        of("kubernetes", "service_account_uid == \"333\""),
+        of("github", "repository_id != \"222\""),
+        of("github", "repository_owner_id == \"222\""),
+        "(principal has github && [\"222\", \"333\"].contains(principal.github.repository_id))".to_owned(),
+        "(principal has gitlab && \"222\" == principal.gitlab.project_id)".to_owned(),
+        "(principal has github && context.provenance has repository_id && \
+         principal.github.repository_id == context.provenance.repository_id)"
+            .to_owned(),
+        "principal has github".to_owned(),
+        "(principal.hasTag(\"repository_id\") && principal.getTag(\"repository_id\") == \"222\")".to_owned(),
         "context.holder".to_owned(),
         "context.owner_member".to_owned(),
         "context.time * 9223372036854775807 > 0".to_owned(),
@@ -577,8 +647,19 @@ prop_compose! {
         holder in any::<bool>(),
         owner_member in any::<bool>(),
         repository in prop::sample::select(vec![None, Some("222"), Some("333"), Some("444"), Some("")]),
+        profile in prop::option::weighted(0.8, prop::sample::select(Profile::ALL)),
+        (said, whole) in (prop::sample::select(vec!["222", "333", "444"]), prop::bool::weighted(0.9)),
     ) -> PolicyQuery {
         let mut query = sample::query(subject, role);
+        if let Some(profile) = profile {
+            query.principal.issuer_kind = profile.kind.as_str().to_owned();
+            query.principal.attributes = typed::everything(profile);
+            for claim in [typed::origin(profile).attribute, "repository_owner_id"] {
+                query.principal.attributes.insert(claim.to_owned(), AttributeValue::Text(said.to_owned()));
+            }
+            let always = profile.claims.iter().rfind(|claim| claim.always).filter(|_| !whole);
+            always.map(|claim| query.principal.attributes.remove(claim.attribute));
+        }
         query.context.provenance.repository_id = repository.map(str::to_owned);
         query.principal.kind = kind;
         query.principal.issuer = issuer.parse().unwrap();

@@ -6,15 +6,25 @@ use hallpass_core::identity::Attributes;
 use serde_json::json;
 
 use super::*;
-use crate::identity::profile::{Claim, Profile, Shape};
+use crate::identity::profile::{Claim, Constancy, Profile, Shape};
 use crate::policy::claims::{Claims, RECORDS};
 
 /// A principal of a kind that says everything that it can.
 fn of(profile: &Profile) -> PolicyQuery {
     let mut query = query();
     query.principal.issuer_kind = profile.kind.as_str().to_owned();
-    query.principal.attributes = profile.claims.iter().map(|claim| (claim.attribute.to_owned(), said(claim))).collect();
+    query.principal.attributes = everything(profile);
     query
+}
+
+pub(super) fn everything(profile: &Profile) -> Attributes {
+    profile.claims.iter().map(|claim| (claim.attribute.to_owned(), said(claim))).collect()
+}
+
+/// The claim that says for good where a proof of this kind comes from.
+pub(super) fn origin(profile: &Profile) -> &'static Claim {
+    let fills = |field| profile.claims.iter().find(|claim| claim.fills == Some(field));
+    fills("repository_id").or_else(|| fills("actor_id")).unwrap()
 }
 
 fn said(claim: &Claim) -> AttributeValue {
@@ -47,7 +57,9 @@ fn permit(condition: &str) -> String {
 #[test]
 fn every_claim_of_every_kind_can_be_asked_for_in_its_type() {
     for profile in Profile::ALL {
-        assert!(RECORDS.contains(&(profile.kind.as_str(), profile.record)), "{}", profile.record);
+        let origin = origin(profile);
+        assert!(RECORDS.contains(&(profile.kind.as_str(), profile.record, origin.attribute)), "{}", profile.record);
+        assert_eq!((origin.shape, origin.always, origin.constancy), (Shape::Text, true, Constancy::Immutable));
         let conditions: Vec<_> = profile.claims.iter().map(|claim| condition(profile, claim)).collect();
         for condition in &conditions {
             assert_eq!(outcome(&permit(condition), &of(profile)), Outcome::Allow, "{condition}");
