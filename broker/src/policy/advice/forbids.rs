@@ -97,7 +97,7 @@ fn of_issuer(issuer: &Issuer, fact: &Fact) -> Option<bool> {
             }
         }
         (record, Says::There) => {
-            let (kind, _) = RECORDS.iter().find(|(_, name)| *name == record)?;
+            let (kind, ..) = RECORDS.iter().find(|(_, name, _)| *name == record)?;
             Some(*kind == issuer.kind.as_str())
         }
         _ => None,

@@ -3,6 +3,8 @@
 use hallpass_core::policy::RoleFacts;
 use hallpass_core::port::Remainder;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn left(text: &str, query: &PolicyQuery) -> Remainder {
