@@ -80,7 +80,7 @@ pub(super) async fn guard(State(edge): State<Arc<Edge>>, mut request: Request, n
             request.extensions_mut().insert(Context(origin));
             request.extensions_mut().insert(edge.here.clone());
             match edge.counted(lane, action, &origin).await {
-                Ok(()) => match edge.shown(&request, &origin) {
+                Ok(()) => match edge.shown(&request) {
                     Ok(shown) => {
                         ignored.clone_from(&shown.ignored);
                         request.extensions_mut().insert(shown);
@@ -175,9 +175,10 @@ impl Edge {
 
     /// The certificate of whoever asks. That of a proxy which passes on what somebody else asks is not: it would stand for
     /// everybody behind it.
-    fn shown(&self, request: &Request, origin: &Origin) -> Result<Shown, Unreadable> {
+    fn shown(&self, request: &Request) -> Result<Shown, Unreadable> {
         let connection = request.extensions().get::<Connection>();
-        let passed_on = connection.is_some_and(|connection| origin.source != Some(connection.peer.ip().to_canonical()));
+        let passed_on =
+            connection.is_some_and(|connection| self.proxies.pass_on(connection.peer.ip(), request.headers()));
         let own = connection.and_then(|connection| connection.certificate.clone());
         let shown = self.certificate_proxies.shown(own.clone(), request.headers(), self.ports.now())?;
         let is_own = |certificate: &Arc<_>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, certificate));

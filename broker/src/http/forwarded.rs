@@ -85,6 +85,11 @@ impl Proxies {
         Ok(source)
     }
 
+    /// Whether a request whose connection comes from `peer` is somebody else's, whoever its header names.
+    pub(super) fn pass_on(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        self.is_trusted(peer.to_canonical()) && headers.contains_key(self.header.name())
+    }
+
     /// Addresses that many callers come from: the proxies', and those of whatever stands in front on this machine. Nobody's
     /// share of anything is counted by them.
     #[must_use]

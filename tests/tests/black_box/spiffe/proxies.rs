@@ -97,7 +97,9 @@ async fn what_is_passed_on_is_never_asked_by_the_proxy_itself() {
     let house = Domain::open_with(&[&root], &[], |setup| setup.server(proxies)).await;
     let client = house.client(Some(&root.svid(ID)));
     asked(&client, &[]).await.assert_status(200);
-    let passed_on = client.client.get(format!("{}/v1/whoami", client.url)).header("x-forwarded-for", "203.0.113.9");
-    let answer = Answer::read(passed_on.send().await.expect("an answer")).await;
-    assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["proof_missing"]);
+    for from in ["203.0.113.9", "127.0.0.1", "127.0.0.1, 127.0.0.1"] {
+        let passed_on = client.client.get(format!("{}/v1/whoami", client.url)).header("x-forwarded-for", from);
+        let answer = Answer::read(passed_on.send().await.expect("an answer")).await;
+        assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["proof_missing"], "{from}");
+    }
 }
