@@ -262,8 +262,6 @@ pub struct AcceptanceRules {
     pub single_use: bool,
     /// Whether a credential must not outlive the proof it was minted for.
     pub bounds_ttl: bool,
-    /// Whether a job has a say in what its subject is made of: then another subject is no other workload.
-    pub subject_is_chosen: bool,
 }
 
 /// What an adapter verified cryptographically: the issuer said this. Whether it is still true is for

@@ -110,7 +110,6 @@ pub(crate) fn settings(keys: KeySource) -> Issuer {
             max_lifetime: Ttl::from_hours(24),
             single_use: true,
             bounds_ttl: false,
-            subject_is_chosen: false,
         },
         provenance: github
             .map(|(field, claim)| (field.to_owned(), claim.to_owned()))

@@ -232,7 +232,6 @@ impl IdentityVerifier for OwnTokens {
                 single_use: false,
                 // What is minted with a credential must not outlive it.
                 bounds_ttl: true,
-                subject_is_chosen: false,
             },
         })
     }

@@ -249,10 +249,14 @@ pub struct LineageKey {
 }
 
 impl LineageKey {
+    /// Kinds of issuers whose jobs have a say in what their subject is made of: by `--subject-claim`, or by who started them.
+    pub const KINDS_OF_CHOSEN_SUBJECTS: [&'static str; 2] = ["buildkite", "circleci"];
+
     /// Of whoever `proof` is of. Where jobs have a say in their subject, what they hold is counted for their repository.
     #[must_use]
     pub fn of(proof: &VerifiedProof, role: &RoleName) -> Self {
-        let chosen = proof.provenance.repository_id.as_deref().filter(|_| proof.rules.subject_is_chosen);
+        let is_chosen = Self::KINDS_OF_CHOSEN_SUBJECTS.contains(&&*proof.issuer_kind);
+        let chosen = proof.provenance.repository_id.as_deref().filter(|_| is_chosen);
         let subject = chosen.map_or_else(|| proof.subject.clone(), Self::repository);
         Self { issuer: proof.issuer.clone(), subject, role: role.clone() }
     }
@@ -562,14 +566,14 @@ mod tests {
     #[test]
     fn a_job_that_chooses_another_subject_is_no_other_workload() {
         let role = RoleName::new("app/deploy").unwrap();
-        let key = |subject: &str, subject_is_chosen: bool| {
+        let key = |subject: &str, kind: &'static str| {
             let mut proof = sample::proof(subject, "a");
-            proof.rules.subject_is_chosen = subject_is_chosen;
+            proof.issuer_kind = kind.into();
             proof.provenance.repository_id = Some("222".to_owned());
             LineageKey::of(&proof, &role)
         };
-        assert_eq!(key("queue-1", true), key("job-7", true));
-        assert_ne!(key("queue-1", false), key("job-7", false));
-        assert_ne!(key("queue-1", true), key("222", false));
+        assert_eq!(key("queue-1", "buildkite"), key("job-7", "buildkite"));
+        assert_ne!(key("queue-1", "github-actions"), key("job-7", "github-actions"));
+        assert_ne!(key("queue-1", "buildkite"), key("222", "github-actions"));
     }
 }

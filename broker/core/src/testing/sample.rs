@@ -91,7 +91,6 @@ pub fn rules() -> AcceptanceRules {
         max_lifetime: Ttl::from_hours(1),
         single_use: true,
         bounds_ttl: false,
-        subject_is_chosen: false,
     }
 }
 

@@ -74,12 +74,6 @@ impl IssuerKind {
         }
     }
 
-    /// Whether a job has a say in what its subject is made of: by `--subject-claim`, or by whose name it runs in.
-    #[must_use]
-    pub const fn lets_jobs_choose_subjects(self) -> bool {
-        matches!(self, Self::Buildkite | Self::Circleci)
-    }
-
     /// Whether it is for the entry to say which claims fill the provenance, and not for the kind.
     #[must_use]
     pub const fn maps_claims(self) -> bool {

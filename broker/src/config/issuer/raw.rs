@@ -177,7 +177,6 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
             max_lifetime: max_lifetime(standard.max_lifetime).check(entry, "max_lifetime", raw.max_lifetime, findings),
             single_use: raw.single_use.unwrap_or(standard.single_use),
             bounds_ttl: raw.bounds_ttl,
-            subject_is_chosen: kind.lets_jobs_choose_subjects(),
         },
         name: raw.name,
         kind,

@@ -217,7 +217,6 @@ fn read_one(entry: &Document<'_>, base: Option<&Path>, findings: &mut Vec<Findin
             // Workloads present one JWT-SVID again and again, and few have a `jti`.
             single_use: raw.single_use.unwrap_or(false),
             bounds_ttl: raw.bounds_ttl,
-            subject_is_chosen: false,
         },
         x509_max_lifetime: X509_MAX_LIFETIME.check(entry, "x509_max_lifetime", raw.x509_max_lifetime, findings),
         x509_svids: svids.contains(&Svid::X509),

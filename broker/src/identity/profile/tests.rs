@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hallpass_core::port::LineageKey;
 use serde_json::{Value, json};
 
 use super::*;
@@ -291,4 +292,12 @@ fn the_issuers_of_the_documentation_load() {
     let github = bundle.issuers.iter().find(|issuer| issuer.name.as_str() == "github").unwrap();
     assert_eq!(github.url, "https://token.actions.githubusercontent.com");
     assert!(github.rules.single_use && github.rules.max_age.is_some());
+}
+
+#[test]
+fn the_kinds_whose_jobs_choose_their_subjects_are_kinds_that_say_a_repository() {
+    for name in LineageKey::KINDS_OF_CHOSEN_SUBJECTS {
+        let profile = Profile::of(IssuerKind::parse(name).expect(name)).expect(name);
+        assert!(profile.claims.iter().any(|claim| claim.always && claim.fills == Some("repository_id")), "{name}");
+    }
 }

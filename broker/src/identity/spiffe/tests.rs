@@ -104,7 +104,6 @@ fn settings(trust_domain: &str, bundle: BundleSource) -> SpiffeIssuer {
             max_lifetime: Ttl::from_hours(1),
             single_use: false,
             bounds_ttl: false,
-            subject_is_chosen: false,
         },
         x509_max_lifetime: Ttl::from_hours(25),
         refresh: KeyRefresh { max_age: Ttl::from_mins(5), min_interval: Ttl::from_secs(10), grace: Ttl::from_hours(1) },
