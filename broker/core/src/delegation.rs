@@ -40,6 +40,9 @@ pub struct Acting {
     /// Whether the subject's issuer named it as the only one who may act (`may_act`): then it hands nothing on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
+    /// Whether its proof named others than this broker too: what it hands on is no better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multi_audience: bool,
 }
 
 impl Acting {
@@ -57,6 +60,7 @@ impl Acting {
             provenance: proof.provenance.clone(),
             binding_key: identity.binding_key(),
             alone: false,
+            multi_audience: identity.multi_audience(),
         }
     }
 
@@ -185,6 +189,16 @@ impl Delegation {
 #[must_use]
 pub fn on_behalf_of(holder: &Holder) -> Actor {
     Actor::Identity { issuer: holder.issuer.clone(), subject: holder.subject.clone() }
+}
+
+/// Whose requests with a credential of this grant are: of whoever acts, or of its holder, by repository or else by subject.
+#[must_use]
+pub fn counted_for(record: &GrantRecord) -> (&IssuerName, &str) {
+    let (issuer, subject, provenance) = match record.actors.current() {
+        Some(acting) => (&acting.issuer, &acting.subject, &acting.provenance),
+        None => (&record.holder.issuer, &record.holder.subject, &record.provenance),
+    };
+    (issuer, provenance.repository_id.as_deref().unwrap_or(subject))
 }
 
 /// Whoever has the credential of a grant, and for whom it acts if it acts for another, for the audit log.

@@ -81,22 +81,21 @@ impl UsedPossessions {
     /// Seconds that are forgotten at once.
     const PART: i64 = 10;
 
-    /// Takes the one use that a proof has, which came with a token of `issuer` for `subject`. What one request asks again
-    /// is the same use.
+    /// Takes the one use that a proof has, which came with a request of `whose`: an issuer, and what it calls whoever is
+    /// behind it. What one request asks again is the same use.
     ///
     /// # Errors
     /// A refusal of a proof that was used before; unavailable when there is no room to remember another.
     pub fn take(
         &self,
         possession: &Possession,
-        issuer: &IssuerName,
-        subject: &str,
+        whose: (&IssuerName, &str),
         now: Timestamp,
     ) -> Result<(), ServiceError> {
         if possession.spent.load(Ordering::Acquire) {
             return Ok(());
         }
-        let identity = self.hasher.hash_one((issuer, subject));
+        let identity = self.hasher.hash_one(whose);
         self.first_use(possession, identity, now, (Self::MOST, Self::MOST_OF_ONE))?;
         possession.spent.store(true, Ordering::Release);
         Ok(())
@@ -169,7 +168,7 @@ mod tests {
     }
 
     fn take(used: &UsedPossessions, possession: &Possession, now: Timestamp) -> Result<(), ServiceError> {
-        used.take(possession, &"ci".parse().unwrap(), "repo:acme/app", now)
+        used.take(possession, (&"ci".parse().unwrap(), "repo:acme/app"), now)
     }
 
     #[test]

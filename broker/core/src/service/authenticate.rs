@@ -4,9 +4,10 @@ use tracing::Instrument as _;
 
 mod route;
 
-use super::Ports;
+use super::{Ports, rates};
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::catalog::Revision;
+use crate::delegation::counted_for;
 use crate::error::{Reason, Refusal, ServiceError};
 use crate::identity::{Proof, Shown, VerifiedIdentity};
 use crate::request::Origin;
@@ -93,17 +94,20 @@ async fn verify(
     {
         identity.confirm_unused_before(restored_at).map_err(Refusal::after_signature)?;
     }
+    let mut behind = None;
     if let Some(id) = identity.proof().grant {
         let key_id = identity.proof().key_id.as_deref();
         let live = ports.store.live_grant(id, now).await?;
-        if !live.is_some_and(|grant| grant.can_have_token(key_id, identity.expires_at())) {
+        behind = live.filter(|grant| grant.can_have_token(key_id, identity.expires_at()));
+        if behind.is_none() {
             let detail = "the grant behind this token has ended, or never had this token";
             return Err(Refusal::proof(Reason::GrantEnded, detail).after_signature().into());
         }
     }
     if let Some(possession) = &proof.possession {
         // Last: only who proved who it is takes room among those that are remembered.
-        ports.possessions.take(possession, identity.issuer(), identity.subject(), now)?;
+        let whose = behind.as_ref().map_or_else(|| rates::counted_for(&identity), |grant| counted_for(&grant.record));
+        ports.possessions.take(possession, whose, now)?;
     }
     Ok(identity)
 }

@@ -167,7 +167,8 @@ async fn delegation(
     let subject = match &parent {
         Some(parent) => {
             let opened_by = ports.store.decision(parent.record.decision.id).await?;
-            let multi_audience = opened_by.is_none_or(|decision| decision.query.principal.multi_audience);
+            let acted = parent.record.actors.iter().any(|acting| acting.multi_audience);
+            let multi_audience = acted || opened_by.is_none_or(|decision| decision.query.principal.multi_audience);
             subject.behind_credential_of(&parent.record, multi_audience)
         }
         None => subject,

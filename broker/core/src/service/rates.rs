@@ -14,7 +14,7 @@ use super::Ports;
 use super::refusals::network;
 use crate::audit::{Actor, AuditAction, AuditEntry, AuditObject};
 use crate::error::{Reason, Refusal, ServiceError, Step};
-use crate::id::OwnerName;
+use crate::id::{IssuerName, OwnerName};
 use crate::identity::VerifiedIdentity;
 use crate::rate::{Limiter, Rate};
 use crate::request::Origin;
@@ -85,6 +85,12 @@ pub async fn source(ports: &Ports, lane: Lane, action: AuditAction, origin: &Ori
     Err(limited.refuse(ports, AuditObject::Broker, origin).await)
 }
 
+/// Whose requests with this proof are: its repository's, which makes as many subjects as it likes, or else its subject's.
+pub(super) fn counted_for(identity: &VerifiedIdentity) -> (&IssuerName, &str) {
+    let repository = identity.proof().provenance.repository_id.as_deref();
+    (identity.issuer(), repository.unwrap_or(identity.subject()))
+}
+
 /// Counts a request that mints, by a proof that has verified.
 ///
 /// Where the proof says its repository, all of that repository's subjects count together: whoever may write to one has as
@@ -92,7 +98,8 @@ pub async fn source(ports: &Ports, lane: Lane, action: AuditAction, origin: &Ori
 pub(super) async fn identity(ports: &Ports, identity: &VerifiedIdentity, origin: &Origin) -> Result<(), ServiceError> {
     let Some(identities) = &ports.rates.identities else { return Ok(()) };
     let repository = identity.proof().provenance.repository_id.as_deref();
-    let whose = (identity.issuer(), repository.is_some(), repository.unwrap_or(identity.subject()));
+    let (issuer, name) = counted_for(identity);
+    let whose = (issuer, repository.is_some(), name);
     let Err(after) = identities.take(&whose, ports.clock.monotonic()) else { return Ok(()) };
     let detail = match repository {
         Some(_) => "too many requests come with proofs of this repository",

@@ -66,7 +66,7 @@ pub async fn revoke_by_credential(
             return Err(refusal.into());
         }
         if let Some(possession) = &shown.possession {
-            ports.possessions.take(possession, &holder.issuer, &holder.subject, ports.now())?;
+            ports.possessions.take(possession, delegation::counted_for(&grant.record), ports.now())?;
         }
     }
     let refusal = Refusal::new(Step::Policy, Reason::PolicyDenied, "policy does not let the holder revoke this grant");
