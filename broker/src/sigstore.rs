@@ -89,6 +89,11 @@ impl Root {
         if envelope.payload.as_bytes() != expected.payload {
             return Err("what it says can be read in two ways");
         }
+        // The library leaves it to the bundle's version, which nobody signs: before v0.2 a log's promise was enough.
+        let entries = &bundle.verification_material.tlog_entries;
+        if self.has_log && entries.iter().any(|entry| entry.inclusion_proof.is_none()) {
+            return Err("an entry of a log that it has is without `inclusionProof`");
+        }
         let artifact = any_subject(expected.payload)
             .ok_or("none of its subjects has a `sha256` or `sha512`, without which Sigstore verifies nothing")?;
         let mut policy = VerificationPolicy::new(expected.identity.clone(), expected.oidc_issuer);

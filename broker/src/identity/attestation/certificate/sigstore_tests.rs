@@ -182,7 +182,7 @@ fn a_bundle_of_the_log_with_anything_changed_is_refused() {
         (changed(&bundle, &checkpoint, of(&other, &checkpoint)), "its bundle lacks"),
         (changed(&bundle, &promise, of(&other, &promise)), "does not verify by the trusted root"),
         (without(&bundle, entry, "inclusionPromise"), "nothing that the trusted root has vouches for when"),
-        (without(&bundle, entry, "inclusionProof"), "its bundle lacks"),
+        (without(&bundle, entry, "inclusionProof"), "without `inclusionProof`"),
         (changed(&bundle, "/verificationMaterial/tlogEntries", json!([])), "its bundle lacks"),
         (changed(&bundle, "/verificationMaterial/tlogEntries", json!(vec![json!({}); 5])), "more than 4"),
         (
@@ -200,6 +200,24 @@ fn a_bundle_of_the_log_with_anything_changed_is_refused() {
         trusted.assert_refused(&changed, said);
         assert!(!trusted.verify(&changed).unwrap_err().contains("malancas"), "nothing of it is told");
     }
+}
+
+/// The version stands outside of everything that is signed.
+#[test]
+fn a_bundle_that_calls_itself_older_needs_its_proof_of_the_log_as_well() {
+    let bundle = read("github-actions.json");
+    let older = changed(&bundle, "/mediaType", json!("application/vnd.dev.sigstore.bundle+json;version=0.1"));
+    let trusted = Trusted::default();
+    trusted.verify(&older).unwrap();
+    let entry = "/verificationMaterial/tlogEntries/0";
+    trusted.assert_refused(&without(&older, entry, "inclusionProof"), "without `inclusionProof`");
+    // The suite's own case, as it is and as an older one.
+    let root = fixture("conformance/intoto-root.json");
+    let trusted = Trusted { root, identity: BEACON, repository_id: None, ..trusted };
+    let mut missing = read("conformance/intoto-missing-inclusion-proof_fail.json");
+    trusted.assert_refused(&missing, "without `inclusionProof`");
+    missing["mediaType"] = older["mediaType"].clone();
+    trusted.assert_refused(&missing, "without `inclusionProof`");
 }
 
 #[test]
