@@ -330,3 +330,48 @@ fn a_suspended_role_that_one_may_mint_comes_back_by_somebody_else() {
     let found = of_own_rights(&revision(suspended), &revision(files()), &[carol()], &[]);
     assert!(found.iter().any(|finding| finding.reason.contains("changes its state")), "{found:?}");
 }
+
+/// By their accounts it is told who made a change, who approved it, and who asks.
+#[test]
+fn whose_accounts_are_whose_is_somebody_elses_to_say() {
+    let owners = |carol: &str, ada: &str| {
+        let mut changed = files();
+        let text = changed.get_mut("owners.toml").unwrap();
+        let member = |subject: &str, accounts: &str| format!("subject = {subject:?}, accounts = [{accounts}]");
+        *text = text.replace("subject = \"carol\"", &member("carol", carol));
+        *text = text.replace("subject = \"ada\"", &member("ada", ada));
+        revision(changed)
+    };
+    let without_ada = |carol: &str| {
+        let mut changed = files();
+        let text = changed.get_mut("owners.toml").unwrap();
+        *text = text.replace("subject = \"ada\"", "subject = \"dan\"");
+        *text = text.replace("subject = \"carol\"", &format!("subject = \"carol\", accounts = [{carol}]"));
+        revision(changed)
+    };
+    let (one, both, other) = ("\"github:1003\"", "\"github:1003\", \"github:1009\"", "\"github:1009\"");
+    let found = |before: &Revision, after: &Revision| {
+        let found = of_own_rights(before, after, &[carol()], &[]);
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let of = |whom: &str| format!("owners.toml: changes which accounts are those of people:{whom}");
+    let own = owners(both, "\"github:1001\"");
+    for (what, after, whom) in [
+        ("one's second account is nobody's", owners(one, "\"github:1001\""), "carol"),
+        ("it is somebody else's", owners(one, "\"github:1001\", \"github:1009\""), "carol"),
+        ("somebody else gets it, too", owners(both, "\"github:1001\", \"github:1009\""), "ada"),
+        ("another's account goes", owners(both, ""), "ada"),
+        ("one has more of them", owners(&format!("{both}, \"github:1010\""), "\"github:1001\""), "carol"),
+    ] {
+        let found = found(&own, &after);
+        assert!(found.iter().any(|found| found.contains(&of(whom))), "{what}: {found:?}");
+    }
+    // Somebody new brings accounts.
+    let came = found(&without_ada(one), &owners(one, other));
+    assert!(came.iter().any(|found| found.contains(&of("ada"))), "{came:?}");
+    // Whoever leaves takes an account along that made two members one person, or makes nobody another.
+    let bridge = found(&owners(one, both), &without_ada(one));
+    assert!(bridge.iter().any(|found| found.contains(&of("ada"))), "{bridge:?}");
+    assert_eq!(found(&owners(one, "\"github:1001\""), &without_ada(one)), Vec::<String>::new());
+    assert_eq!(found(&own, &owners("\"github:1009\", \"github:1003\"", "\"github:1001\"")), Vec::<String>::new());
+}

@@ -1,11 +1,12 @@
 //! Whether a revision would widen the rights of whoever publishes it (promise 10: nobody approves themselves).
 //!
 //! Conservative, because the questions that somebody will ask are not known in advance: what *could* concern the
-//! publisher counts, whatever the conditions of a policy say. It compares seven things:
+//! publisher counts, whatever the conditions of a policy say. It compares eight things:
 //!
 //! * **policies**: a permit that is new or says something else, a forbid or a bound that is gone or says something else,
 //!   where its scope could hold for the publisher;
 //! * **owners**: the publisher as a member of more teams, or its teams as owners of more roles;
+//! * **accounts**: which accounts at code hosts are whose, for by them it is told whether somebody approves themselves;
 //! * **issuers**: anything about the issuer that the publisher proves itself with; and whom any other issuer's proofs
 //!   are trusted to be, for nobody but the publisher then says whose identities those are;
 //! * **attestors**: one that is new or may vouch for something else, for a review may be what a policy asks for;
@@ -18,14 +19,14 @@
 //! What it cannot see: rights that are given to somebody else who does the publisher a favour, or is the publisher
 //! under another name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::binding::Binding;
 use crate::catalog::Revision;
 use crate::credential;
 use crate::finding::Finding;
-use crate::id::OwnerName;
+use crate::id::{IssuerName, OwnerName};
 use crate::policy::{Action, PolicyQuery, Principal, Resource, RoleFacts};
 use crate::port::{Effect, PolicyFacts, Remainder};
 use crate::revocation::Likeness;
@@ -50,6 +51,7 @@ pub fn of_own_rights(
         let comparison = Comparison { before, after, same_policies };
         comparison.policies(&mut findings);
         comparison.owners(&mut findings);
+        comparison.accounts(&mut findings);
         comparison.issuers(&mut findings);
         comparison.attestors(&mut findings);
         comparison.backends(&mut findings);
@@ -89,6 +91,16 @@ impl<'a> Side<'a> {
 
     fn groups(&self) -> BTreeSet<&OwnerName> {
         self.publisher().groups.iter().collect()
+    }
+
+    /// The accounts of each identity that is a member of any owner.
+    fn accounts(&self) -> BTreeMap<(&IssuerName, &str), BTreeSet<&str>> {
+        let mut accounts = BTreeMap::<_, BTreeSet<_>>::new();
+        for member in self.revision.catalog.owners.values().flat_map(|owner| &owner.members) {
+            let own = accounts.entry((&member.issuer, member.subject.as_str())).or_default();
+            own.extend(member.accounts.iter().map(String::as_str));
+        }
+        accounts
     }
 
     /// What those policies say that could hold for the publisher, in an order of their own. The others decide nothing.
@@ -179,6 +191,24 @@ impl Comparison<'_> {
             });
             for role in gained {
                 findings.insert(of_role(role, &format!("has {owner} as owner, of which you are a member")));
+            }
+        }
+    }
+
+    /// Whoever can say that two accounts are different people's has one approve the other. Anybody's: the publisher may be
+    /// whom they are said of, and two members are one person by an account that a third has as well.
+    fn accounts(&self, findings: &mut BTreeSet<Finding>) {
+        let (earlier, later) = (self.before.accounts(), self.after.accounts());
+        let still_told: BTreeSet<_> = later.values().flatten().collect();
+        let nothing = BTreeSet::new();
+        for identity in earlier.keys().chain(later.keys()) {
+            let before = earlier.get(identity).unwrap_or(&nothing);
+            let is_gone = !later.contains_key(identity) && before.iter().all(|account| !still_told.contains(account));
+            // Of somebody who is gone with every account nobody knows anything any more.
+            if before != later.get(identity).unwrap_or(&nothing) && !is_gone {
+                let (issuer, subject) = identity;
+                let reason = format!("changes which accounts are those of {issuer}:{subject}; nobody else has agreed");
+                findings.insert(found(PathBuf::from("owners.toml"), reason));
             }
         }
     }
