@@ -46,6 +46,8 @@ pub struct Setup {
     pub issuers: Vec<Value>,
     /// `[[attestor]]` entries.
     pub attestors: Vec<Value>,
+    /// Members of the owner `platform` beside [`OPERATOR`].
+    pub members: Vec<Value>,
     /// `[[backend]]` entries beside `jwt` and `x509`.
     pub backends: Vec<Value>,
     /// Role files by role name.
@@ -112,6 +114,7 @@ impl Setup {
         Self {
             issuers,
             attestors: Vec::new(),
+            members: Vec::new(),
             backends: Vec::new(),
             roles: vec![
                 (ROLE.to_owned(), role("jwt", "platform", jwt())),
@@ -242,15 +245,17 @@ impl Setup {
 
     fn owners(&self) -> Value {
         let issuer = self.issuers.first().map_or(Value::Null, |issuer| issuer["name"].clone());
-        let owner = |name: &str, active: bool| {
+        let owner = |name: &str, more: &[Value], active: bool| {
+            let members: Vec<_> =
+                [json!({"issuer": issuer, "subject": OPERATOR})].iter().chain(more).cloned().collect();
             json!({
                 "name": name,
                 "contacts": ["mailto:platform@example.test"],
-                "members": [{"issuer": issuer, "subject": OPERATOR}],
+                "members": members,
                 "active": active,
             })
         };
-        json!([owner("platform", true), owner("departed", false)])
+        json!([owner("platform", &self.members, true), owner("departed", &[], false)])
     }
 }
 

@@ -4,10 +4,13 @@
 //! A statement proves nothing by being there: it is about a commit, and where the proof names another one it is refused.
 //! What several statements say together is one [`Build`] and one [`ChangeReview`], or nothing at all.
 
+mod relation;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::relation::{Relation, relation};
 use crate::catalog::Catalog;
 use crate::error::{Reason, Refusal};
 use crate::id::{AttestorName, IssuerName};
@@ -163,7 +166,8 @@ pub struct ChangeReview {
     /// The commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Whether everybody who asks is known to be neither the author nor one of the approvers. Unknown is no.
+    /// Whether everybody who asks is known to be neither the author nor one of the approvers. Unknown is no, and so is
+    /// whoever is no owner's member.
     pub independent: bool,
 }
 
@@ -357,57 +361,6 @@ impl People {
             plan_reviewed: self.plan_reviewed,
             commit,
         })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Same,
-    Another,
-    /// They have no kind of name in common: nobody knows.
-    Unknown,
-}
-
-/// Whether `asker` is `person`: by the identity, by the account that its proof names, and by what owners say are one
-/// person's.
-fn relation(asker: &VerifiedIdentity, person: &Person, accounts_of: &AccountsOf, catalog: &Catalog) -> Relation {
-    let members = || catalog.owners.values().flat_map(|owner| &owner.members);
-    let is_asker = |issuer: &IssuerName, subject: &str| issuer == asker.issuer() && subject == asker.subject();
-    let identity_of = |name: &str| {
-        let (issuer, subject) = name.split_once(':')?;
-        (issuer == asker.issuer().as_str()).then(|| subject == asker.subject())
-    };
-    let account_of = |account: &str| {
-        let (host, id) = account.split_once(':')?;
-        let issuers = accounts_of.get(host);
-        let is_named = issuers.is_some_and(|issuers| issuers.contains(asker.issuer()));
-        let by_proof = is_named.then_some(asker.proof().provenance.actor_id.as_deref());
-        let by_proof = by_proof.flatten().map(|actor| actor == id);
-        let linked = members().filter(|member| is_asker(&member.issuer, &member.subject));
-        let linked = linked.flat_map(|member| &member.accounts);
-        let at_host = linked.filter(|own| own.split_once(':').is_some_and(|(other, _)| other == host));
-        by_proof.into_iter().chain(at_host.map(|own| own == account)).reduce(|one, other| one || other)
-    };
-    // The person by every name that is known of it.
-    let (mut identities, mut accounts) = (Vec::new(), Vec::new());
-    match person {
-        Person::Account(account) => {
-            accounts.push(account.clone());
-            let linked = members().filter(|member| member.accounts.contains(account));
-            identities.extend(linked.map(|member| format!("{}:{}", member.issuer, member.subject)));
-        }
-        Person::Identity(name) => {
-            identities.push(name.clone());
-            let linked = members().filter(|member| *name == format!("{}:{}", member.issuer, member.subject));
-            accounts.extend(linked.flat_map(|member| member.accounts.iter().cloned()));
-        }
-    }
-    let found = (identities.iter().filter_map(|name| identity_of(name)))
-        .chain(accounts.iter().filter_map(|account| account_of(account)));
-    match found.reduce(|one, other| one || other) {
-        Some(true) => Relation::Same,
-        Some(false) => Relation::Another,
-        None => Relation::Unknown,
     }
 }
 

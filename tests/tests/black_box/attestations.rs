@@ -33,6 +33,10 @@ const CERTIFIED: &str = "https://ci.test/build.yml@refs/heads/main";
 const AUTHOR: &str = "1001";
 const APPROVER: &str = "1002";
 const SOMEBODY_ELSE: &str = "1003";
+/// The author's other one.
+const SECOND_OF_AUTHOR: &str = "1009";
+/// `github-actions[bot]`, which is nobody's.
+const BOT: &str = "41898282";
 
 const OPERATORS: &str = r#"
 @id("operators-halt")
@@ -121,6 +125,15 @@ impl House {
             json!({"name": "github", "kind": "slsa-provenance", "builders": [BUILDER],
                 "certificates": {"identity": GITHUB_WORKFLOW, "trusted_root": PUBLIC_GOOD,
                     "oidc_issuer": "https://token.actions.githubusercontent.com", "repository_id": "804070735"}}),
+        ];
+        let member = |name: &str, accounts: &[&str]| {
+            let accounts: Vec<_> = accounts.iter().map(|account| format!("github:{account}")).collect();
+            json!({"issuer": "ci", "subject": format!("operator:{name}"), "accounts": accounts})
+        };
+        setup.members = vec![
+            member("ada", &[AUTHOR, SECOND_OF_AUTHOR]),
+            member("bob", &[APPROVER]),
+            member("carol", &[SOMEBODY_ELSE]),
         ];
         let broker = Broker::start(&setup).await;
         Some(Self { signer, issuer, key, broker })
@@ -226,7 +239,7 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
     assert!(log.text.contains(&plan('5')), "{}", log.text);
 
     // Whoever made the change, whoever approved it, and whoever nobody can tell from them.
-    for account in [AUTHOR, APPROVER] {
+    for account in [AUTHOR, APPROVER, SECOND_OF_AUTHOR, BOT] {
         let answer = house.ask(&house.job(COMMIT, account), APPLY, &[&review, &approved]).await;
         assert_eq!((answer.status, answer.error()), (403, denied), "{account}: {}", answer.text);
         assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["policy_denied"]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::identity::Shown;
-use crate::owner::Member;
+use crate::owner::{Member, Owner};
 use crate::testing::sample;
 use crate::testing::sample::NOW;
 
@@ -53,52 +53,114 @@ fn is_independent(reviewed: Reviewed, askers: &[&VerifiedIdentity], catalog: &Ca
     attested.change.unwrap().independent
 }
 
-/// A catalog in which the asker is a member with this account.
-fn with_member(subject: &str, account: &str) -> Catalog {
-    let mut owner = sample::owner();
-    let member = Member {
-        issuer: IssuerName::new("ci").unwrap(),
-        subject: subject.to_owned(),
-        accounts: vec![account.to_owned()],
+/// A member: an identity, and the accounts that are the same person's.
+type Listed = (&'static str, &'static [&'static str]);
+
+/// A catalog whose owners say this of their members.
+fn owners_say(members: &[Listed]) -> Catalog {
+    let member = |(identity, accounts): &Listed| {
+        let (issuer, subject) = identity.split_once(':').unwrap();
+        Member {
+            issuer: IssuerName::new(issuer).unwrap(),
+            subject: subject.to_owned(),
+            accounts: accounts.iter().map(|account| (*account).to_owned()).collect(),
+        }
     };
-    owner.members.push(member);
+    let owner = Owner { members: members.iter().map(member).collect(), ..sample::owner() };
     Catalog { owners: [(owner.name.clone(), Arc::new(owner))].into(), ..Catalog::default() }
 }
 
+const ADA: Listed = ("people:ada", &["github:1", "gitlab:1"]);
+const BOB: Listed = ("people:bob", &["github:2", "gitlab:2"]);
+const CAROL: Listed = ("people:carol", &["github:3"]);
+
 #[test]
 fn independent_is_who_is_known_to_be_neither_author_nor_approver() {
-    let nobody = Catalog::default();
+    let house = owners_say(&[ADA, BOB, CAROL]);
     let told = || review("github:1", "github:2");
     for (account, expected) in [(Some("3"), true), (Some("1"), false), (Some("2"), false), (None, false)] {
-        assert_eq!(is_independent(told(), &[&asker(account)], &nobody), expected, "{account:?}");
+        assert_eq!(is_independent(told(), &[&asker(account)], &house), expected, "{account:?}");
     }
     // Everybody who asks: for whom, and by whom.
     let (one, author, unknown) = (asker(Some("3")), asker(Some("1")), asker(None));
-    assert!(is_independent(told(), &[&one, &one], &nobody));
+    assert!(is_independent(told(), &[&one, &one], &house));
     for other in [&author, &unknown] {
-        assert!(!is_independent(told(), &[&one, other], &nobody));
-        assert!(!is_independent(told(), &[other, &one], &nobody));
+        assert!(!is_independent(told(), &[&one, other], &house));
+        assert!(!is_independent(told(), &[other, &one], &house));
     }
     // There is nothing to be independent of where nobody made it, or nobody agreed.
-    assert!(!is_independent(Reviewed { author: None, ..told() }, &[&one], &nobody));
-    assert!(!is_independent(Reviewed { approvers: Vec::new(), ..told() }, &[&one], &nobody));
-    // Subjects of one issuer are told apart; those of different ones are not.
-    let by_identity = |author: &str| is_independent(review(author, "github:2"), &[&one], &nobody);
-    assert!(by_identity("ci:repo:acme/other"));
-    assert!(!by_identity("ci:repo:acme/app"));
-    assert!(!by_identity("people:ada"), "nobody knows whether that is the same person");
+    assert!(!is_independent(Reviewed { author: None, ..told() }, &[&one], &house));
+    assert!(!is_independent(Reviewed { approvers: Vec::new(), ..told() }, &[&one], &house));
+    // Subjects of one issuer are told apart; those of different ones are not, without an account of both.
+    let other: Listed = ("ci:repo:acme/other", &[]);
+    let dan: Listed = ("people:dan", &[]);
+    let by_identity = |author: &str, asker: &VerifiedIdentity| {
+        let house = owners_say(&[BOB, CAROL, other, dan, ("ci:repo:acme/app", &["github:4"])]);
+        is_independent(review(author, "github:2"), &[asker], &house)
+    };
+    assert!(by_identity("ci:repo:acme/other", &unknown));
+    assert!(!by_identity("ci:repo:acme/app", &unknown));
+    assert!(!by_identity("people:dan", &unknown), "nobody knows whether that is the same person");
+    assert!(by_identity("people:dan", &one), "carol is known to those people, too");
+}
+
+#[test]
+fn nobody_is_independent_whom_owners_do_not_know() {
+    let told = || review("github:1", "github:2");
+    let (carol, bot, nameless) = (asker(Some("3")), asker(Some("41898282")), asker(None));
+    let house = owners_say(&[ADA, BOB, CAROL]);
+    assert!(is_independent(told(), &[&carol], &house));
+    assert!(!is_independent(told(), &[&carol], &Catalog::default()), "nobody knows any of them");
+    for strangers in [[BOB, CAROL], [ADA, CAROL], [ADA, BOB]] {
+        assert!(!is_independent(told(), &[&carol], &owners_say(&strangers)), "{strangers:?}");
+    }
+    // An account that is nobody's, in a job that is somebody's: it began the job.
+    assert!(!is_independent(told(), &[&bot], &house));
+    let job: Listed = ("ci:repo:acme/app", &["github:3"]);
+    let with_job = owners_say(&[ADA, BOB, job]);
+    assert!(is_independent(told(), &[&nameless], &with_job));
+    assert!(is_independent(told(), &[&carol], &with_job));
+    assert!(!is_independent(told(), &[&bot], &with_job));
+    // And one that is nobody's for an author.
+    assert!(!is_independent(review("github:1009", "github:2"), &[&carol], &house));
+    assert!(!is_independent(review("people:mallory", "github:2"), &[&carol], &house));
+}
+
+#[test]
+fn all_accounts_of_a_person_are_that_person() {
+    let told = || review("github:1", "github:2");
+    let twice: Listed = ("people:ada", &["github:1", "github:1009"]);
+    let (second, carol) = (asker(Some("1009")), asker(Some("3")));
+    let house = owners_say(&[twice, BOB, CAROL]);
+    assert!(!is_independent(told(), &[&second], &house));
+    assert!(!is_independent(review("github:1009", "github:2"), &[&asker(Some("1"))], &house));
+    assert!(!is_independent(review("people:ada", "github:2"), &[&second], &house));
+    assert!(!is_independent(review("github:3", "github:1"), &[&second], &house), "nor has one approved with the other");
+    assert!(is_independent(told(), &[&carol], &house), "the control");
+    // By two members that have an account in common, and in whatever order they stand.
+    let (one, other): (Listed, Listed) =
+        (("people:ada", &["github:1", "gitlab:1"]), ("sso:ada", &["github:1009", "gitlab:1"]));
+    for members in [[one, other, BOB, CAROL], [other, CAROL, BOB, one]] {
+        let house = owners_say(&members);
+        assert!(!is_independent(told(), &[&second], &house));
+        assert!(!is_independent(review("sso:ada", "github:2"), &[&asker(Some("1"))], &house));
+        assert!(is_independent(told(), &[&carol], &house), "the control");
+    }
+    // Two people with an account each: the control of both.
+    let apart = owners_say(&[ADA, ("people:eve", &["github:1009"]), BOB]);
+    assert!(is_independent(told(), &[&second], &apart));
 }
 
 #[test]
 fn what_owners_say_of_their_members_tells_who_is_whom() {
     let told = |author: &str| review(author, "github:2");
     let nameless = asker(None);
-    let linked = with_member("repo:acme/app", "github:3");
+    let linked = owners_say(&[ADA, BOB, ("ci:repo:acme/app", &["github:3"]), ("people:eve", &["gitlab:5"])]);
     assert!(is_independent(told("github:1"), &[&nameless], &linked));
     assert!(!is_independent(told("github:3"), &[&nameless], &linked));
-    assert!(!is_independent(told("gitlab:1"), &[&nameless], &linked), "an account of another host tells nothing");
+    assert!(!is_independent(told("gitlab:5"), &[&nameless], &linked), "an account of another host tells nothing");
     // The author by an identity whose account the asker's proof names.
-    let author = with_member("repo:acme/author", "github:1");
+    let author = owners_say(&[("ci:repo:acme/author", &["github:1"]), BOB, CAROL]);
     assert!(!is_independent(told("ci:repo:acme/author"), &[&asker(Some("1"))], &author));
     assert!(is_independent(told("ci:repo:acme/author"), &[&asker(Some("3"))], &author));
 }
@@ -106,10 +168,20 @@ fn what_owners_say_of_their_members_tells_who_is_whom() {
 #[test]
 fn an_attestor_speaks_of_the_accounts_of_its_own_hosts_alone() {
     let asker = asker(Some("3"));
+    let house = owners_say(&[
+        ADA,
+        BOB,
+        CAROL,
+        ("people:eve", &["gitlab:3"]),
+        ("sso:fay", &["gitlab:6"]),
+        ("ci:repo:acme/app", &[]),
+        ("ci:repo:acme/other", &[]),
+        ("ci:repo:acme/another", &[]),
+    ]);
     let weigh = |hosts: &[&str], author: &str, approver: &str| {
         let vouched =
             Vouched { accounts_of: accounts_of(hosts), ..vouched("a", Said::Review(review(author, approver))) };
-        let attested = Attested::weigh(&[vouched], &[&asker], &Catalog::default());
+        let attested = Attested::weigh(&[vouched], &[&asker], &house);
         attested.map(|attested| attested.change.unwrap().independent).map_err(|refusal| refusal.reason)
     };
     assert_eq!(weigh(&["github"], "github:1", "github:2"), Ok(true));
@@ -119,8 +191,10 @@ fn an_attestor_speaks_of_the_accounts_of_its_own_hosts_alone() {
     assert_eq!(weigh(&[], "github:1", "github:2"), Err(Reason::BadAttestation));
     assert_eq!(weigh(&[], "ci:repo:acme/other", "ci:repo:acme/another"), Ok(true), "identities are no host's");
     // It may name them, and the asker's number is another host's: whether they are the same nobody knows.
-    assert_eq!(weigh(&["github", "gitlab"], "gitlab:1", "github:2"), Ok(false));
+    assert_eq!(weigh(&["github", "gitlab"], "gitlab:6", "github:2"), Ok(false));
+    assert_eq!(weigh(&["github", "gitlab"], "gitlab:1", "github:2"), Ok(true), "owners tell those people apart");
     assert_eq!(weigh(&["gitlab", "github"], "gitlab:1", "gitlab:2"), Ok(true));
+    assert_eq!(weigh(&["gitlab", "github"], "gitlab:3", "gitlab:2"), Ok(false));
 }
 
 #[test]
