@@ -161,9 +161,9 @@ pub struct ChangeReview {
     /// The plan, as a plan statement names it, a review, or both alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan_digest: Option<String>,
-    /// Whether a review names the plan: it, too, was agreed to.
+    /// Whether every review names the plan: it, too, was agreed to.
     pub plan_reviewed: bool,
-    /// The commit.
+    /// The commit, as a review or the plan names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// Whether everybody who asks is known to be neither the author nor one of the approvers. Unknown is no, and so is
@@ -175,11 +175,13 @@ impl Attested {
     /// What `vouched` comes to in a request by `askers`: the one that it is for, and whoever acts.
     ///
     /// # Errors
-    /// A [`Refusal`] where one contradicts another, is about another commit than a proof, or names accounts of a host that
-    /// whoever signed it may not speak of.
+    /// A [`Refusal`] where one contradicts another, is about another commit than a proof, names accounts of a host that
+    /// whoever signed it may not speak of, or is a review of something that the request is not about.
     pub fn weigh(vouched: &[Vouched], askers: &[&VerifiedIdentity], catalog: &Catalog) -> Result<Self, Refusal> {
         let mut attested = Self::default();
         let (mut commits, mut people, mut subjects) = (Agreed::new("commit"), People::default(), BTreeSet::new());
+        // Reviews that name a plan alone, by their places.
+        let mut reviews_of_plans = Vec::new();
         let proven = askers.iter().filter_map(|asker| asker.proof().provenance.commit.as_deref());
         // Hexadecimal, which some write in upper case.
         let proven: BTreeSet<String> = proven.map(str::to_ascii_lowercase).collect();
@@ -211,8 +213,12 @@ impl Attested {
                 }
                 Said::Review(told) => {
                     people.take(at, told, accounts_of)?;
-                    people.plan_reviewed |= told.plan_digest.is_some();
+                    people.all_have_author &= told.author.is_some();
+                    people.all_name_plan &= told.plan_digest.is_some();
                     people.reviewed_by.insert(statement.attestor.clone());
+                    if told.commit.is_none() {
+                        reviews_of_plans.push(at);
+                    }
                 }
                 Said::Plan(told) => {
                     people.take(at, told, accounts_of)?;
@@ -223,6 +229,14 @@ impl Attested {
             }
             attested.statements.push(statement.clone());
         }
+        // Where the proof has no commit either, what ties the change to the request is for policy to ask.
+        if let (Some(at), Some(commit), None) = (reviews_of_plans.first(), proven.first(), &people.planned_by) {
+            let detail = format!(
+                "it says nothing of this request: it names no commit, and no plan is offered. A review names the commit \
+                 {commit}, or the plan of the plan statement that is offered with it"
+            );
+            return Err(mismatch(*at, &detail));
+        }
         if subjects.len() > MAX_TOLD || people.approvers.len() > MAX_TOLD {
             let detail =
                 format!("they name more than {MAX_TOLD} artifacts, or approvers: offer those that matter here");
@@ -231,7 +245,7 @@ impl Attested {
         if let Some(build) = &mut attested.build {
             build.subjects = subjects.into_iter().collect();
         }
-        attested.change = people.change(commits.value, askers, catalog);
+        attested.change = people.change(askers, catalog);
         Ok(attested)
     }
 
@@ -293,7 +307,10 @@ struct People {
     reviewed_by: BTreeSet<AttestorName>,
     planned_by: Option<AttestorName>,
     plan: Agreed,
-    plan_reviewed: bool,
+    commit: Option<String>,
+    /// Of the reviews: one that leaves it out is not filled up by another, whoever signed that.
+    all_name_plan: bool,
+    all_have_author: bool,
     author: Option<Person>,
     approvers: BTreeSet<Person>,
     /// Everybody named, with whose accounts whoever named them knows.
@@ -306,7 +323,9 @@ impl Default for People {
             reviewed_by: BTreeSet::new(),
             planned_by: None,
             plan: Agreed::new("plan"),
-            plan_reviewed: false,
+            commit: None,
+            all_name_plan: true,
+            all_have_author: true,
             author: None,
             approvers: BTreeSet::new(),
             named: Vec::new(),
@@ -335,13 +354,15 @@ impl People {
         if let Some(plan) = &told.plan_digest {
             self.plan.take(at, plan)?;
         }
+        // Which all agree on by now.
+        self.commit = self.commit.take().or_else(|| told.commit.clone());
         self.approvers.extend(told.approvers.iter().cloned());
         let named = told.author.iter().chain(&told.approvers);
         self.named.extend(named.map(|person| (person.clone(), accounts_of.clone())));
         Ok(())
     }
 
-    fn change(self, commit: Option<String>, askers: &[&VerifiedIdentity], catalog: &Catalog) -> Option<ChangeReview> {
+    fn change(self, askers: &[&VerifiedIdentity], catalog: &Catalog) -> Option<ChangeReview> {
         if self.reviewed_by.is_empty() && self.planned_by.is_none() {
             return None;
         }
@@ -349,7 +370,8 @@ impl People {
             self.named.iter().all(|(person, of)| relation(asker, person, of, catalog) == Relation::Another)
         };
         // Somebody made it and somebody agreed, or there is nothing to be independent of.
-        let complete = self.author.is_some() && !self.approvers.is_empty();
+        let complete = self.author.is_some() && self.all_have_author && !self.approvers.is_empty();
+        let plan_reviewed = !self.reviewed_by.is_empty() && self.all_name_plan;
         let independent = complete && askers.iter().all(apart);
         Some(ChangeReview {
             independent,
@@ -358,8 +380,8 @@ impl People {
             author: self.author.map(|author| author.as_str().to_owned()),
             approvers: self.approvers.iter().map(|approver| approver.as_str().to_owned()).collect(),
             plan_digest: self.plan.value,
-            plan_reviewed: self.plan_reviewed,
-            commit,
+            plan_reviewed,
+            commit: self.commit,
         })
     }
 }

@@ -198,6 +198,97 @@ fn an_attestor_speaks_of_the_accounts_of_its_own_hosts_alone() {
 }
 
 #[test]
+fn every_review_names_the_plan_and_the_author_or_none_counts_as_one_that_does() {
+    let house = owners_say(&[ADA, BOB, CAROL]);
+    let plan_digest = || Some(format!("sha256:{}", "5".repeat(64)));
+    let weigh = |reviews: &[&dyn Fn(&mut Reviewed)]| {
+        let reviewed = |change: &&dyn Fn(&mut Reviewed)| {
+            let mut reviewed = Reviewed { plan_digest: plan_digest(), ..review("github:1", "github:2") };
+            change(&mut reviewed);
+            Said::Review(reviewed)
+        };
+        let plan = Said::Plan(Reviewed {
+            plan_digest: plan_digest(),
+            author: Some(person("github:1")),
+            ..Reviewed::default()
+        });
+        let said = reviews.iter().map(reviewed).chain([plan]);
+        let offered: Vec<_> = said.zip(["a", "b", "c"]).map(|(said, digit)| vouched(digit, said)).collect();
+        let change = Attested::weigh(&offered, &[&asker(Some("3"))], &house).unwrap().change.unwrap();
+        (change.plan_reviewed, change.independent)
+    };
+    let whole = |_: &mut Reviewed| {};
+    let of_no_plan = |reviewed: &mut Reviewed| reviewed.plan_digest = None;
+    let of_nobodys = |reviewed: &mut Reviewed| reviewed.author = None;
+    assert_eq!(weigh(&[&whole]), (true, true));
+    assert_eq!(weigh(&[&whole, &|reviewed| reviewed.approvers.push(person("github:1"))]), (true, true));
+    assert_eq!(weigh(&[]), (false, false), "nobody agreed");
+    for reviews in [[&of_no_plan as &dyn Fn(&mut Reviewed), &whole], [&whole, &of_no_plan]] {
+        assert_eq!(weigh(&reviews), (false, true));
+    }
+    for reviews in [[&of_nobodys as &dyn Fn(&mut Reviewed), &whole], [&whole, &of_nobodys]] {
+        assert_eq!(weigh(&reviews), (true, false));
+    }
+}
+
+#[test]
+fn a_review_is_of_the_commit_of_the_proof_or_of_the_plan_that_is_offered() {
+    let plan_digest = Some(format!("sha256:{}", "5".repeat(64)));
+    let of_plan = Reviewed { commit: None, plan_digest: plan_digest.clone(), ..review("github:1", "github:2") };
+    let of_plan = vouched("a", Said::Review(of_plan));
+    let of_commit = vouched("b", Said::Review(review("github:1", "github:2")));
+    let plan = vouched("c", Said::Plan(Reviewed { plan_digest, ..Reviewed::default() }));
+    let weigh = |offered: &[&Vouched], asker: &VerifiedIdentity| {
+        let offered: Vec<_> = offered.iter().map(|offered| (*offered).clone()).collect();
+        let attested = Attested::weigh(&offered, &[asker], &Catalog::default());
+        attested.map(|attested| attested.change.unwrap().commit).map_err(|refusal| (refusal.reason, refusal.detail))
+    };
+    let named = sample::provenance().commit;
+    let job = asker(None);
+    assert_eq!(weigh(&[&of_commit], &job), Ok(named.clone()));
+    assert_eq!(weigh(&[&of_plan, &plan], &job), Ok(None));
+    assert_eq!(weigh(&[&plan, &of_plan], &job), Ok(None));
+    assert_eq!(weigh(&[&of_plan, &of_commit, &plan], &job), Ok(named.clone()));
+    for (offered, place) in [(vec![&of_plan], 0), (vec![&of_commit, &of_plan], 1)] {
+        let (reason, detail) = weigh(&offered, &job).unwrap_err();
+        assert_eq!(reason, Reason::AttestationMismatch);
+        assert!(detail.contains(&format!("`attestations.{place}`")), "{detail}");
+        assert!(detail.contains(named.as_deref().unwrap()), "what would be right: {detail}");
+    }
+    // A proof that has no commit is of nothing that a review could name: policy may ask for one.
+    let mut proof = sample::proof("repo:acme/app", "jti");
+    proof.provenance.commit = None;
+    let silent = VerifiedIdentity::accept(proof, Shown::default(), None, NOW).unwrap();
+    assert_eq!(weigh(&[&of_plan], &silent), Ok(None));
+    assert_eq!(weigh(&[&of_commit], &silent), Ok(named));
+}
+
+#[test]
+fn the_commit_of_a_change_is_never_that_of_a_build() {
+    let commit = sample::provenance().commit;
+    let build = vouched(
+        "a",
+        Said::SlsaProvenance {
+            builder: "https://builder.test".to_owned(),
+            repository: None,
+            commit: commit.clone(),
+            subjects: [format!("sha256:{}", "7".repeat(64))].into(),
+        },
+    );
+    let plan = |commit: Option<String>| {
+        let plan_digest = Some(format!("sha256:{}", "5".repeat(64)));
+        vouched("b", Said::Plan(Reviewed { commit, plan_digest, ..Reviewed::default() }))
+    };
+    let weigh = |offered: &[Vouched]| {
+        let attested = Attested::weigh(offered, &[&asker(None)], &Catalog::default()).unwrap();
+        (attested.build.unwrap().commit, attested.change.unwrap().commit)
+    };
+    assert_eq!(weigh(&[build.clone(), plan(None)]), (commit.clone(), None));
+    assert_eq!(weigh(&[plan(None), build.clone()]), (commit.clone(), None));
+    assert_eq!(weigh(&[build, plan(commit.clone())]), (commit.clone(), commit));
+}
+
+#[test]
 fn statements_about_different_things_are_refused_together() {
     let weigh = |offered: &[Vouched]| {
         Attested::weigh(offered, &[&asker(Some("3"))], &Catalog::default()).map_err(|refusal| refusal.parameter)
