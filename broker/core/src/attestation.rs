@@ -249,6 +249,13 @@ impl Attested {
         Ok(attested)
     }
 
+    /// Whether everybody who signed any of it is an attestor still, by name. What the statements come to is their sum, and no
+    /// part of it can be taken out again.
+    #[must_use]
+    pub fn is_vouched_for(&self, catalog: &Catalog) -> bool {
+        self.statements.iter().all(|statement| catalog.attestors.contains_key(&statement.attestor))
+    }
+
     /// Digests of what was signed, as the provenance names them.
     #[must_use]
     pub fn digests(&self) -> Vec<String> {

@@ -1,11 +1,17 @@
 //! Renewing: a later end within every bound, and a record that is never earlier than the truth.
 
-use hallpass_core::error::Reason;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hallpass_core::attestation::Vouched;
+use hallpass_core::error::{Reason, Refusal};
 use hallpass_core::grant::StateName;
-use hallpass_core::policy::{Action, Obligations};
+use hallpass_core::id::{AttestorName, PolicyId, RevisionId};
+use hallpass_core::policy::{Action, Obligations, Outcome, PolicyQuery, Principal, Resource, Verdict};
+use hallpass_core::port::{AttestationVerifier, EvaluationError, PolicyEngine, PolicyFacts, Remainder};
 use hallpass_core::service::{heartbeat, renew, revoke};
-use hallpass_core::testing::{Call, Fault, Nature, Ruling, StoreFault, World, Write};
-use hallpass_core::time::{Clock, Ttl};
+use hallpass_core::testing::{Call, Fault, Nature, Ruling, ScriptedPolicy, StoreFault, World, Write, sample};
+use hallpass_core::time::{Clock, Timestamp, Ttl};
 
 use crate::lab::{Lab, in_no_time};
 
@@ -181,6 +187,109 @@ fn what_cannot_be_extended_is_a_conflict_and_stays_as_it_was() {
             assert_eq!(answer.unwrap_err().reason(), Reason::CannotExtend);
             let after = lab.grant(opened.record.id).await;
             assert_eq!((after.end_at, after.expires_at), (opened.end_at, opened.expires_at));
+        }
+    });
+}
+
+/// Whatever is offered, a review and a plan were.
+struct ReviewAndPlan;
+
+impl AttestationVerifier for ReviewAndPlan {
+    fn verify(&self, offered: &[String], _: Timestamp) -> Result<Vec<Vouched>, Refusal> {
+        let statements = if offered.is_empty() { Vec::new() } else { sample::attested().statements };
+        let vouched = |statement| Vouched { statement, accounts_of: [("github".to_owned(), Vec::new())].into() };
+        Ok(statements.into_iter().map(vouched).collect())
+    }
+}
+
+/// Opens and renews where there is a review of the plan, and else as it is told.
+struct AsksForReview(Arc<ScriptedPolicy>);
+
+impl PolicyEngine for AsksForReview {
+    fn decide(&self, query: &PolicyQuery) -> Result<Verdict, EvaluationError> {
+        let mut verdict = self.0.decide(query)?;
+        let is_asked = matches!(query.action, Action::Mint | Action::Renew);
+        if is_asked && !query.context.change.as_ref().is_some_and(|change| change.plan_reviewed) {
+            verdict.outcome = Outcome::Deny;
+        }
+        Ok(verdict)
+    }
+
+    fn revision(&self) -> &RevisionId {
+        self.0.revision()
+    }
+
+    fn schema_version(&self) -> u32 {
+        self.0.schema_version()
+    }
+
+    fn policies(&self) -> Vec<PolicyFacts> {
+        self.0.policies()
+    }
+
+    fn could_concern(&self, policy: &PolicyId, principal: &Principal) -> bool {
+        self.0.could_concern(policy, principal)
+    }
+
+    fn could_permit(&self, principal: &Principal, action: Action, resource: &Resource) -> bool {
+        self.0.could_permit(principal, action, resource)
+    }
+
+    fn left_open(&self, query: &PolicyQuery) -> Result<Remainder, EvaluationError> {
+        self.0.left_open(query)
+    }
+
+    fn telling_lives(&self, action: Action) -> BTreeSet<Ttl> {
+        self.0.telling_lives(action)
+    }
+}
+
+#[test]
+fn what_an_attestor_signed_renews_nothing_once_it_is_trusted_no_more() {
+    in_no_time(async {
+        let lab = Lab::new(Nature::hard());
+        let attestor = |name: &str| AttestorName::new(name).unwrap();
+        lab.governance.edit(|revision| {
+            revision.policy = Arc::new(AsksForReview(Arc::clone(&lab.policy)));
+            revision.attestors = Arc::new(ReviewAndPlan);
+            for name in ["reviews", "plans", "builds"] {
+                revision.catalog.attestors.insert(attestor(name), "settings".to_owned());
+            }
+        });
+        let mut request = lab.request();
+        let error = lab.open(&request).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::RoleNotAvailable, "the policy asks for it");
+        request.attestations = vec!["signed".to_owned()];
+        let id = lab.open(&request).await.unwrap().grant.record.id;
+        let renew = async || {
+            lab.clock.advance(Ttl::from_mins(4));
+            let proof = lab.proof(World::SUBJECT);
+            let renewed = renew::renew(&lab.ports, &proof, id, Some(Ttl::from_mins(9)), &lab.origin()).await;
+            renewed.map(drop).map_err(|error| error.reason())
+        };
+        assert_eq!(renew().await, Ok(()));
+        // One that signed none of it, and other settings of one that did.
+        lab.governance.edit(|revision| {
+            revision.catalog.attestors.remove(&attestor("builds"));
+            revision.catalog.attestors.insert(attestor("reviews"), "others".to_owned());
+        });
+        assert_eq!(renew().await, Ok(()));
+        for gone in ["reviews", "plans"] {
+            let edit = |is_there: bool| {
+                lab.governance.edit(|revision| {
+                    let attestors = &mut revision.catalog.attestors;
+                    if is_there {
+                        attestors.insert(attestor(gone), "settings".to_owned());
+                    } else {
+                        attestors.remove(&attestor(gone));
+                    }
+                });
+            };
+            edit(false);
+            assert_eq!(renew().await, Err(Reason::PolicyDenied), "{gone}");
+            assert_eq!(lab.grant(id).await.state_name(), StateName::Active, "not renewed is not ended");
+            edit(true);
+            assert_eq!(renew().await, Ok(()), "{gone}");
         }
     });
 }

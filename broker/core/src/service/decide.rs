@@ -262,8 +262,10 @@ pub(super) async fn permitted_grant(
         // To renew is to have it minted again, by what it was minted by: no statement is offered a second time.
         let record = &grant.record;
         query.context.provenance.attestation_digests.clone_from(&record.provenance.attestation_digests);
-        query.context.build.clone_from(&record.attested.build);
-        query.context.change.clone_from(&record.attested.change);
+        if record.attested.is_vouched_for(&revision.catalog) {
+            query.context.build.clone_from(&record.attested.build);
+            query.context.change.clone_from(&record.attested.change);
+        }
     }
     let may_read = may(revision, &PolicyQuery { action: Action::Read, ..query.clone() });
     let refusal = Refusal::new(
