@@ -108,8 +108,7 @@ impl House {
         let key = SigningKey::es256("jobs");
         let issuer = Issuer::start(&[&key]).await;
         let mut jobs = trust("ci", &issuer, &["ES256"]);
-        jobs["provenance"] =
-            json!({"commit": "sha", "actor_id": "actor_id", "run": "run_id", "repository_id": "repository_id"});
+        jobs["provenance"] = json!({"commit": "sha", "actor_id": "actor_id", "run": "run_id", "run_attempt": "run_attempt", "repository_id": "repository_id"});
         let mut setup = Setup::with_issuers(vec![jobs]).policy("attested.cedar", &policies());
         let role = |name: &str| (name.to_owned(), setup.roles[0].1.clone());
         let roles = [role(APPLY), role(RELEASE), role(PUBLISH)];
@@ -141,11 +140,21 @@ impl House {
 
     /// A job of this commit that this account started.
     fn job(&self, commit: &str, account: &str) -> String {
+        self.job_with(|claims| {
+            claims["sha"] = json!(commit);
+            claims["actor_id"] = json!(account);
+        })
+    }
+
+    /// A job of somebody else's with other claims.
+    fn job_with(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = self.issuer.claims(AUDIENCE, WORKLOAD);
-        claims["sha"] = json!(commit);
-        claims["actor_id"] = json!(account);
+        claims["sha"] = json!(COMMIT);
+        claims["actor_id"] = json!(SOMEBODY_ELSE);
         claims["repository_id"] = json!(REPOSITORY_ID);
         claims["run_id"] = json!("1536140711");
+        claims["run_attempt"] = json!("1");
+        change(&mut claims);
         self.key.sign(&claims)
     }
 
@@ -244,12 +253,8 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
         assert_eq!((answer.status, answer.error()), (403, denied), "{account}: {}", answer.text);
         assert_eq!(house.broker.store().reasons_of(answer.request_id()), ["policy_denied"]);
     }
-    let nameless = house.key.sign(&{
-        let mut claims = house.issuer.claims(AUDIENCE, WORKLOAD);
-        claims["sha"] = json!(COMMIT);
-        claims["repository_id"] = json!(REPOSITORY_ID);
-        claims
-    });
+    let without = |claim: &str| house.job_with(|claims| drop(claims.as_object_mut().expect("claims").remove(claim)));
+    let nameless = without("actor_id");
     let answer = house.ask(&nameless, APPLY, &[&review, &approved]).await;
     house.assert_refused(&answer, 403, "policy_denied");
 
@@ -278,11 +283,38 @@ async fn only_the_approved_plan_is_applied_and_by_neither_its_author_nor_its_app
     let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&elsewhere, &approved]).await;
     house.assert_refused(&answer, 422, "bad_attestation");
     // A job of another repository, with everything else as it should be.
-    let mut stranger = house.issuer.claims(AUDIENCE, WORKLOAD);
-    stranger["sha"] = json!(COMMIT);
-    stranger["actor_id"] = json!(SOMEBODY_ELSE);
-    stranger["repository_id"] = json!("223");
-    let answer = house.ask(&house.key.sign(&stranger), APPLY, &[&review, &approved]).await;
+    let stranger = house.job_with(|claims| claims["repository_id"] = json!("223"));
+    let answer = house.ask(&stranger, APPLY, &[&review, &approved]).await;
+    house.assert_refused(&answer, 403, "policy_denied");
+    // One that somebody else ran again; one of no commit, of which no review is; and an author who is nobody's.
+    let again = house.job_with(|claims| claims["run_attempt"] = json!("2"));
+    for job in [again, without("run_attempt"), without("sha")] {
+        let answer = house.ask(&job, APPLY, &[&review, &approved]).await;
+        house.assert_refused(&answer, 403, "policy_denied");
+    }
+    let by_bot = house.review(|review| review["predicate"]["author"] = json!({"account": format!("github:{BOT}")}));
+    let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&by_bot, &approved]).await;
+    house.assert_refused(&answer, 403, "policy_denied");
+    // A review of a plan that is not offered is one of nothing that is asked for; of one that is, it has no commit.
+    let of_plan = house.review(|review| {
+        review["subject"][0]["digest"] = json!({"sha256": "5".repeat(64)});
+        review["predicate"].as_object_mut().expect("it").remove("commit");
+    });
+    let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&of_plan]).await;
+    house.assert_refused(&answer, 422, "attestation_mismatch");
+    assert!(answer.text.contains("attestations.0"), "it says which: {}", answer.text);
+    let unbound = house.signer.sign(
+        "p384",
+        &json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "production.tfplan", "digest": {"sha256": "5".repeat(64)}}],
+            "predicateType": "urn:hallpass:attestation:plan:v1",
+            "predicate": {},
+        }),
+    );
+    // Provenance of that commit does not make the change one of it.
+    let built = house.signer.sign("p256", &provenance());
+    let answer = house.ask(&house.job(COMMIT, SOMEBODY_ELSE), APPLY, &[&of_plan, &unbound, &built]).await;
     house.assert_refused(&answer, 403, "policy_denied");
     assert_eq!(house.broker.store().grant_count(), 1);
 }
