@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use self::relation::{Relation, relation};
+use self::relation::{Relation, between, relation};
 use crate::catalog::Catalog;
 use crate::error::{Reason, Refusal};
 use crate::id::{AttestorName, IssuerName};
@@ -377,7 +377,10 @@ impl People {
             self.named.iter().all(|(person, of)| relation(asker, person, of, catalog) == Relation::Another)
         };
         // Somebody made it and somebody agreed, or there is nothing to be independent of.
-        let complete = self.author.is_some() && self.all_have_author && !self.approvers.is_empty();
+        let is_another = |author: &Person| {
+            self.approvers.iter().any(|approver| between(author, approver, catalog) == Relation::Another)
+        };
+        let complete = self.all_have_author && self.author.as_ref().is_some_and(is_another);
         let plan_reviewed = !self.reviewed_by.is_empty() && self.all_name_plan;
         let independent = complete && askers.iter().all(apart);
         Some(ChangeReview {

@@ -35,9 +35,17 @@ pub(super) fn relation(
     // Behind the identity of a job is whoever began it, where the proof says who that is.
     let shown = if accounts.is_empty() { std::slice::from_ref(&identity) } else { accounts.as_slice() };
     let are_known = shown.iter().chain([person]).all(|name| is_known(name, catalog));
-    let ours = names_of(accounts.iter().chain([&identity]), catalog);
-    let theirs = names_of([person], catalog);
-    if !ours.is_disjoint(&theirs) {
+    compared(&names_of(accounts.iter().chain([&identity]), catalog), &names_of([person], catalog), are_known)
+}
+
+/// Whether one person whom a statement names is another one.
+pub(super) fn between(one: &Person, other: &Person, catalog: &Catalog) -> Relation {
+    let are_known = is_known(one, catalog) && is_known(other, catalog);
+    compared(&names_of([one], catalog), &names_of([other], catalog), are_known)
+}
+
+fn compared(ours: &BTreeSet<Person>, theirs: &BTreeSet<Person>, are_known: bool) -> Relation {
+    if !ours.is_disjoint(theirs) {
         return Relation::Same;
     }
     let kinds: BTreeSet<_> = ours.iter().map(kind_of).collect();

@@ -91,8 +91,14 @@ fn independent_is_who_is_known_to_be_neither_author_nor_approver() {
     // There is nothing to be independent of where nobody made it, or nobody agreed.
     assert!(!is_independent(Reviewed { author: None, ..told() }, &[&one], &house));
     assert!(!is_independent(Reviewed { approvers: Vec::new(), ..told() }, &[&one], &house));
+    // Whoever made it did not approve it alone, by any name.
+    for approver in ["github:1", "people:ada", "github:9"] {
+        assert!(!is_independent(review("github:1", approver), &[&one], &house), "{approver}");
+    }
+    let approvers = vec![Person::Account("github:1".to_owned()), Person::Account("github:2".to_owned())];
+    assert!(is_independent(Reviewed { approvers, ..told() }, &[&one], &house), "nor did it need to stay out");
     // Subjects of one issuer are told apart; those of different ones are not, without an account of both.
-    let other: Listed = ("ci:repo:acme/other", &[]);
+    let other: Listed = ("ci:repo:acme/other", &["github:5"]);
     let dan: Listed = ("people:dan", &[]);
     let by_identity = |author: &str, asker: &VerifiedIdentity| {
         let house = owners_say(&[BOB, CAROL, other, dan, ("ci:repo:acme/app", &["github:4"])]);
