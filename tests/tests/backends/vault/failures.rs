@@ -69,7 +69,10 @@ async fn a_server_that_is_not_there_did_nothing() {
     let Some(mut lab) = Lab::open().await else { return };
     let (_, handle) = lab.mint(&lab.order(1, parameters())).await.unwrap();
     lab.server.stop();
-    let failed = fails(&lab, 2).await;
+    // Of what was sent over a connection that was kept, before it is found closed, nobody knows what became of it.
+    let first = fails(&lab, 2).await;
+    assert!(matches!(first, IssueError::Unavailable { .. } | IssueError::OutcomeUnknown { .. }), "{first}");
+    let failed = fails(&lab, 3).await;
     assert!(matches!(failed, IssueError::Unavailable { .. }), "{failed}");
     assert!(lab.backend.revoke(&handle).await.is_err());
 }
